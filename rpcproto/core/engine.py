@@ -1,0 +1,420 @@
+"""The one door: everything a host does with the protocol, and everything it learns from it."""
+
+import itertools
+import math
+from collections.abc import Callable, Collection
+from types import MappingProxyType
+
+from rpcproto.core import wire
+from rpcproto.core.caller import Call, Caller
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.deadlines import Deadlines
+from rpcproto.core.errors import LocalProtocolError, require_finite, require_text
+from rpcproto.core.events import (
+    ONLY_COUNTED,
+    AbandonReason,
+    Event,
+    EventQueue,
+    IgnoreReason,
+    PacketIgnored,
+    Statistics,
+)
+from rpcproto.core.messages import (
+    MAX_IDENTITY_BYTES,
+    Ack,
+    ErrorResponse,
+    OutgoingPacket,
+    Packet,
+    PacketKind,
+    Request,
+    Response,
+    Unread,
+)
+from rpcproto.core.outbox import Outbox
+from rpcproto.core.responder import Invocation, Responder
+from rpcproto.core.roster import Roster, is_too_old
+
+
+class RpcEngine:
+    """LiveKit RPC for one local participant, without I/O: bytes and time go in, packets, deadlines
+    and events come out.
+
+    Four groups of methods:
+
+    * what the application wants: `call`, `cancel`, `respond`, `respond_error`, `register_method`,
+      `unregister_method`;
+    * what happened outside: `receive_packet`, `participant_joined`, `participant_left`,
+      `connected`, `disconnected`, `send_failed`, `handle_deadline`, `close`;
+    * what comes of it: `next_packet`, `take_events`, to be taken after any input;
+    * what can be read at any time: `next_deadline`, `statistics`.
+
+    `now` is the host's monotonic clock in seconds, any finite float; a `now` before the last one
+    counts as the last one. Local misuse raises `LocalProtocolError` before anything has changed
+    (R33); what comes from outside never raises (R32). An engine starts connected.
+
+    Not thread-safe: one owner at a time, and `now` is taken inside the owner's lock.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        *,
+        new_id: Callable[[], str],
+        unix_time_offset: float = 0.0,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+    ) -> None:
+        """An engine for the participant `identity` (1 to 256 bytes of UTF-8).
+
+        `new_id` gives a new lower-case UUIDv4 text of 36 characters at each call (R13), such as
+        `rpcproto.random_ids()`. `unix_time_offset` is what `now` lacks to be Unix time, in seconds;
+        stream headers are stamped with it. Raises LocalProtocolError.
+        """
+        require_text(identity, "identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES)
+        require_finite(unix_time_offset, "unix_time_offset")
+        self._identity = identity
+        self._config = config
+        self._now = -math.inf
+        self._is_connected = True
+        self._is_closed = False
+        self._packets_in = 0
+        self._ignored: dict[IgnoreReason, int] = {}
+        next_order = itertools.count(1).__next__
+        self._events = EventQueue(config.max_untaken_events)
+        self._deadlines = Deadlines()
+        self._roster = Roster(config.sequence_window)
+        self._outbox = Outbox(identity, config.max_waiting_packets)
+        self._caller = Caller(
+            identity,
+            config,
+            self._roster,
+            self._outbox,
+            self._deadlines,
+            self._events,
+            new_id=new_id,
+            next_order=next_order,
+        )
+        self._responder = Responder(
+            config,
+            self._roster,
+            self._outbox,
+            self._deadlines,
+            self._events,
+            next_order=next_order,
+        )
+
+    # what the application wants
+
+    def call(
+        self,
+        destination_identity: str,
+        method: str,
+        payload: str,
+        *,
+        now: float,
+        response_timeout: float | None = None,
+        ack_timeout: float | None = None,
+    ) -> str:
+        """Call `method` of a participant; returns the request id, which names the call in events.
+
+        The call ends exactly once: with `CallSucceeded`, with `CallFailed`, or with a `cancel` that
+        returns True (R1). It may fail at once, as an event. `destination_identity` is 1 to 256
+        bytes of UTF-8, `method` 1 to 64. Timeouts are in seconds, above 0; None takes the config's.
+        `response_timeout` bounds the whole call, `ack_timeout` the wait for a sign of life (R2, R3).
+
+        Raises LocalProtocolError for misuse, when the engine is closed or disconnected, and when
+        too many calls are pending or too many events untaken.
+        """
+        self._require_open()
+        self._require_events_taken()
+        if not self._is_connected:
+            raise LocalProtocolError("the engine is disconnected")
+        accepted = self._checked(now)
+        request_id = self._caller.call(
+            destination_identity, method, payload, accepted, response_timeout, ack_timeout
+        )
+        self._now = accepted
+        return request_id
+
+    def cancel(self, request_id: str, *, now: float) -> bool:
+        """End a call without an event; False if it has ended already (or never was).
+
+        The handler at the other end may still run. Raises LocalProtocolError for a bad `now`.
+        """
+        self._require_events_taken()
+        self._now = self._checked(now)
+        return self._caller.cancel(request_id)
+
+    def respond(self, invocation_id: int, payload: str, *, now: float) -> bool:
+        """Answer an invocation; False if nobody waits for it any more.
+
+        A payload that is too large for its way is answered with 1504, and True returned (R17).
+        Raises LocalProtocolError for a payload that is not valid text.
+        """
+        self._require_events_taken()
+        accepted = self._checked(now)
+        answered = self._responder.respond(invocation_id, payload)
+        self._now = accepted
+        return answered
+
+    def respond_error(
+        self, invocation_id: int, code: int, message: str = "", data: str = "", *, now: float
+    ) -> bool:
+        """Answer an invocation with an error; False if nobody waits for it any more.
+
+        `code` is 0 to 2^32 - 1; `message` and `data` are cut to 256 and 15,360 bytes of UTF-8, and
+        a code of the protocol with an empty message gets its standard one (R18).
+        Raises LocalProtocolError for another code or invalid text.
+        """
+        self._require_events_taken()
+        accepted = self._checked(now)
+        answered = self._responder.respond_error(invocation_id, code, message, data)
+        self._now = accepted
+        return answered
+
+    def register_method(self, method: str) -> None:
+        """Take requests for `method` (1 to 64 bytes of UTF-8) from now on.
+
+        Raises LocalProtocolError for a method that is registered, and when the engine is closed.
+        """
+        self._require_open()
+        self._require_events_taken()
+        self._responder.register_method(method)
+
+    def unregister_method(self, method: str) -> None:
+        """Answer further requests for `method` with 1400; running invocations go on.
+
+        A method that is not registered is left so.
+        """
+        self._responder.unregister_method(method)
+
+    # what happened outside
+
+    def receive_packet(
+        self,
+        data: bytes | bytearray | memoryview,
+        *,
+        now: float,
+        sender_identity: str | None = None,
+        sender_sid: str | None = None,
+    ) -> None:
+        """A packet arrived. Whatever its bytes are, this does not raise for them (R32).
+
+        A host that knows who sent it says so: `sender_identity` replaces what the packet claims,
+        and without `sender_sid` there is no sid (R36). Both are at most 256 bytes of UTF-8.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise LocalProtocolError(f"a packet is bytes, not {type(data).__name__}")
+        if sender_identity is None:
+            if sender_sid is not None:
+                raise LocalProtocolError("sender_sid needs sender_identity")
+        else:
+            require_text(sender_identity, "sender_identity", max_bytes=MAX_IDENTITY_BYTES)
+            require_text(sender_sid or "", "sender_sid", max_bytes=MAX_IDENTITY_BYTES)
+        self._now = self._checked(now)
+        if self._is_closed:
+            return
+        self._packets_in += 1
+        if memoryview(data).nbytes > self._config.max_packet_bytes:
+            self._ignore(IgnoreReason.TOO_LARGE, sender_identity or "")
+        elif not self._is_connected:
+            self._ignore(IgnoreReason.DISCONNECTED, sender_identity or "")
+        else:
+            packet = wire.decode(bytes(data))
+            if packet is None:
+                self._ignore(IgnoreReason.MALFORMED, sender_identity or "")
+                return
+            identity, sid = packet.sender_identity, packet.sender_sid
+            if sender_identity is not None:
+                identity, sid = sender_identity, sender_sid or ""
+            reason = self._receive(packet, identity, sid)
+            if reason is not None:
+                self._ignore(reason, identity)
+
+    def participant_joined(
+        self,
+        identity: str,
+        *,
+        now: float,
+        participant_sid: str = "",
+        client_protocol: int = 0,
+        capabilities: Collection[int] = (),
+    ) -> None:
+        """A participant is here, or something new is known of one that is (R40).
+
+        A new sid means that it left and came back. Raises LocalProtocolError for an identity or a
+        sid that is no text or over 256 bytes of UTF-8, and for an empty identity.
+        """
+        require_text(identity, "identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES)
+        require_text(participant_sid, "participant_sid", max_bytes=MAX_IDENTITY_BYTES)
+        self._now = self._checked(now)
+        if self._is_closed:
+            return
+        known_sid = self._roster.sid_of(identity)
+        if known_sid and participant_sid and participant_sid != known_sid:
+            self._leave(identity, known_sid)
+        elif participant_sid and not known_sid:
+            self._caller.sid_learned(identity, participant_sid)
+        self._roster.join(identity, participant_sid, client_protocol, capabilities)
+
+    def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
+        """A participant is gone, announced or not: calls to it fail, its requests are dropped.
+
+        With a sid that is not the current one it is old news, and ignored (R40).
+        Raises LocalProtocolError as `participant_joined` does.
+        """
+        require_text(identity, "identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES)
+        require_text(participant_sid, "participant_sid", max_bytes=MAX_IDENTITY_BYTES)
+        self._now = self._checked(now)
+        if self._is_closed:
+            return
+        known_sid = self._roster.sid_of(identity)
+        if not (known_sid and participant_sid) or participant_sid == known_sid:
+            self._leave(identity, known_sid or participant_sid)
+
+    def connected(
+        self, *, now: float, server_version: str | None = None, participants_complete: bool = False
+    ) -> None:
+        """The connection is there (again), or more is known of it; an engine starts connected.
+
+        A `server_version` below 1.8.0 fails calls with 1403 (R11). `participants_complete` says
+        that whoever is not announced is not here, so that calls to them fail with 1401 (R12);
+        never true of a LiveKit room.
+        """
+        self._now = self._checked(now)
+        if self._is_closed:
+            return
+        self._is_connected = True
+        self._roster.server_is_too_old = is_too_old(server_version)
+        self._roster.is_complete = participants_complete
+
+    def disconnected(self, *, now: float) -> None:
+        """The connection is lost, and with it everyone: calls fail with 1503, invocations are
+        abandoned, nothing waits to be sent; methods and what is remembered stay (R41)."""
+        self._now = self._checked(now)
+        if self._is_closed:
+            return
+        self._is_connected = False
+        self._outbox.clear()
+        self._everyone_leaves(AbandonReason.DISCONNECTED)
+
+    def send_failed(self, packet: OutgoingPacket, *, now: float) -> None:
+        """A packet that `next_packet` gave could not be sent (R10).
+
+        The call fails with 1505, or the caller is told 1505 in place of the answer. For an ack, an
+        error, and what is over already, nothing happens.
+        """
+        self._now = self._checked(now)
+        if self._is_closed:
+            return
+        if packet.kind is PacketKind.REQUEST:
+            self._caller.send_failed(packet.request_id, packet.token)
+        elif packet.kind is PacketKind.RESPONSE:
+            self._responder.send_failed(packet.destination_identity, packet.token)
+
+    def handle_deadline(self, *, now: float) -> None:
+        """Time has passed: end everything that is due by `now`, in the order of its deadlines.
+
+        Too early, twice or after `close` does no harm.
+        """
+        self._now = self._checked(now)
+        while (due := self._deadlines.first()) is not None and due.deadline <= self._now:
+            if isinstance(due.item, Call):
+                self._caller.expire(due.item, early=due.early)
+            elif isinstance(due.item, Invocation):
+                self._responder.expire(due.item)
+
+    def close(self, *, now: float) -> None:
+        """End it all: calls fail with 1503, invocations are abandoned; packets that wait may still
+        be taken. From now on inputs do nothing, and `call` and `register_method` raise (R42)."""
+        self._now = self._checked(now)
+        if not self._is_closed:
+            self._is_closed = True
+            self._everyone_leaves(AbandonReason.CLOSED)
+
+    # what comes of it
+
+    def next_packet(self) -> OutgoingPacket | None:
+        """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
+        return self._outbox.take()
+
+    def take_events(self) -> tuple[Event, ...]:
+        """Everything that has come of the inputs since the last time, in order."""
+        return self._events.take()
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
+        due = self._deadlines.first()
+        return None if due is None else due.deadline
+
+    def statistics(self) -> Statistics:
+        """The tables as they stand and the packets that passed; changes nothing."""
+        return Statistics(
+            pending_calls=len(self._caller),
+            running_invocations=len(self._responder),
+            open_streams_in=0,
+            open_streams_out=0,
+            waiting_packets=len(self._outbox),
+            waiting_bytes=self._outbox.waiting_bytes,
+            buffered_bytes=self._responder.held_bytes,
+            packets_in=self._packets_in,
+            packets_out=self._outbox.packets_out,
+            ignored=MappingProxyType(dict(self._ignored)),
+        )
+
+    # within
+
+    def _receive(self, packet: Packet, identity: str, sid: str) -> IgnoreReason | None:
+        """Give a packet to the side that it is for, or say why not."""
+        destinations = packet.destination_identities
+        if destinations and self._identity not in destinations:
+            return IgnoreReason.NOT_FOR_US
+        if identity == self._identity:
+            return IgnoreReason.FROM_OURSELVES
+        if sid and self._roster.is_impersonation(identity, sid):
+            return IgnoreReason.IMPERSONATION
+        if packet.sequence and not self._roster.is_new_packet(sid, packet.sequence):
+            return IgnoreReason.REPEAT
+        message = packet.message
+        sid = sid or self._roster.sid_of(identity)
+        match message:
+            case Request():
+                return self._responder.receive_request(message, identity, sid, self._now)
+            case Ack():
+                return self._caller.receive_ack(message.request_id, identity, sid)
+            case Response():
+                return self._caller.receive_response(
+                    message.request_id, message.payload, identity, sid
+                )
+            case ErrorResponse():
+                return self._caller.receive_error(*message, identity, sid)
+            case Unread():
+                encrypted = message.kind == "encrypted_packet"
+                return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
+
+    def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
+        self._ignored[reason] = self._ignored.get(reason, 0) + 1
+        if reason not in ONLY_COUNTED and not self._events.is_full:
+            self._events.add(PacketIgnored(reason, sender_identity))
+
+    def _leave(self, identity: str, sid: str) -> None:
+        self._roster.leave(identity)
+        self._caller.recipient_left(identity)
+        self._responder.caller_left(identity, sid)
+
+    def _everyone_leaves(self, reason: AbandonReason) -> None:
+        self._roster.everyone_leaves()
+        self._caller.recipient_left(None)
+        self._responder.everyone_left(reason)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise LocalProtocolError("the engine is closed")
+
+    def _require_events_taken(self) -> None:
+        if self._events.is_full and not self._is_closed:
+            raise LocalProtocolError("too many events are untaken: call take_events")
+
+    def _checked(self, now: float) -> float:
+        """`now` as the engine counts it: finite, and never going back."""
+        return max(require_finite(now, "now"), self._now)

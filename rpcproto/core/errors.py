@@ -1,0 +1,124 @@
+"""What can go wrong, in three kinds that are kept apart.
+
+Local misuse raises `LocalProtocolError`. The end of a call that failed is a value, with an
+`ErrorCode`; a host turns it into an `RpcError`. What a remote sends never raises (R32).
+"""
+
+import math
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+MAX_ERROR_MESSAGE_BYTES: Final = 256
+MAX_ERROR_DATA_BYTES: Final = 15_360
+MAX_CODE: Final = 2**32 - 1
+
+
+class ErrorCode(IntEnum):
+    """The codes of the protocol; 1001 to 1999 are reserved for it (LiveKit docs)."""
+
+    UNSUPPORTED_METHOD = 1400
+    RECIPIENT_NOT_FOUND = 1401
+    REQUEST_PAYLOAD_TOO_LARGE = 1402
+    UNSUPPORTED_SERVER = 1403
+    UNSUPPORTED_VERSION = 1404
+    APPLICATION_ERROR = 1500
+    CONNECTION_TIMEOUT = 1501
+    RESPONSE_TIMEOUT = 1502
+    RECIPIENT_DISCONNECTED = 1503
+    RESPONSE_PAYLOAD_TOO_LARGE = 1504
+    SEND_FAILED = 1505
+
+
+STANDARD_MESSAGES: Final[dict[int, str]] = {
+    ErrorCode.UNSUPPORTED_METHOD: "Method not supported at destination",
+    ErrorCode.RECIPIENT_NOT_FOUND: "Recipient not found",
+    ErrorCode.REQUEST_PAYLOAD_TOO_LARGE: "Request payload too large",
+    ErrorCode.UNSUPPORTED_SERVER: "RPC not supported by server",
+    ErrorCode.UNSUPPORTED_VERSION: "Unsupported RPC version",
+    ErrorCode.APPLICATION_ERROR: "Application error in method handler",
+    ErrorCode.CONNECTION_TIMEOUT: "Connection timeout",
+    ErrorCode.RESPONSE_TIMEOUT: "Response timeout",
+    ErrorCode.RECIPIENT_DISCONNECTED: "Recipient disconnected",
+    ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE: "Response payload too large",
+    ErrorCode.SEND_FAILED: "Failed to send",
+}
+
+
+class LocalProtocolError(Exception):
+    """The embedding program used the engine wrongly; nothing has changed (R33)."""
+
+
+class RpcError(Exception):
+    """A call that failed, or what a handler raises to fail one, as in LiveKit's Python SDK.
+
+    `code` is 0 to 2^32 - 1; `message` and `data` are text, cut to 256 and 15,360 bytes of UTF-8
+    on the wire (R18). A code of the protocol with an empty message gets its standard message.
+    """
+
+    ErrorCode: TypeAlias = ErrorCode
+
+    def __init__(self, code: int, message: str = "", data: str | None = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message or STANDARD_MESSAGES.get(code, "")
+        self.data = data
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.message}" + (f" ({self.data})" if self.data else "")
+
+
+def standard_error(code: int, message: str, data: str) -> tuple[int, str, str]:
+    """The error as both sides show it: cut to its limits, never without a message (R18)."""
+    return (
+        code,
+        cut(message, MAX_ERROR_MESSAGE_BYTES) or STANDARD_MESSAGES.get(code, ""),
+        cut(data, MAX_ERROR_DATA_BYTES),
+    )
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """The longest beginning of `text` that fits `max_bytes` of UTF-8 in whole characters."""
+    if len(text) * 4 <= max_bytes:
+        return text
+    return text.encode()[:max_bytes].decode(errors="ignore")
+
+
+def byte_length(text: str) -> int:
+    """Bytes of `text` in UTF-8; raises UnicodeEncodeError where it has none."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def require_text(value: object, name: str, *, min_bytes: int = 0, max_bytes: int | None = None) -> int:
+    """The bytes of a local string in UTF-8, or LocalProtocolError if it is not usable (R33)."""
+    if not isinstance(value, str):
+        raise LocalProtocolError(f"{name} must be a str, not {type(value).__name__}")
+    try:
+        length = byte_length(value)
+    except UnicodeEncodeError:
+        raise LocalProtocolError(f"{name} is not valid Unicode text for UTF-8") from None
+    if length < min_bytes:
+        raise LocalProtocolError(f"{name} must not be empty")
+    if max_bytes is not None and length > max_bytes:
+        raise LocalProtocolError(f"{name} is {length} bytes of UTF-8, more than {max_bytes}")
+    return length
+
+
+def require_finite(value: object, name: str) -> float:
+    """A local instant or duration in seconds, or LocalProtocolError (R33)."""
+    if not isinstance(value, int | float):
+        raise LocalProtocolError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise LocalProtocolError(f"{name} must be finite, not {value!r}")
+    return number
+
+
+def require_timeout(value: object, name: str) -> float:
+    """A local duration in seconds, finite and above 0, or LocalProtocolError (R33)."""
+    number = require_finite(value, name)
+    if number <= 0:
+        raise LocalProtocolError(f"{name} must be above 0 seconds, not {value!r}")
+    return number

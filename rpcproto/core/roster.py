@@ -1,0 +1,100 @@
+"""Who is here and what they can do, as the host has announced it."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Final
+
+from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
+
+STREAM_PROTOCOL: Final = 1
+"""The client_protocol from which on a participant speaks RPC v2 (A2)."""
+OLDEST_SERVER: Final = [(1, "1"), (1, "8"), (0, "")]
+"""1.8.0, the first LiveKit server that carries RPC, as `_comparable` gives it (R11)."""
+
+_VERSION: Final = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+].*)?", re.ASCII | re.DOTALL)
+
+
+class Participant:
+    """Somebody else in the room. `sid` is empty until it is known."""
+
+    __slots__ = ("capabilities", "client_protocol", "identity", "sid", "window")
+
+    def __init__(self, identity: str, sid: str, window: SequenceWindow) -> None:
+        self.identity = identity
+        self.sid = sid
+        self.client_protocol = 0
+        self.capabilities: frozenset[int] = frozenset()
+        self.window = window
+
+
+class Roster:
+    """The participants, by identity and by sid, and the server between them."""
+
+    def __init__(self, sequence_window: int) -> None:
+        self._sequence_window = sequence_window
+        self._by_identity: dict[str, Participant] = {}
+        self._by_sid: dict[str, Participant] = {}
+        self._departed_windows: OrderedDict[str, SequenceWindow] = OrderedDict()
+        self.is_complete = False
+        """Whether somebody who is not listed is not here (R12)."""
+        self.server_is_too_old = False
+
+    def get(self, identity: str) -> Participant | None:
+        """The participant that was announced under `identity`."""
+        return self._by_identity.get(identity)
+
+    def sid_of(self, identity: str) -> str:
+        """The announced sid of `identity`, empty where there is none."""
+        participant = self._by_identity.get(identity)
+        return "" if participant is None else participant.sid
+
+    def is_impersonation(self, identity: str, sid: str) -> bool:
+        """Whether `sid` is announced, but for another identity (R24)."""
+        owner = self._by_sid.get(sid)
+        return owner is not None and owner.identity != identity
+
+    def join(
+        self, identity: str, sid: str, client_protocol: int, capabilities: Collection[int]
+    ) -> None:
+        """Record a participant, or what has become known of one that is here."""
+        participant = self._by_identity.get(identity)
+        if participant is None:
+            participant = Participant(identity, "", SequenceWindow(self._sequence_window))
+            self._by_identity[identity] = participant
+        if sid and not participant.sid:
+            participant.sid = sid
+            participant.window = self._departed_windows.pop(sid, participant.window)
+            self._by_sid[sid] = participant
+        participant.client_protocol = client_protocol
+        participant.capabilities = frozenset(capabilities)
+
+    def leave(self, identity: str) -> None:
+        """Forget a participant, but not the packets that were seen of it (R37)."""
+        participant = self._by_identity.pop(identity, None)
+        if participant is not None and self._by_sid.get(participant.sid) is participant:
+            del self._by_sid[participant.sid]
+            self._departed_windows[participant.sid] = participant.window
+            if len(self._departed_windows) > REMEMBERED_WINDOWS:
+                self._departed_windows.popitem(last=False)
+
+    def everyone_leaves(self) -> None:
+        """Forget all participants (R41)."""
+        for identity in list(self._by_identity):
+            self.leave(identity)
+
+    def is_new_packet(self, sid: str, sequence: int) -> bool:
+        """Whether this number of this sid is new, or cannot be known; marks it (R37)."""
+        participant = self._by_sid.get(sid)
+        return sequence == 0 or participant is None or participant.window.mark(sequence)
+
+
+def is_too_old(server_version: str | None) -> bool:
+    """Whether a server is known to be too old for RPC; a version that does not parse is not (R11)."""
+    version = _VERSION.fullmatch(server_version or "")
+    return version is not None and _comparable(version) < OLDEST_SERVER
+
+
+def _comparable(version: re.Match[str]) -> list[tuple[int, str]]:
+    # By length first: numbers compare so without being converted, however long they are.
+    return [(len(digits), digits) for digits in (run.lstrip("0") for run in version.groups())]

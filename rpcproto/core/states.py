@@ -1,0 +1,91 @@
+"""The two small machines of the protocol, as tables: `(state, input) -> state`.
+
+The sides run on these tables and the diagrams in the docs are drawn from them. An input for which
+a state has no entry changes nothing there.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum, auto
+from typing import Final, TypeAlias
+
+
+class CallState(IntEnum):
+    """A call of ours, from `RpcEngine.call` on."""
+
+    SENT = auto()
+    """No sign of the responder yet: the ack window is running (R3)."""
+    ACKNOWLEDGED = auto()
+    """The responder has it: only the response timeout is running."""
+    ENDED = auto()
+    """Succeeded, failed or cancelled; the engine knows it no more."""
+
+
+class CallInput(IntEnum):
+    """What can happen to a call."""
+
+    ACK = auto()
+    RESPONSE = auto()
+    """A response or an error, whole."""
+    DEADLINE = auto()
+    """The ack window or the response timeout is over."""
+    CANCEL = auto()
+    SEND_FAILED = auto()
+    RECIPIENT_LEFT = auto()
+    """It left, came back under a new sid, or the connection to everyone is lost (R9)."""
+
+
+class InvocationState(IntEnum):
+    """Somebody's request, from its first packet on."""
+
+    READING = auto()
+    """Acknowledged; its body is not here yet, or not looked at. The host knows nothing of it."""
+    RUNNING = auto()
+    """The host was told and owes an answer."""
+    ENDED = auto()
+    """Answered, refused or abandoned; only its name is remembered (R16)."""
+
+
+class InvocationInput(IntEnum):
+    """What can happen to an invocation."""
+
+    BODY = auto()
+    """The whole body is here, and somebody has registered the method."""
+    REFUSAL = auto()
+    """We answer with an error in the host's place."""
+    ANSWER = auto()
+    DEADLINE = auto()
+    CALLER_LEFT = auto()
+    """It left, came back under a new sid, or the connection to everyone is lost (R19)."""
+
+
+CallTable: TypeAlias = Mapping[CallState, Mapping[CallInput, CallState]]
+InvocationTable: TypeAlias = Mapping[InvocationState, Mapping[InvocationInput, InvocationState]]
+
+_CALL_ENDS: Final = {
+    CallInput.RESPONSE: CallState.ENDED,
+    CallInput.DEADLINE: CallState.ENDED,
+    CallInput.CANCEL: CallState.ENDED,
+    CallInput.SEND_FAILED: CallState.ENDED,
+    CallInput.RECIPIENT_LEFT: CallState.ENDED,
+}
+
+CALL_TABLE: Final[CallTable] = {
+    CallState.SENT: {CallInput.ACK: CallState.ACKNOWLEDGED, **_CALL_ENDS},
+    CallState.ACKNOWLEDGED: _CALL_ENDS,
+    CallState.ENDED: {},
+}
+
+INVOCATION_TABLE: Final[InvocationTable] = {
+    InvocationState.READING: {
+        InvocationInput.BODY: InvocationState.RUNNING,
+        InvocationInput.REFUSAL: InvocationState.ENDED,
+        InvocationInput.DEADLINE: InvocationState.ENDED,
+        InvocationInput.CALLER_LEFT: InvocationState.ENDED,
+    },
+    InvocationState.RUNNING: {
+        InvocationInput.ANSWER: InvocationState.ENDED,
+        InvocationInput.DEADLINE: InvocationState.ENDED,
+        InvocationInput.CALLER_LEFT: InvocationState.ENDED,
+    },
+    InvocationState.ENDED: {},
+}
