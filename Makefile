@@ -1,0 +1,43 @@
+# Needs Python 3.11 or later, make and git. Each target makes the virtual environment it uses.
+
+PYTHON ?= python3
+TYPED := rpcproto tests benchmarks proto
+BIN := .venv/dev/bin
+
+.PHONY: demo test check bench proto format clean
+
+demo: .venv/demo/.installed
+	.venv/demo/bin/rpcproto demo
+
+test: .venv/dev/.installed
+	$(BIN)/pytest -q $(PYTEST_ARGS)
+
+check: .venv/dev/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(TYPED)
+# --verifytypes looks into the Python that comes first on the path, whatever else it is told.
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
+	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
+	$(BIN)/pytest -q -m environments
+
+bench: .venv/dev/.installed
+	$(BIN)/python -m benchmarks
+
+proto: .venv/dev/.installed
+	$(BIN)/python proto/generate.py
+
+format: .venv/dev/.installed
+	$(BIN)/ruff check -q --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/demo/.installed: EXTRA = cli
+.venv/dev/.installed: EXTRA = dev
+.venv/demo/.installed .venv/dev/.installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$(EXTRA)]'
+	touch $@
