@@ -45,7 +45,7 @@ class Deadlines:
         self._lines: dict[tuple[float, float | None], _Line] = {}
         self._rest = _Rest()
 
-    def start(self, item: Timed, *, now: float, timeout: float, early: float | None = None) -> None:
+    def start(self, item: Timed, now: float, timeout: float, early: float | None = None) -> None:
         """Give `item` its deadline `now + timeout`, and an early one before it if wanted."""
         item.started = now
         line = self._lines.get((timeout, early)) or self._new_line(timeout, early)
@@ -54,7 +54,7 @@ class Deadlines:
         else:
             line.enter(item)
 
-    def restart(self, item: Timed, *, now: float) -> None:
+    def restart(self, item: Timed, now: float) -> None:
         """Give `item` the same time again, counted from `now`."""
         item.started = now
         item.line.restart(item)

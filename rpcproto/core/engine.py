@@ -20,19 +20,26 @@ from rpcproto.core.events import (
     Statistics,
 )
 from rpcproto.core.messages import (
+    MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
+    REQUEST_TOPIC,
+    RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
     OutgoingPacket,
     Packet,
-    PacketKind,
     Request,
     Response,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
     Unread,
+    is_id,
 )
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import Roster, is_too_old
+from rpcproto.core.stream_reader import IncomingStream, StreamReader
 
 
 class RpcEngine:
@@ -78,27 +85,37 @@ class RpcEngine:
         self._is_closed = False
         self._packets_in = 0
         self._ignored: dict[IgnoreReason, int] = {}
+
+        def checked_id() -> str:
+            new = new_id()
+            require_text(new, "a new id", min_bytes=1, max_bytes=MAX_ID_BYTES)
+            return new
+
         next_order = itertools.count(1).__next__
         self._events = EventQueue(config.max_untaken_events)
         self._deadlines = Deadlines()
         self._roster = Roster(config.sequence_window)
-        self._outbox = Outbox(identity, config.max_waiting_packets)
+        self._outbox = Outbox(identity, config, float(unix_time_offset))
+        self._reader = StreamReader(config, self._deadlines, next_order=next_order)
         self._caller = Caller(
             identity,
             config,
             self._roster,
             self._outbox,
+            self._reader,
             self._deadlines,
             self._events,
-            new_id=new_id,
+            new_id=checked_id,
             next_order=next_order,
         )
         self._responder = Responder(
             config,
             self._roster,
             self._outbox,
+            self._reader,
             self._deadlines,
             self._events,
+            new_id=checked_id,
             next_order=next_order,
         )
 
@@ -118,8 +135,8 @@ class RpcEngine:
 
         The call ends exactly once: with `CallSucceeded`, with `CallFailed`, or with a `cancel` that
         returns True (R1). It may fail at once, as an event. `destination_identity` is 1 to 256
-        bytes of UTF-8, `method` 1 to 64. Timeouts are in seconds, above 0; None takes the config's.
-        `response_timeout` bounds the whole call, `ack_timeout` the wait for a sign of life (R2, R3).
+        bytes of UTF-8, `method` 1 to 64. `response_timeout` bounds the whole call, `ack_timeout` the wait
+        for a sign of life (R2, R3): seconds, above 0; None takes the config's.
 
         Raises LocalProtocolError for misuse, when the engine is closed or disconnected, and when
         too many calls are pending or too many events untaken.
@@ -152,7 +169,7 @@ class RpcEngine:
         """
         self._require_events_taken()
         accepted = self._checked(now)
-        answered = self._responder.respond(invocation_id, payload)
+        answered = self._responder.respond(invocation_id, payload, accepted)
         self._now = accepted
         return answered
 
@@ -306,10 +323,9 @@ class RpcEngine:
         self._now = self._checked(now)
         if self._is_closed:
             return
-        if packet.kind is PacketKind.REQUEST:
-            self._caller.send_failed(packet.request_id, packet.token)
-        elif packet.kind is PacketKind.RESPONSE:
-            self._responder.send_failed(packet.destination_identity, packet.token)
+        if packet.token:
+            self._caller.send_failed(packet)
+            self._responder.send_failed(packet)
 
     def handle_deadline(self, *, now: float) -> None:
         """Time has passed: end everything that is due by `now`, in the order of its deadlines.
@@ -322,6 +338,8 @@ class RpcEngine:
                 self._caller.expire(due.item, early=due.early)
             elif isinstance(due.item, Invocation):
                 self._responder.expire(due.item)
+            elif isinstance(due.item, IncomingStream):
+                self._reader.expire(due.item)
 
     def close(self, *, now: float) -> None:
         """End it all: calls fail with 1503, invocations are abandoned; packets that wait may still
@@ -352,11 +370,11 @@ class RpcEngine:
         return Statistics(
             pending_calls=len(self._caller),
             running_invocations=len(self._responder),
-            open_streams_in=0,
-            open_streams_out=0,
-            waiting_packets=len(self._outbox),
+            open_streams_in=len(self._reader),
+            open_streams_out=self._outbox.open_streams,
+            waiting_packets=self._outbox.waiting_packets,
             waiting_bytes=self._outbox.waiting_bytes,
-            buffered_bytes=self._responder.held_bytes,
+            buffered_bytes=self._reader.budget.total,
             packets_in=self._packets_in,
             packets_out=self._outbox.packets_out,
             ignored=MappingProxyType(dict(self._ignored)),
@@ -388,9 +406,27 @@ class RpcEngine:
                 )
             case ErrorResponse():
                 return self._caller.receive_error(*message, identity, sid)
+            case StreamHeader():
+                return self._receive_header(message, identity, sid)
+            case StreamChunk():
+                return self._reader.receive_chunk(message, identity, sid, self._now)
+            case StreamTrailer():
+                return self._reader.receive_trailer(message, identity, sid)
             case Unread():
                 encrypted = message.kind == "encrypted_packet"
                 return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
+
+    def _receive_header(self, header: StreamHeader, identity: str, sid: str) -> IgnoreReason | None:
+        if header.topic not in (REQUEST_TOPIC, RESPONSE_TOPIC):
+            return IgnoreReason.UNKNOWN_TOPIC
+        if header.generated:
+            # An agent writes such texts in another's name (R24).
+            return IgnoreReason.IMPERSONATION
+        if not is_id(header.request_id):
+            return IgnoreReason.MALFORMED
+        if header.topic == REQUEST_TOPIC:
+            return self._responder.receive_header(header, identity, sid, self._now)
+        return self._caller.receive_header(header, identity, sid, self._now)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
@@ -399,11 +435,13 @@ class RpcEngine:
 
     def _leave(self, identity: str, sid: str) -> None:
         self._roster.leave(identity)
+        self._outbox.drop_streams(identity, sid)
         self._caller.recipient_left(identity)
         self._responder.caller_left(identity, sid)
 
     def _everyone_leaves(self, reason: AbandonReason) -> None:
         self._roster.everyone_leaves()
+        self._outbox.drop_streams()
         self._caller.recipient_left(None)
         self._responder.everyone_left(reason)
 

@@ -70,7 +70,7 @@ class RpcError(Exception):
 def standard_error(code: int, message: str, data: str) -> tuple[int, str, str]:
     """The error as both sides show it: cut to its limits, never without a message (R18)."""
     return (
-        code,
+        int(code),
         cut(message, MAX_ERROR_MESSAGE_BYTES) or STANDARD_MESSAGES.get(code, ""),
         cut(data, MAX_ERROR_DATA_BYTES),
     )
@@ -88,7 +88,9 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def require_text(value: object, name: str, *, min_bytes: int = 0, max_bytes: int | None = None) -> int:
+def require_text(
+    value: object, name: str, *, min_bytes: int = 0, max_bytes: int | None = None
+) -> int:
     """The bytes of a local string in UTF-8, or LocalProtocolError if it is not usable (R33)."""
     if not isinstance(value, str):
         raise LocalProtocolError(f"{name} must be a str, not {type(value).__name__}")

@@ -4,7 +4,7 @@
 response travel as packets (RPC v1; acks and errors of v2 too) or as streams (RPC v2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -14,6 +14,19 @@ MAX_IDENTITY_BYTES: Final = 256
 MAX_ID_BYTES: Final = 128
 MAX_UINT32: Final = 2**32 - 1
 PACKET_VERSION: Final = 1
+
+REQUEST_TOPIC: Final = "lk.rpc_request"
+RESPONSE_TOPIC: Final = "lk.rpc_response"
+STREAM_VERSION: Final = "2"
+REQUEST_ID: Final = "lk.rpc_request_id"
+METHOD: Final = "lk.rpc_request_method"
+RESPONSE_TIMEOUT_MS: Final = "lk.rpc_request_response_timeout_ms"
+VERSION: Final = "lk.rpc_request_version"
+UNCOMPRESSED: Final = 0
+DEFLATE_RAW: Final = 1
+
+
+Attributes: TypeAlias = Mapping[str, str]
 
 
 class Request(NamedTuple):
@@ -50,13 +63,50 @@ class ErrorResponse(NamedTuple):
     data: str
 
 
+class StreamHeader(NamedTuple):
+    """The beginning of a stream (RPC v2), or all of it when `inline_content` is not None."""
+
+    stream_id: str
+    topic: str
+    attributes: Attributes
+    total_length: int | None
+    """Bytes of the body before compression."""
+    timestamp_ms: int
+    inline_content: bytes | None = None
+    compression: int = UNCOMPRESSED
+    is_text: bool = True
+    generated: bool = False
+
+    @property
+    def request_id(self) -> str:
+        """The call that the stream belongs to, empty where the header does not say."""
+        return self.attributes.get(REQUEST_ID, "")
+
+
+class StreamChunk(NamedTuple):
+    """The next piece of a stream's body."""
+
+    stream_id: str
+    chunk_index: int
+    content: bytes
+
+
+class StreamTrailer(NamedTuple):
+    """The end of a stream; one with a reason ended before its time."""
+
+    stream_id: str
+    reason: str
+
+
 class Unread(NamedTuple):
     """A packet of a kind that is none of our business; `kind` is its field name, or empty."""
 
     kind: str
 
 
-OutgoingMessage: TypeAlias = Request | Ack | Response | ErrorResponse
+OutgoingMessage: TypeAlias = (
+    Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer
+)
 Message: TypeAlias = OutgoingMessage | Unread
 
 
@@ -77,6 +127,9 @@ class PacketKind(Enum):
     ACK = "ack"
     RESPONSE = "response"
     ERROR = "error"
+    STREAM_HEADER = "stream header"
+    STREAM_CHUNK = "stream chunk"
+    STREAM_TRAILER = "stream trailer"
 
 
 class OutgoingPacket(NamedTuple):
@@ -91,3 +144,13 @@ class OutgoingPacket(NamedTuple):
     request_id: str
     kind: PacketKind
     token: int
+
+
+def fits(text: str, max_bytes: int) -> bool:
+    """Whether a received text is at most `max_bytes` of UTF-8."""
+    return len(text) * 4 <= max_bytes or len(text.encode()) <= max_bytes
+
+
+def is_id(text: str) -> bool:
+    """Whether a received text can be a request id or a stream id (R28)."""
+    return text != "" and fits(text, MAX_ID_BYTES)

@@ -1,65 +1,203 @@
-"""What leaves next: small packets in the order in which they were made (R30)."""
+"""What leaves next: small packets in the order of their making, then bodies in turn (R30)."""
 
 from collections import deque
 from typing import Final
 
 from rpcproto.core import wire
+from rpcproto.core.config import RpcConfig
 from rpcproto.core.messages import (
     Ack,
+    Attributes,
     ErrorResponse,
     OutgoingMessage,
     OutgoingPacket,
     PacketKind,
     Request,
     Response,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
 )
+from rpcproto.core.stream_writer import CANCELLED, Recipient, StreamWriter, choose_form
+
+MAX_DEFLATING: Final = 64
+"""Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
+
+MAX_UNIX_MS: Final = 2**62
+"""Nobody reads the stamp of a stream; one beyond a million years must only not be too large."""
 
 _KINDS: Final[dict[type[OutgoingMessage], PacketKind]] = {
     Request: PacketKind.REQUEST,
     Ack: PacketKind.ACK,
     Response: PacketKind.RESPONSE,
     ErrorResponse: PacketKind.ERROR,
+    StreamHeader: PacketKind.STREAM_HEADER,
+    StreamChunk: PacketKind.STREAM_CHUNK,
+    StreamTrailer: PacketKind.STREAM_TRAILER,
 }
+_STREAM_KINDS: Final = (
+    PacketKind.STREAM_HEADER,
+    PacketKind.STREAM_CHUNK,
+    PacketKind.STREAM_TRAILER,
+)
 
 
 class Outbox:
-    """Packets that wait until the host takes them."""
+    """Packets and bodies that wait until the host takes them."""
 
-    def __init__(self, identity: str, max_packets: int) -> None:
+    def __init__(self, identity: str, config: RpcConfig, unix_time_offset: float) -> None:
         self._identity = identity
-        self._max_packets = max_packets
+        self._max_packets = config.max_waiting_packets
+        self._max_bytes = config.max_waiting_bytes
+        self._unix_time_offset = unix_time_offset
         self._small: deque[OutgoingPacket] = deque()
+        self._turns: deque[StreamWriter] = deque()
+        self._streams: dict[int, StreamWriter] = {}
+        self._deflating = 0
         self.waiting_bytes = 0
+        """Of small packets and of whole bodies, which are in memory until their last chunk."""
         self.packets_out = 0
 
-    def __len__(self) -> int:
+    @property
+    def waiting_packets(self) -> int:
+        """Small packets, for a body is not cut into packets before they are taken."""
         return len(self._small)
+
+    @property
+    def open_streams(self) -> int:
+        """Bodies that are still leaving."""
+        return len(self._streams)
 
     @property
     def is_full(self) -> bool:
         """Whether requests are turned away until the host has taken something."""
         return len(self._small) >= self._max_packets
 
-    def send(self, message: OutgoingMessage, destination_identity: str, token: int = 0) -> None:
+    def has_room(self, payload_bytes: int) -> bool:
+        """Whether a payload may wait here as well."""
+        return self.waiting_bytes + payload_bytes <= self._max_bytes
+
+    def send(
+        self, message: OutgoingMessage, destination_identity: str, request_id: str, token: int = 0
+    ) -> None:
         """Queue a small packet; `token` names what fails if it cannot be sent (R10)."""
-        data = wire.encode(message, self._identity, destination_identity)
-        self.waiting_bytes += len(data)
-        self._small.append(
-            OutgoingPacket(
-                data, destination_identity, message.request_id, _KINDS[type(message)], token
-            )
+        packet = self._packet(message, destination_identity, request_id, token)
+        self.waiting_bytes += len(packet.data)
+        self._small.append(packet)
+
+    def send_stream(
+        self,
+        stream_id: str,
+        topic: str,
+        attributes: Attributes,
+        payload: str,
+        recipient: Recipient,
+        token: int,
+        now: float,
+    ) -> None:
+        """Queue a body in the best form that its recipient can take; `token` as in `send`."""
+        body = payload.encode()
+        header, source, is_short = choose_form(
+            StreamHeader(stream_id, topic, attributes, len(body), self._unix_ms(now)),
+            body,
+            recipient,
+            may_deflate=self._deflating < MAX_DEFLATING,
         )
+        request_id = header.request_id
+        self.send(header, recipient.identity, request_id, token)
+        if source is None:
+            return
+        stream = StreamWriter(header, source, recipient, token, len(body))
+        if is_short:
+            message: OutgoingMessage = header
+            while not isinstance(message, StreamTrailer):
+                message = stream.next_message()
+                self.send(message, recipient.identity, request_id, token)
+        else:
+            self._streams[token] = stream
+            self._turns.append(stream)
+            self._deflating += stream.is_deflating
+            self.waiting_bytes += stream.body_bytes
 
     def take(self) -> OutgoingPacket | None:
         """The packet that leaves next."""
-        if not self._small:
+        if self._small:
+            packet = self._small.popleft()
+            self.waiting_bytes -= len(packet.data)
+        elif self._turns:
+            packet = self._next_of_stream()
+        else:
             return None
-        packet = self._small.popleft()
-        self.waiting_bytes -= len(packet.data)
         self.packets_out += 1
         return packet
 
+    def end_stream(self, token: int, *, cancelled: bool = True) -> None:
+        """Drop what is not made yet of a body, and tell the receiver if `cancelled` (R38)."""
+        stream = self._streams.get(token)
+        if stream is not None:
+            self._turns.remove(stream)
+            self._drop(stream)
+            if cancelled:
+                self._cancel(stream.stream_id, stream.destination_identity, stream.request_id)
+
+    def fail_stream(self, packet: OutgoingPacket) -> None:
+        """A packet of a stream could not be sent: drop the rest, and say so if it began (R10)."""
+        if packet.kind not in _STREAM_KINDS:
+            return
+        token = packet.token
+        self.end_stream(token, cancelled=False)
+        rest = [other for other in self._small if other.token == token]
+        if rest:
+            self._small = deque(other for other in self._small if other.token != token)
+            self.waiting_bytes -= sum(len(other.data) for other in rest)
+        if packet.kind is PacketKind.STREAM_CHUNK:
+            failed = wire.decode(packet.data)
+            assert failed is not None
+            assert isinstance(failed.message, StreamChunk)
+            self._cancel(failed.message.stream_id, packet.destination_identity, packet.request_id)
+
+    def drop_streams(self, identity: str | None = None, sid: str = "") -> None:
+        """Drop the bodies for a participant that left, or all if there is none (R19, R41, R42)."""
+        staying: deque[StreamWriter] = deque()
+        for stream in self._turns:
+            if identity is None or (
+                stream.destination_identity == identity
+                and (not sid or stream.destination_sid in ("", sid))
+            ):
+                self._drop(stream)
+            else:
+                staying.append(stream)
+        self._turns = staying
+
     def clear(self) -> None:
         """Drop everything: the connection is lost (R41)."""
+        self.drop_streams()
         self._small.clear()
         self.waiting_bytes = 0
+
+    def _unix_ms(self, now: float) -> int:
+        """The time stamp of a stream that begins now, in milliseconds."""
+        return round(max(-MAX_UNIX_MS, min((self._unix_time_offset + now) * 1000, MAX_UNIX_MS)))
+
+    def _packet(
+        self, message: OutgoingMessage, destination_identity: str, request_id: str, token: int
+    ) -> OutgoingPacket:
+        data = wire.encode(message, self._identity, destination_identity)
+        return OutgoingPacket(data, destination_identity, request_id, _KINDS[type(message)], token)
+
+    def _next_of_stream(self) -> OutgoingPacket:
+        stream = self._turns.popleft()
+        message = stream.next_message()
+        if isinstance(message, StreamTrailer):
+            self._drop(stream)
+        else:
+            self._turns.append(stream)
+        return self._packet(message, stream.destination_identity, stream.request_id, stream.token)
+
+    def _drop(self, stream: StreamWriter) -> None:
+        del self._streams[stream.token]
+        self._deflating -= stream.is_deflating
+        self.waiting_bytes -= stream.body_bytes
+
+    def _cancel(self, stream_id: str, destination_identity: str, request_id: str) -> None:
+        self.send(StreamTrailer(stream_id, CANCELLED), destination_identity, request_id)

@@ -67,7 +67,7 @@ class RequestMemory:
             max([self._shared, *self._rings.values()], key=len).popitem(last=False)
 
     def caller_left(self, identity: str) -> None:
-        """The ring of a departed caller moves to the shared one; none of its answers can fail now."""
+        """Move a departed caller's ring to the shared one; its answers cannot fail any more."""
         self._shared.update(self._rings.pop(identity, {}))
         for key in self._shared:
             if key[0] == identity:

@@ -1,6 +1,8 @@
 """The responding side: requests of others, from their first packet to our one answer."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import Deadlines, Timed
@@ -8,6 +10,7 @@ from rpcproto.core.errors import (
     MAX_CODE,
     ErrorCode,
     LocalProtocolError,
+    byte_length,
     require_text,
     standard_error,
 )
@@ -20,29 +23,63 @@ from rpcproto.core.events import (
 )
 from rpcproto.core.messages import (
     MAX_METHOD_BYTES,
+    MAX_UINT32,
     MAX_V1_PAYLOAD_BYTES,
+    METHOD,
     PACKET_VERSION,
+    REQUEST_ID,
+    RESPONSE_TIMEOUT_MS,
+    RESPONSE_TOPIC,
+    STREAM_VERSION,
+    VERSION,
     Ack,
     ErrorResponse,
-    OutgoingMessage,
+    OutgoingPacket,
     Request,
     Response,
+    StreamHeader,
 )
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.repeats import RequestKey, RequestMemory
 from rpcproto.core.roster import Roster
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
+from rpcproto.core.stream_reader import (
+    MALFORMED,
+    OVER_CAP,
+    TOO_MANY_BYTES,
+    Fault,
+    IncomingStream,
+    StreamReader,
+)
+from rpcproto.core.stream_writer import Recipient
+
+UNSTATED_TIMEOUT_MS: Final = 15_000
+"""What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
 
 
 class Invocation(Timed):
     """One request that has taken a slot (R22). `order` is the id that the host knows it by."""
 
-    __slots__ = ("held_bytes", "key", "state")
+    __slots__ = (
+        "came_as_stream",
+        "held_bytes",
+        "key",
+        "method",
+        "response_timeout",
+        "state",
+        "stream",
+    )
 
-    def __init__(self, order: int, key: RequestKey) -> None:
+    method: str
+    response_timeout: float
+
+    def __init__(self, order: int, key: RequestKey, *, came_as_stream: bool) -> None:
         self.order = order
         self.key = key
+        self.came_as_stream = came_as_stream
         self.state = InvocationState.READING
+        self.stream: IncomingStream | None = None
+        """The body, while it is arriving."""
         self.held_bytes = 0
         """Bytes of the payload that the host was handed, until the invocation ends (R28)."""
 
@@ -63,16 +100,20 @@ class Responder:
         config: RpcConfig,
         roster: Roster,
         outbox: Outbox,
+        reader: StreamReader,
         deadlines: Deadlines,
         events: EventQueue,
         *,
+        new_id: Callable[[], str],
         next_order: Callable[[], int],
     ) -> None:
         self._config = config
         self._roster = roster
         self._outbox = outbox
+        self._reader = reader
         self._deadlines = deadlines
         self._events = events
+        self._new_id = new_id
         self._next_order = next_order
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
@@ -80,8 +121,6 @@ class Responder:
         self._memory = RequestMemory(
             config.remembered_requests, config.remembered_requests_per_caller
         )
-        self._held_bytes_of: dict[str, int] = {}
-        self.held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._invocations)
@@ -99,16 +138,37 @@ class Responder:
         """See `RpcEngine.unregister_method`."""
         self._methods.discard(method)
 
-    def respond(self, invocation_id: int, payload: str) -> bool:
+    def respond(self, invocation_id: int, payload: str, now: float) -> bool:
         """See `RpcEngine.respond`."""
         payload_bytes = require_text(payload, "payload")
         invocation = self._running(invocation_id)
         if invocation is None:
             return False
-        if payload_bytes > MAX_V1_PAYLOAD_BYTES:
+        identity, sid, request_id = invocation.key
+        abilities = self._roster.abilities_of(identity, sid)
+        as_stream = invocation.came_as_stream or (
+            abilities.streams and payload_bytes > MAX_V1_PAYLOAD_BYTES
+        )
+        if payload_bytes > (self._config.max_payload_bytes if as_stream else MAX_V1_PAYLOAD_BYTES):
             self._answer_error(invocation, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
+        elif not self._outbox.has_room(payload_bytes):
+            data = "too many bytes are waiting to be sent"
+            self._answer_error(invocation, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE, data=data)
+        elif as_stream:
+            stream_id = self._new_id()
+            self._answer(invocation)
+            self._outbox.send_stream(
+                stream_id,
+                RESPONSE_TOPIC,
+                {REQUEST_ID: request_id},
+                payload,
+                Recipient(identity, sid, abilities),
+                invocation.order,
+                now,
+            )
         else:
-            self._answer(invocation, Response(invocation.request_id, payload))
+            self._answer(invocation)
+            self._outbox.send(Response(request_id, payload), identity, request_id, invocation.order)
         return True
 
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
@@ -129,28 +189,68 @@ class Responder:
         self, request: Request, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """A v1 request: ack, then everything that may be wrong with it, then the host (R15)."""
-        invocation = self._admit(request.request_id, identity, sid)
+        invocation = self._admit(request.request_id, identity, sid, came_as_stream=False)
         if not isinstance(invocation, Invocation):
             return invocation
-        response_timeout = request.response_timeout_ms / 1000
-        self._start(invocation, response_timeout, now)
+        self._start(invocation, request.method, request.response_timeout_ms, now)
         if request.version != PACKET_VERSION:
             self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
         elif request.compressed:
             self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
         else:
-            self._receive_body(invocation, request.method, request.payload, response_timeout)
+            payload_bytes = byte_length(request.payload)
+            if payload_bytes > self._config.max_payload_bytes:
+                self._body_failed(invocation, OVER_CAP)
+            elif not self._reader.budget.take(identity, payload_bytes):
+                self._body_failed(invocation, Fault(TOO_MANY_BYTES))
+            else:
+                self._body_read(invocation, request.payload, payload_bytes)
+        return None
+
+    def receive_header(
+        self, header: StreamHeader, identity: str, sid: str, now: float
+    ) -> IgnoreReason | None:
+        """A request begins as a stream, or is there at once if it is inline (R27)."""
+        invocation = self._admit(header.request_id, identity, sid, came_as_stream=True)
+        if not isinstance(invocation, Invocation):
+            return invocation
+        attributes = header.attributes
+        timeout_ms = _timeout_ms(attributes.get(RESPONSE_TIMEOUT_MS))
+        self._start(
+            invocation,
+            attributes.get(METHOD, ""),
+            UNSTATED_TIMEOUT_MS if timeout_ms is None else timeout_ms,
+            now,
+        )
+        fault = self._reader.check(header)
+        if attributes.get(VERSION) != STREAM_VERSION:
+            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
+        elif fault is not None:
+            self._body_failed(invocation, fault)
+        elif timeout_ms is None or (identity, sid, header.stream_id) in self._reader:
+            self._body_failed(invocation, Fault(MALFORMED))
+        else:
+            invocation.stream = self._reader.open(
+                header,
+                identity,
+                sid,
+                now,
+                partial(self._body_read, invocation),
+                partial(self._body_failed, invocation),
+            )
         return None
 
     def expire(self, invocation: Invocation) -> None:
         """Nobody waits for this answer any more (R20)."""
         self._abandon(invocation, InvocationInput.DEADLINE, AbandonReason.EXPIRED)
 
-    def send_failed(self, caller_identity: str, token: int) -> None:
+    def send_failed(self, packet: OutgoingPacket) -> None:
         """The host could not send a part of an answer: the caller is told so, once (R10)."""
-        key = self._memory.take_answer(caller_identity, token)
+        key = self._memory.take_answer(packet.destination_identity, packet.token)
         if key is not None:
+            # The error goes first: the trailer alone would end the call with a lesser error.
             self._send_error(key, ErrorCode.SEND_FAILED)
+            self._outbox.fail_stream(packet)
 
     def caller_left(self, identity: str, sid: str) -> None:
         """A caller left; what it asked under another sid, a newer one, goes on (R19)."""
@@ -167,26 +267,26 @@ class Responder:
 
     # a request comes in
 
-    def _admit(self, request_id: str, identity: str, sid: str) -> Invocation | IgnoreReason | None:
+    def _admit(
+        self, request_id: str, identity: str, sid: str, *, came_as_stream: bool
+    ) -> Invocation | IgnoreReason | None:
         """Ack a request and give it a slot; None if it was refused one (R14, R16, R22)."""
         if not identity:
             return IgnoreReason.NO_SENDER
         if self._outbox.is_full or self._events.is_full:
             return IgnoreReason.OVERLOADED
-        self._outbox.send(Ack(request_id), identity)
+        self._outbox.send(Ack(request_id), identity, request_id)
         key = (identity, sid, request_id)
         running = self._by_caller.get(identity)
         if (running is not None and key in running) or key in self._memory:
             return IgnoreReason.REPEAT
-        if (
-            len(self._invocations) >= self._config.max_invocations
-            or running is not None
-            and len(running) >= self._config.max_invocations_per_caller
+        if len(self._invocations) >= self._config.max_invocations or (
+            running is not None and len(running) >= self._config.max_invocations_per_caller
         ):
             self._remember(key, 0)
             self._send_error(key, ErrorCode.APPLICATION_ERROR, "too many requests")
             return None
-        invocation = Invocation(self._next_order(), key)
+        invocation = Invocation(self._next_order(), key, came_as_stream=came_as_stream)
         self._invocations[invocation.order] = invocation
         if running is None:
             self._by_caller[identity] = {key: invocation}
@@ -194,49 +294,38 @@ class Responder:
             running[key] = invocation
         return invocation
 
-    def _start(self, invocation: Invocation, response_timeout: float, now: float) -> None:
+    def _start(self, invocation: Invocation, method: str, timeout_ms: int, now: float) -> None:
         config = self._config
-        lifetime = min(response_timeout + config.invocation_grace, config.max_invocation_lifetime)
-        self._deadlines.start(invocation, now=now, timeout=lifetime)
+        invocation.method = method
+        invocation.response_timeout = timeout_ms / 1000
+        lifetime = invocation.response_timeout + config.invocation_grace
+        self._deadlines.start(invocation, now, min(lifetime, config.max_invocation_lifetime))
 
-    def _receive_body(
-        self, invocation: Invocation, method: str, payload: str, response_timeout: float
-    ) -> None:
-        """The whole body is here: hold it, look up the method, tell the host (R15, R28)."""
-        caller_identity = invocation.caller_identity
-        fault = self._hold(invocation, len(payload.encode()))
-        if fault is not None:
-            self._refuse(invocation, *fault)
-        elif method not in self._methods:
-            self._refuse(invocation, ErrorCode.UNSUPPORTED_METHOD)
-        else:
-            self._step(invocation, InvocationInput.BODY)
-            self._events.add(
-                InvocationReceived(
-                    invocation.order,
-                    invocation.request_id,
-                    caller_identity,
-                    method,
-                    payload,
-                    response_timeout,
-                )
-            )
-
-    def _hold(self, invocation: Invocation, payload_bytes: int) -> tuple[ErrorCode, str] | None:
-        """Count the payload against what may be held, or say what is wrong with it (R28)."""
-        config = self._config
-        if payload_bytes > config.max_payload_bytes:
-            return ErrorCode.REQUEST_PAYLOAD_TOO_LARGE, ""
-        of_caller = self._held_bytes_of.get(invocation.caller_identity, 0) + payload_bytes
-        if (
-            of_caller > config.max_buffered_bytes_per_sender
-            or self.held_bytes + payload_bytes > config.max_buffered_bytes
-        ):
-            return ErrorCode.APPLICATION_ERROR, "too many bytes"
-        self._held_bytes_of[invocation.caller_identity] = of_caller
-        self.held_bytes += payload_bytes
+    def _body_read(self, invocation: Invocation, payload: str, payload_bytes: int) -> None:
+        """The whole body is here: hold it, look up the method, tell the host (R15)."""
+        invocation.stream = None
         invocation.held_bytes = payload_bytes
-        return None
+        if invocation.method not in self._methods:
+            self._refuse(invocation, ErrorCode.UNSUPPORTED_METHOD)
+            return
+        self._step(invocation, InvocationInput.BODY)
+        self._events.add(
+            InvocationReceived(
+                invocation.order,
+                invocation.request_id,
+                invocation.caller_identity,
+                invocation.method,
+                payload,
+                invocation.response_timeout,
+            )
+        )
+
+    def _body_failed(self, invocation: Invocation, fault: Fault) -> None:
+        """The body is not to be had, for a reason that the caller is told (R26)."""
+        code = ErrorCode.APPLICATION_ERROR
+        if fault.over_cap:
+            code = ErrorCode.REQUEST_PAYLOAD_TOO_LARGE
+        self._refuse(invocation, code, fault.data)
 
     # an invocation ends
 
@@ -246,10 +335,9 @@ class Responder:
             return None
         return invocation
 
-    def _answer(self, invocation: Invocation, message: OutgoingMessage) -> None:
+    def _answer(self, invocation: Invocation) -> None:
         self._step(invocation, InvocationInput.ANSWER)
         self._remember(invocation.key, invocation.order)
-        self._outbox.send(message, invocation.caller_identity, invocation.order)
 
     def _answer_error(
         self, invocation: Invocation, code: int, message: str = "", data: str = ""
@@ -275,7 +363,7 @@ class Responder:
     def _send_error(self, key: RequestKey, code: int, data: str = "", message: str = "") -> None:
         identity, _, request_id = key
         error = ErrorResponse(request_id, *standard_error(code, message, data))
-        self._outbox.send(error, identity)
+        self._outbox.send(error, identity, request_id)
 
     def _remember(self, key: RequestKey, token: int) -> None:
         self._memory.add(key, token, announced=self._roster.get(key[0]) is not None)
@@ -292,10 +380,15 @@ class Responder:
         del running[invocation.key]
         if not running:
             del self._by_caller[identity]
-        if invocation.held_bytes:
-            self.held_bytes -= invocation.held_bytes
-            left = self._held_bytes_of[identity] - invocation.held_bytes
-            if left:
-                self._held_bytes_of[identity] = left
-            else:
-                del self._held_bytes_of[identity]
+        self._reader.budget.give_back(identity, invocation.held_bytes)
+        if invocation.stream is not None:
+            self._reader.drop(invocation.stream)
+
+
+def _timeout_ms(text: str | None) -> int | None:
+    """The caller's figure in a stream header; None if it is no number (R27)."""
+    if text is None:
+        return UNSTATED_TIMEOUT_MS
+    if not (text.isascii() and text.isdigit() and len(text) <= 20):
+        return None
+    return min(int(text), MAX_UINT32)

@@ -3,28 +3,42 @@
 import re
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
 
-STREAM_PROTOCOL: Final = 1
-"""The client_protocol from which on a participant speaks RPC v2 (A2)."""
+STREAMS_PROTOCOL: Final = 1
+"""The client_protocol from which on a participant takes requests as streams (RPC v2)."""
+INLINE_PROTOCOL: Final = 2
+"""The client_protocol from which on it takes bodies inline (data streams v2)."""
+DEFLATE_CAPABILITY: Final = 2
+"""CAP_COMPRESSION_DEFLATE_RAW."""
 OLDEST_SERVER: Final = [(1, "1"), (1, "8"), (0, "")]
 """1.8.0, the first LiveKit server that carries RPC, as `_comparable` gives it (R11)."""
 
 _VERSION: Final = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+].*)?", re.ASCII | re.DOTALL)
 
 
+class Abilities(NamedTuple):
+    """What a participant can take; nobody is taken to be able to do what was not announced."""
+
+    streams: bool = False
+    inline: bool = False
+    deflate: bool = False
+
+
+NO_ABILITIES: Final = Abilities()
+
+
 class Participant:
     """Somebody else in the room. `sid` is empty until it is known."""
 
-    __slots__ = ("capabilities", "client_protocol", "identity", "sid", "window")
+    __slots__ = ("abilities", "identity", "sid", "window")
 
     def __init__(self, identity: str, sid: str, window: SequenceWindow) -> None:
         self.identity = identity
         self.sid = sid
-        self.client_protocol = 0
-        self.capabilities: frozenset[int] = frozenset()
+        self.abilities = NO_ABILITIES
         self.window = window
 
 
@@ -43,6 +57,13 @@ class Roster:
     def get(self, identity: str) -> Participant | None:
         """The participant that was announced under `identity`."""
         return self._by_identity.get(identity)
+
+    def abilities_of(self, identity: str, sid: str) -> Abilities:
+        """What the participant of this identity and sid has announced to be able to take."""
+        participant = self._by_identity.get(identity)
+        if participant is None or (sid and participant.sid and sid != participant.sid):
+            return NO_ABILITIES
+        return participant.abilities
 
     def sid_of(self, identity: str) -> str:
         """The announced sid of `identity`, empty where there is none."""
@@ -66,8 +87,12 @@ class Roster:
             participant.sid = sid
             participant.window = self._departed_windows.pop(sid, participant.window)
             self._by_sid[sid] = participant
-        participant.client_protocol = client_protocol
-        participant.capabilities = frozenset(capabilities)
+        inline = client_protocol >= INLINE_PROTOCOL
+        participant.abilities = Abilities(
+            streams=client_protocol >= STREAMS_PROTOCOL,
+            inline=inline,
+            deflate=inline and DEFLATE_CAPABILITY in capabilities,
+        )
 
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
@@ -90,7 +115,7 @@ class Roster:
 
 
 def is_too_old(server_version: str | None) -> bool:
-    """Whether a server is known to be too old for RPC; a version that does not parse is not (R11)."""
+    """Whether a server is too old for RPC; one whose version does not parse is not (R11)."""
     version = _VERSION.fullmatch(server_version or "")
     return version is not None and _comparable(version) < OLDEST_SERVER
 

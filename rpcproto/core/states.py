@@ -16,6 +16,8 @@ class CallState(IntEnum):
     """No sign of the responder yet: the ack window is running (R3)."""
     ACKNOWLEDGED = auto()
     """The responder has it: only the response timeout is running."""
+    READING = auto()
+    """The response is a stream, and its body is arriving (R6)."""
     ENDED = auto()
     """Succeeded, failed or cancelled; the engine knows it no more."""
 
@@ -26,6 +28,10 @@ class CallInput(IntEnum):
     ACK = auto()
     RESPONSE = auto()
     """A response or an error, whole."""
+    RESPONSE_HEADER = auto()
+    """The header of a response stream whose body is still to come."""
+    RESPONSE_FAILED = auto()
+    """A response stream that cannot be read to its end (R26)."""
     DEADLINE = auto()
     """The ack window or the response timeout is over."""
     CANCEL = auto()
@@ -63,6 +69,7 @@ InvocationTable: TypeAlias = Mapping[InvocationState, Mapping[InvocationInput, I
 
 _CALL_ENDS: Final = {
     CallInput.RESPONSE: CallState.ENDED,
+    CallInput.RESPONSE_FAILED: CallState.ENDED,
     CallInput.DEADLINE: CallState.ENDED,
     CallInput.CANCEL: CallState.ENDED,
     CallInput.SEND_FAILED: CallState.ENDED,
@@ -70,8 +77,13 @@ _CALL_ENDS: Final = {
 }
 
 CALL_TABLE: Final[CallTable] = {
-    CallState.SENT: {CallInput.ACK: CallState.ACKNOWLEDGED, **_CALL_ENDS},
-    CallState.ACKNOWLEDGED: _CALL_ENDS,
+    CallState.SENT: {
+        CallInput.ACK: CallState.ACKNOWLEDGED,
+        CallInput.RESPONSE_HEADER: CallState.READING,
+        **_CALL_ENDS,
+    },
+    CallState.ACKNOWLEDGED: {CallInput.RESPONSE_HEADER: CallState.READING, **_CALL_ENDS},
+    CallState.READING: _CALL_ENDS,
     CallState.ENDED: {},
 }
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from rpcproto.core.messages import (
-    MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
     Ack,
     ErrorResponse,
@@ -20,7 +19,12 @@ from rpcproto.core.messages import (
     Packet,
     Request,
     Response,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
     Unread,
+    fits,
+    is_id,
 )
 from rpcproto.core.packets_pb2 import DataPacket
 
@@ -28,14 +32,14 @@ from rpcproto.core.packets_pb2 import DataPacket
 
 
 def decode(data: bytes) -> Packet | None:
-    """The packet in `data`, or None if it is malformed: no protobuf, or names out of bounds (R28)."""
+    """The packet in `data`, or None if it is malformed: no protobuf, or a name too long (R28)."""
     try:
         packet = DataPacket.FromString(data)
     except (DecodeError, ValueError):
         return None
     identity = packet.participant_identity
     sid = packet.participant_sid
-    if not (_fits(identity, MAX_IDENTITY_BYTES) and _fits(sid, MAX_IDENTITY_BYTES)):
+    if not (fits(identity, MAX_IDENTITY_BYTES) and fits(sid, MAX_IDENTITY_BYTES)):
         return None
     kind = packet.WhichOneof("value")
     read = _READERS.get(kind)
@@ -45,14 +49,6 @@ def decode(data: bytes) -> Packet | None:
     return Packet(identity, sid, _texts(packet.destination_identities), packet.sequence, message)
 
 
-def _fits(text: str, max_bytes: int) -> bool:
-    return len(text) * 4 <= max_bytes or len(text.encode()) <= max_bytes
-
-
-def _is_id(text: str) -> bool:
-    return text != "" and _fits(text, MAX_ID_BYTES)
-
-
 def _texts(repeated: Sequence[str]) -> tuple[str, ...]:
     return (repeated[0],) if len(repeated) == 1 else tuple(repeated)
 
@@ -60,7 +56,7 @@ def _texts(repeated: Sequence[str]) -> tuple[str, ...]:
 def _read_request(packet: DataPacket) -> Request | None:
     request = packet.rpc_request
     request_id = request.id
-    if not _is_id(request_id):
+    if not is_id(request_id):
         return None
     return Request(
         request_id,
@@ -74,13 +70,13 @@ def _read_request(packet: DataPacket) -> Request | None:
 
 def _read_ack(packet: DataPacket) -> Ack | None:
     request_id = packet.rpc_ack.request_id
-    return Ack(request_id) if _is_id(request_id) else None
+    return Ack(request_id) if is_id(request_id) else None
 
 
 def _read_response(packet: DataPacket) -> Response | ErrorResponse | None:
     response = packet.rpc_response
     request_id = response.request_id
-    if not _is_id(request_id):
+    if not is_id(request_id):
         return None
     kind = response.WhichOneof("value")
     if kind == "payload":
@@ -91,14 +87,50 @@ def _read_response(packet: DataPacket) -> Response | ErrorResponse | None:
     return Response(request_id, None)
 
 
+def _read_header(packet: DataPacket) -> StreamHeader | None:
+    header = packet.stream_header
+    stream_id = header.stream_id
+    if not is_id(stream_id):
+        return None
+    is_text = header.WhichOneof("content_header") == "text_header"
+    return StreamHeader(
+        stream_id,
+        header.topic,
+        dict(header.attributes),
+        header.total_length if header.HasField("total_length") else None,
+        header.timestamp,
+        header.inline_content if header.HasField("inline_content") else None,
+        header.compression,
+        is_text,
+        is_text and header.text_header.generated,
+    )
+
+
+def _read_chunk(packet: DataPacket) -> StreamChunk | None:
+    chunk = packet.stream_chunk
+    stream_id = chunk.stream_id
+    return StreamChunk(stream_id, chunk.chunk_index, chunk.content) if is_id(stream_id) else None
+
+
+def _read_trailer(packet: DataPacket) -> StreamTrailer | None:
+    trailer = packet.stream_trailer
+    stream_id = trailer.stream_id
+    return StreamTrailer(stream_id, trailer.reason) if is_id(stream_id) else None
+
+
 _READERS: Final[dict[str | None, Callable[[DataPacket], Message | None]]] = {
     "rpc_request": _read_request,
     "rpc_ack": _read_ack,
     "rpc_response": _read_response,
+    "stream_header": _read_header,
+    "stream_chunk": _read_chunk,
+    "stream_trailer": _read_trailer,
 }
 
 # --- writing
 
+MAX_UINT64: Final = 2**64 - 1
+_MIME_TYPE: Final = "text/plain"
 _SHORT_LENGTH: Final = tuple(bytes((n,)) for n in range(128))
 
 
@@ -159,11 +191,44 @@ def _write_error(error: ErrorResponse) -> bytes:
     return _sized(12, _text(1, error.request_id) + _sized(3, body))
 
 
+def _write_header(header: StreamHeader) -> bytes:
+    attributes = b"".join(
+        _sized(8, _text(1, key) + _text(2, value))
+        for key, value in sorted(header.attributes.items())
+    )
+    total, inline = header.total_length, header.inline_content
+    return _sized(
+        13,
+        _text(1, header.stream_id)
+        + _uint(2, header.timestamp_ms & MAX_UINT64)
+        + _text(3, header.topic)
+        + _text(4, _MIME_TYPE)
+        + (b"" if total is None else _NUMBER[5] + _varint(total))
+        + attributes
+        + (_sized(9, _uint(5, header.generated)) if header.is_text else b"")
+        + (b"" if inline is None else _sized(11, inline))
+        + _uint(12, header.compression),
+    )
+
+
+def _write_chunk(chunk: StreamChunk) -> bytes:
+    return _sized(
+        14, _text(1, chunk.stream_id) + _uint(2, chunk.chunk_index) + _sized(3, chunk.content)
+    )
+
+
+def _write_trailer(trailer: StreamTrailer) -> bytes:
+    return _sized(15, _text(1, trailer.stream_id) + _text(2, trailer.reason))
+
+
 _WRITERS: Final[dict[type[OutgoingMessage], Callable[[Any], bytes]]] = {
     Request: _write_request,
     Ack: _write_ack,
     Response: _write_response,
     ErrorResponse: _write_error,
+    StreamHeader: _write_header,
+    StreamChunk: _write_chunk,
+    StreamTrailer: _write_trailer,
 }
 
 

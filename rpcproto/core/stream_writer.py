@@ -1,0 +1,179 @@
+"""Bodies going out: the form that a body takes, and its chunks, made as they are taken (R29)."""
+
+import zlib
+from typing import Final, NamedTuple, Protocol
+
+from rpcproto.core import wire
+from rpcproto.core.messages import (
+    DEFLATE_RAW,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
+)
+from rpcproto.core.roster import Abilities
+
+CHUNK_BYTES: Final = 15_000
+"""The most that one chunk carries, and an inline header packet is (A2)."""
+MIN_COMPRESSED_BYTES: Final = 512
+"""Smaller bodies are not worth compressing (R29)."""
+CANCELLED: Final = "cancelled"
+"""The reason in the trailer of a stream that ended early (R38)."""
+
+_BOM: Final = "\ufeff".encode()
+_DEFLATE_LEVEL: Final = 1
+_DEFLATE_STEP: Final = 16 * 1024
+
+
+class Recipient(NamedTuple):
+    """Whom a body is for, and what they can take."""
+
+    identity: str
+    sid: str
+    abilities: Abilities
+
+
+class Source(Protocol):
+    """The contents of a body's chunks, one by one."""
+
+    def next_content(self) -> bytes:
+        """The next chunk's content, empty when there is none left."""
+
+
+class PlainSource:
+    """UTF-8 text, cut where no receiver can be hurt: between characters, for several decode each
+    chunk by itself, and not before U+FEFF, which one of them swallows at a chunk's beginning."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._start = 0
+
+    def next_content(self) -> bytes:
+        start = self._start
+        self._start = end = self._cut(start)
+        return self._body[start:end]
+
+    def _cut(self, start: int) -> int:
+        body = self._body
+        end = start + CHUNK_BYTES
+        if end >= len(body):
+            return len(body)
+        end = _character_start(body, end)
+        before_boms = end
+        while body.startswith(_BOM, before_boms):
+            before_boms = _character_start(body, before_boms - 1)
+        return before_boms if before_boms > start else end
+
+
+def _character_start(body: bytes, position: int) -> int:
+    while body[position] & 0xC0 == 0x80:
+        position -= 1
+    return position
+
+
+class DeflatedSource:
+    """One raw DEFLATE stream over all chunks, with a final block at its end."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = memoryview(body)
+        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self.bytes_in = 0
+        self.ready = bytearray()
+        self.is_whole = False
+        """Whether `ready` holds all there is."""
+
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether less has come out than went in, so far."""
+        return len(self.ready) < self.bytes_in
+
+    def fill(self, wanted: int) -> None:
+        """Compress until `wanted` bytes are ready, or all."""
+        while len(self.ready) < wanted and not self.is_whole:
+            step = self._body[self.bytes_in : self.bytes_in + _DEFLATE_STEP]
+            self.bytes_in += len(step)
+            self.ready += self._deflate.compress(step)
+            if self.bytes_in == len(self._body):
+                self.ready += self._deflate.flush()
+                self.is_whole = True
+
+    def next_content(self) -> bytes:
+        self.fill(CHUNK_BYTES)
+        content = bytes(self.ready[:CHUNK_BYTES])
+        del self.ready[:CHUNK_BYTES]
+        return content
+
+
+class StreamWriter:
+    """A stream whose header was sent and whose body is still leaving, piece by piece."""
+
+    def __init__(
+        self,
+        header: StreamHeader,
+        source: Source,
+        recipient: Recipient,
+        token: int,
+        body_bytes: int,
+    ) -> None:
+        self.request_id = header.request_id
+        self.stream_id = header.stream_id
+        self.destination_identity = recipient.identity
+        self.destination_sid = recipient.sid
+        self.token = token
+        self.body_bytes = body_bytes
+        self.is_deflating = isinstance(source, DeflatedSource)
+        self._source = source
+        self._index = 0
+
+    def next_message(self) -> StreamChunk | StreamTrailer:
+        """The next chunk, or the trailer after the last one."""
+        content = self._source.next_content()
+        if not content:
+            return StreamTrailer(self.stream_id, "")
+        chunk = StreamChunk(self.stream_id, self._index, content)
+        self._index += 1
+        return chunk
+
+
+class Form(NamedTuple):
+    """How a body leaves: with this header, and in chunks from `source` unless it is inline."""
+
+    header: StreamHeader
+    source: Source | None = None
+    is_short: bool = True
+    """Whether one chunk holds all of it, so that it leaves whole (R30)."""
+
+
+def choose_form(
+    header: StreamHeader,
+    body: bytes,
+    recipient: Recipient,
+    *,
+    may_deflate: bool,
+) -> Form:
+    """The best form that `recipient` can take, having compressed as much as it takes to know.
+
+    `may_deflate` is False while too many streams are being compressed already.
+    """
+    identity, _, abilities = recipient
+    deflated = None
+    deflated_header = header._replace(compression=DEFLATE_RAW)
+    if abilities.deflate and may_deflate and len(body) >= MIN_COMPRESSED_BYTES:
+        deflated = DeflatedSource(body)
+        deflated.fill(CHUNK_BYTES + 1 - _packet_bytes(deflated_header, b"", identity))
+        if deflated.is_shrunk and deflated.is_whole:
+            content = bytes(deflated.ready)
+            if _packet_bytes(deflated_header, content, identity) <= CHUNK_BYTES:
+                return Form(deflated_header._replace(inline_content=content))
+    is_short = len(body) <= CHUNK_BYTES
+    if abilities.inline and is_short and _packet_bytes(header, body, identity) <= CHUNK_BYTES:
+        return Form(header._replace(inline_content=body))
+    if deflated is not None and deflated.is_shrunk and not body.startswith(_BOM):
+        return Form(
+            deflated_header, deflated, deflated.is_whole and len(deflated.ready) <= CHUNK_BYTES
+        )
+    return Form(header, PlainSource(body), is_short)
+
+
+def _packet_bytes(header: StreamHeader, inline_content: bytes, identity: str) -> int:
+    """The size of the packet that carries a body inline, counted without its sender (R29)."""
+    return len(wire.encode(header._replace(inline_content=inline_content), "", identity))
