@@ -1,14 +1,15 @@
 """The calling side: our calls, from `call` to the one end that each of them has (R1)."""
 
-from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
+from typing import Final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import Deadlines, Timed
 from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
+    require_name,
     require_text,
     require_timeout,
     standard_error,
@@ -31,17 +32,27 @@ from rpcproto.core.messages import (
     RESPONSE_TIMEOUT_MS,
     STREAM_VERSION,
     VERSION,
+    Ack,
+    ErrorResponse,
     OutgoingPacket,
+    PacketKind,
     Request,
+    Response,
     StreamHeader,
 )
-from rpcproto.core.outbox import Outbox
-from rpcproto.core.roster import Roster
+from rpcproto.core.outbox import (
+    TOO_MANY_WAITING_BYTES,
+    TOO_MANY_WAITING_PACKETS,
+    Outbox,
+)
+from rpcproto.core.roster import NO_ABILITIES, Participant, Roster
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import Fault, IncomingStream, StreamReader
 from rpcproto.core.stream_writer import Recipient
 
-MIN_WIRE_TIMEOUT_MS = 1_000
+MIN_WIRE_TIMEOUT_MS: Final = 1_000
+MAX_CHECKED_NAMES: Final = 1_024
+NO_PAYLOAD: Final = "the response has no payload"
 
 
 class Call(Timed):
@@ -61,6 +72,13 @@ class Call(Timed):
     @property
     def hurried(self) -> bool:
         return self.state is CallState.SENT
+
+    def is_answered_by(self, identity: str, sid: str) -> bool:
+        """Whether this is the participant that was called; a sid counts if both are known (R7)."""
+        if self.destination_identity != identity:
+            return False
+        expected = self.destination_sid
+        return sid == expected or not sid or not expected
 
 
 class Caller:
@@ -89,8 +107,12 @@ class Caller:
         self._new_id = new_id
         self._next_order = next_order
         self._pending: dict[str, Call] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
+        self._ended_before: dict[str, None] = {}
+        """Those that ended before them. Two generations are a bound that costs next to nothing."""
+        self._checked_names: set[tuple[str, str]] = set()
+        """Destinations and methods of earlier calls, which need no second look."""
         self._reading: dict[str, IncomingStream] = {}
         """By request id, the response that a call reads."""
 
@@ -109,48 +131,53 @@ class Caller:
         ack_timeout: float | None,
     ) -> str:
         """See `RpcEngine.call`."""
-        require_text(
-            destination_identity, "destination_identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES
-        )
-        require_text(method, "method", min_bytes=1, max_bytes=MAX_METHOD_BYTES)
-        payload_bytes = require_text(payload, "payload")
+        if (destination_identity, method) not in self._checked_names:
+            self._check_names(destination_identity, method)
+        if type(payload) is str and payload.isascii():
+            payload_bytes = len(payload)
+        else:
+            payload_bytes = require_text(payload, "payload")
         config = self._config
-        timeout = config.response_timeout
+        timeout, window = config.response_timeout, config.ack_timeout
         if response_timeout is not None:
             timeout = require_timeout(response_timeout, "response_timeout")
-        window = config.ack_timeout
         if ack_timeout is not None:
             window = require_timeout(ack_timeout, "ack_timeout")
         if len(self._pending) >= config.max_pending_calls:
             raise LocalProtocolError(f"{len(self._pending)} calls are pending, which is the limit")
-        sid = self._roster.sid_of(destination_identity)
-        recipient = Recipient(
-            destination_identity, sid, self._roster.abilities_of(destination_identity, sid)
-        )
-        request_id = self._new_request_id()
-        refusal = self._refusal(recipient, payload_bytes)
+        request_id = self._new_id()
+        if request_id in self._pending:
+            raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
+        participant = self._roster.get(destination_identity)
+        sid, abilities = "", NO_ABILITIES
+        if participant is not None:
+            sid, abilities = participant.sid, participant.abilities
+        refusal = self._refusal(destination_identity, participant, payload_bytes)
         if refusal is not None:
-            self._events.add(CallFailed(request_id, *standard_error(refusal[0], "", refusal[1])))
+            code, data = refusal
+            self._events.append(CallFailed(request_id, *standard_error(code, "", data)))
+            self._remember(request_id)
             return request_id
-        stream_id = self._new_id() if recipient.abilities.streams else ""
-        call = Call(request_id, self._next_order(), destination_identity, sid)
-        self._pending[request_id] = call
-        early = window if window < timeout else None
-        self._deadlines.start(call, now, timeout, early)
-        timeout_ms = self._wire_timeout_ms(timeout)
-        if recipient.abilities.streams:
-            attributes = {
-                REQUEST_ID: request_id,
-                METHOD: method,
-                RESPONSE_TIMEOUT_MS: str(timeout_ms),
-                VERSION: STREAM_VERSION,
-            }
-            self._outbox.send_stream(
-                stream_id, REQUEST_TOPIC, attributes, payload, recipient, call.order, now
-            )
-        else:
+        stream_id = self._new_id() if abilities.streams else ""
+        # From here on nothing raises.
+        token = self._next_order()
+        call = self._pending[request_id] = Call(request_id, token, destination_identity, sid)
+        self._deadlines.start(call, now, timeout, window if window < timeout else None)
+        timeout_ms = _wire_timeout_ms(timeout, config.latency_allowance)
+        if not abilities.streams:
             request = Request(request_id, method, payload, timeout_ms)
-            self._outbox.send(request, destination_identity, request_id, call.order)
+            self._outbox.send(PacketKind.REQUEST, request, destination_identity, request_id, token)
+            return request_id
+        attributes = {
+            REQUEST_ID: request_id,
+            METHOD: method,
+            RESPONSE_TIMEOUT_MS: str(timeout_ms),
+            VERSION: STREAM_VERSION,
+        }
+        recipient = Recipient(destination_identity, sid, abilities)
+        self._outbox.send_stream(
+            stream_id, REQUEST_TOPIC, attributes, payload, recipient, token, now
+        )
         return request_id
 
     def cancel(self, request_id: str) -> bool:
@@ -158,42 +185,47 @@ class Caller:
         call = self._pending.get(request_id)
         if call is None:
             return False
-        self._step(call, CallInput.CANCEL)
+        self._end(call, CallInput.CANCEL)
         return True
 
     # what happened outside
 
-    def receive_ack(self, request_id: str, identity: str, sid: str) -> IgnoreReason | None:
+    def receive_ack(self, ack: Ack, identity: str, sid: str, now: float) -> IgnoreReason | None:
         """The responder has the request (R4)."""
-        call = self._answered_call(request_id, identity, sid)
-        if isinstance(call, IgnoreReason):
-            return call
-        if not self._step(call, CallInput.ACK):
+        call = self._pending.get(ack[0])
+        if call is None or not call.is_answered_by(identity, sid):
+            return self._why_not(call, ack[0])
+        state = CALL_TABLE[call.state].get(CallInput.ACK)
+        if state is None:
             return IgnoreReason.REPEAT
-        self._events.add(CallAcknowledged(request_id))
+        call.state = state
+        call.line.relax(call)
+        self._events.append(CallAcknowledged(call.request_id))
         return None
 
     def receive_response(
-        self, request_id: str, payload: str | None, identity: str, sid: str
+        self, response: Response, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
-        """A whole response, in whichever form it travelled (R6)."""
-        call = self._answered_call(request_id, identity, sid)
-        if isinstance(call, IgnoreReason):
-            return call
+        """A v1 response; it completes the call, whichever way the request went (R6)."""
+        request_id, payload = response
+        call = self._pending.get(request_id)
+        if call is None or not call.is_answered_by(identity, sid):
+            return self._why_not(call, request_id)
         if payload is None:
-            self._fail(call, CallInput.RESPONSE, ErrorCode.APPLICATION_ERROR, data="no payload")
+            self._fail(call, CallInput.RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
         else:
-            self._step(call, CallInput.RESPONSE)
-            self._events.add(CallSucceeded(request_id, payload))
+            self._end(call, CallInput.RESPONSE)
+            self._events.append(CallSucceeded(call.request_id, payload))
         return None
 
     def receive_error(
-        self, request_id: str, code: int, message: str, data: str, identity: str, sid: str
+        self, error: ErrorResponse, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """The responder's error (R18)."""
-        call = self._answered_call(request_id, identity, sid)
-        if isinstance(call, IgnoreReason):
-            return call
+        request_id, code, message, data = error
+        call = self._pending.get(request_id)
+        if call is None or not call.is_answered_by(identity, sid):
+            return self._why_not(call, request_id)
         self._fail(call, CallInput.RESPONSE, code, message, data)
         return None
 
@@ -201,9 +233,9 @@ class Caller:
         self, header: StreamHeader, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """A response begins as a stream, or is there at once if it is inline (R4, R6)."""
-        call = self._answered_call(header.request_id, identity, sid)
-        if isinstance(call, IgnoreReason):
-            return call
+        call = self._pending.get(header.request_id)
+        if call is None or not call.is_answered_by(identity, sid):
+            return self._why_not(call, header.request_id)
         if call.state is CallState.READING or (identity, sid, header.stream_id) in self._reader:
             return IgnoreReason.REPEAT
         fault = self._reader.check(header)
@@ -212,8 +244,9 @@ class Caller:
             return None
         if header.inline_content is None:
             if call.state is CallState.SENT:
-                self._events.add(CallAcknowledged(call.request_id))
-            self._step(call, CallInput.RESPONSE_HEADER)
+                self._events.append(CallAcknowledged(call.request_id))
+            call.state = CALL_TABLE[call.state][CallInput.RESPONSE_HEADER]
+            call.line.relax(call)
         stream = self._reader.open(
             header,
             identity,
@@ -252,70 +285,65 @@ class Caller:
 
     # within
 
-    def _new_request_id(self) -> str:
-        request_id = self._new_id()
-        if request_id in self._pending:
-            raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
-        return request_id
+    def _check_names(self, destination_identity: str, method: str) -> None:
+        require_name(destination_identity, "destination_identity", MAX_IDENTITY_BYTES)
+        require_name(method, "method", MAX_METHOD_BYTES)
+        if len(self._checked_names) >= MAX_CHECKED_NAMES:
+            self._checked_names.clear()
+        self._checked_names.add((destination_identity, method))
 
-    def _refusal(self, recipient: Recipient, payload_bytes: int) -> tuple[int, str] | None:
+    def _refusal(
+        self, destination_identity: str, participant: Participant | None, payload_bytes: int
+    ) -> tuple[int, str] | None:
         """The code and data with which a call fails before anything is sent (R1)."""
         roster = self._roster
         if roster.server_is_too_old:
             return ErrorCode.UNSUPPORTED_SERVER, ""
-        if recipient.identity == self._identity or (
-            roster.is_complete and roster.get(recipient.identity) is None
-        ):
+        if destination_identity == self._identity or (participant is None and roster.is_complete):
             return ErrorCode.RECIPIENT_NOT_FOUND, ""
-        streams = recipient.abilities.streams
-        if payload_bytes > (self._config.max_payload_bytes if streams else MAX_V1_PAYLOAD_BYTES):
+        max_bytes = MAX_V1_PAYLOAD_BYTES
+        if participant is not None and participant.abilities.streams:
+            max_bytes = self._config.max_payload_bytes
+        if payload_bytes > max_bytes:
             return ErrorCode.REQUEST_PAYLOAD_TOO_LARGE, ""
         if self._outbox.is_full:
-            return ErrorCode.SEND_FAILED, "too many packets are waiting to be sent"
+            return ErrorCode.SEND_FAILED, TOO_MANY_WAITING_PACKETS
         if not self._outbox.has_room(payload_bytes):
-            return ErrorCode.SEND_FAILED, "too many bytes are waiting to be sent"
+            return ErrorCode.SEND_FAILED, TOO_MANY_WAITING_BYTES
         return None
 
-    def _wire_timeout_ms(self, response_timeout: float) -> int:
-        """What the handler gets: the call's time without the network's share (R5)."""
-        budget_ms = (response_timeout - self._config.latency_allowance) * 1000
-        return max(round(min(budget_ms, MAX_UINT32)), MIN_WIRE_TIMEOUT_MS)
-
-    def _answered_call(self, request_id: str, identity: str, sid: str) -> Call | IgnoreReason:
-        """The pending call that somebody answers, if it is theirs to answer (R7)."""
-        call = self._pending.get(request_id)
-        if call is None:
-            return IgnoreReason.LATE if request_id in self._ended else IgnoreReason.UNKNOWN_CALL
-        if call.destination_identity != identity:
+    def _why_not(self, call: Call | None, request_id: str) -> IgnoreReason:
+        """Why an answer has no effect, if there is no such call or it is another's to answer."""
+        if call is not None:
             return IgnoreReason.WRONG_SENDER
-        if sid and call.destination_sid and call.destination_sid != sid:
-            return IgnoreReason.WRONG_SENDER
-        return call
+        has_ended = request_id in self._ended or request_id in self._ended_before
+        return IgnoreReason.LATE if has_ended else IgnoreReason.UNKNOWN_CALL
 
-    def _step(self, call: Call, what: CallInput) -> bool:
-        """Let the table decide; False if it has nothing for `what` in this state."""
-        state = CALL_TABLE[call.state].get(what)
-        if state is None:
-            return False
-        call.state = state
-        if state is CallState.ENDED:
-            self._deadlines.stop(call)
-            del self._pending[call.request_id]
+    def _end(self, call: Call, what: CallInput) -> None:
+        """Let the table decide, and let go of everything that the call held, but its name."""
+        call.state = CALL_TABLE[call.state][what]
+        request_id = call.request_id
+        call.line.leave(call)
+        del self._pending[request_id]
+        self._remember(request_id)
+        if self._outbox.streams:
             self._outbox.end_stream(call.order)
-            stream = self._reading.pop(call.request_id, None)
+        if self._reading:
+            stream = self._reading.pop(request_id, None)
             if stream is not None:
                 self._reader.drop(stream)
-            self._ended[call.request_id] = None
-            if len(self._ended) > self._config.remembered_requests:
-                self._ended.popitem(last=False)
-        else:
-            self._deadlines.relax(call)
-        return True
+
+    def _remember(self, request_id: str) -> None:
+        recent = self._ended
+        recent[request_id] = None
+        if len(recent) >= self._config.remembered_requests:
+            self._ended_before = recent
+            self._ended = {}
 
     def _body_read(self, call: Call, payload: str, payload_bytes: int) -> None:
         self._reader.budget.give_back(call.destination_identity, payload_bytes)
-        self._step(call, CallInput.RESPONSE)
-        self._events.add(CallSucceeded(call.request_id, payload))
+        self._end(call, CallInput.RESPONSE)
+        self._events.append(CallSucceeded(call.request_id, payload))
 
     def _body_failed(self, call: Call, fault: Fault) -> None:
         code = ErrorCode.APPLICATION_ERROR
@@ -326,5 +354,12 @@ class Caller:
     def _fail(
         self, call: Call, what: CallInput, code: int, message: str = "", data: str = ""
     ) -> None:
-        self._step(call, what)
-        self._events.add(CallFailed(call.request_id, *standard_error(code, message, data)))
+        self._end(call, what)
+        self._events.append(CallFailed(call.request_id, *standard_error(code, message, data)))
+
+
+@lru_cache(64)
+def _wire_timeout_ms(response_timeout: float, latency_allowance: float) -> int:
+    """What the handler gets: the call's time without the network's share (R5)."""
+    budget_ms = min((response_timeout - latency_allowance) * 1000, MAX_UINT32)
+    return max(round(budget_ms), MIN_WIRE_TIMEOUT_MS)

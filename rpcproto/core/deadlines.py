@@ -48,11 +48,13 @@ class Deadlines:
     def start(self, item: Timed, now: float, timeout: float, early: float | None = None) -> None:
         """Give `item` its deadline `now + timeout`, and an early one before it if wanted."""
         item.started = now
-        line = self._lines.get((timeout, early)) or self._new_line(timeout, early)
+        line = self._lines.get((timeout, early))
         if line is None:
-            self._rest.enter(item, timeout, early)
-        else:
+            line = self._new_line(timeout, early)
+        if line is not None:
             line.enter(item)
+        else:
+            self._rest.enter(item, timeout, early)
 
     def restart(self, item: Timed, now: float) -> None:
         """Give `item` the same time again, counted from `now`."""
@@ -117,7 +119,8 @@ class _Line(Timed):
         self.enter(item)
 
     def leave(self, item: Timed) -> None:
-        self.relax(item)
+        if self.hurried_first is item:
+            self.relax(item)
         item.previous.next = item.next
         item.next.previous = item.previous
 

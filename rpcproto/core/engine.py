@@ -2,14 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import MappingProxyType
+from typing import Any
 
-from rpcproto.core import wire
 from rpcproto.core.caller import Call, Caller
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import Deadlines
-from rpcproto.core.errors import LocalProtocolError, require_finite, require_text
+from rpcproto.core.errors import LocalProtocolError, require_finite, require_name, require_text
 from rpcproto.core.events import (
     ONLY_COUNTED,
     AbandonReason,
@@ -26,8 +26,8 @@ from rpcproto.core.messages import (
     RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
+    Message,
     OutgoingPacket,
-    Packet,
     Request,
     Response,
     StreamChunk,
@@ -40,6 +40,7 @@ from rpcproto.core.outbox import Outbox
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import Roster, is_too_old
 from rpcproto.core.stream_reader import IncomingStream, StreamReader
+from rpcproto.core.wire import decode
 
 
 class RpcEngine:
@@ -76,10 +77,11 @@ class RpcEngine:
         `rpcproto.random_ids()`. `unix_time_offset` is what `now` lacks to be Unix time, in seconds;
         stream headers are stamped with it. Raises LocalProtocolError.
         """
-        require_text(identity, "identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES)
+        require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_finite(unix_time_offset, "unix_time_offset")
         self._identity = identity
         self._config = config
+        self._max_packet_bytes = config.max_packet_bytes
         self._now = -math.inf
         self._is_connected = True
         self._is_closed = False
@@ -88,7 +90,7 @@ class RpcEngine:
 
         def checked_id() -> str:
             new = new_id()
-            require_text(new, "a new id", min_bytes=1, max_bytes=MAX_ID_BYTES)
+            require_name(new, "a new id", MAX_ID_BYTES)
             return new
 
         next_order = itertools.count(1).__next__
@@ -119,6 +121,19 @@ class RpcEngine:
             next_order=next_order,
         )
 
+        self._handlers: dict[
+            type[Message], Callable[[Any, str, str, float], IgnoreReason | None]
+        ] = {
+            Request: self._responder.receive_request,
+            Ack: self._caller.receive_ack,
+            Response: self._caller.receive_response,
+            ErrorResponse: self._caller.receive_error,
+            StreamHeader: self._receive_header,
+            StreamChunk: self._reader.receive_chunk,
+            StreamTrailer: self._reader.receive_trailer,
+            Unread: self._receive_unread,
+        }
+
     # what the application wants
 
     def call(
@@ -135,15 +150,15 @@ class RpcEngine:
 
         The call ends exactly once: with `CallSucceeded`, with `CallFailed`, or with a `cancel` that
         returns True (R1). It may fail at once, as an event. `destination_identity` is 1 to 256
-        bytes of UTF-8, `method` 1 to 64. `response_timeout` bounds the whole call, `ack_timeout` the wait
-        for a sign of life (R2, R3): seconds, above 0; None takes the config's.
+        bytes of UTF-8, `method` 1 to 64. `response_timeout` bounds the whole call, `ack_timeout`
+        the wait for a sign of life (R2, R3): seconds, above 0; None takes the config's.
 
         Raises LocalProtocolError for misuse, when the engine is closed or disconnected, and when
         too many calls are pending or too many events untaken.
         """
-        self._require_open()
-        self._require_events_taken()
-        if not self._is_connected:
+        if self._is_closed or not self._is_connected or self._events.is_full:
+            self._require_open()
+            self._require_events_taken()
             raise LocalProtocolError("the engine is disconnected")
         accepted = self._checked(now)
         request_id = self._caller.call(
@@ -219,33 +234,36 @@ class RpcEngine:
         A host that knows who sent it says so: `sender_identity` replaces what the packet claims,
         and without `sender_sid` there is no sid (R36). Both are at most 256 bytes of UTF-8.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise LocalProtocolError(f"a packet is bytes, not {type(data).__name__}")
-        if sender_identity is None:
-            if sender_sid is not None:
-                raise LocalProtocolError("sender_sid needs sender_identity")
-        else:
-            require_text(sender_identity, "sender_identity", max_bytes=MAX_IDENTITY_BYTES)
-            require_text(sender_sid or "", "sender_sid", max_bytes=MAX_IDENTITY_BYTES)
-        self._now = self._checked(now)
+        if type(data) is not bytes:
+            data = _as_bytes(data, self._max_packet_bytes)
+        if sender_identity is not None or sender_sid is not None:
+            require_text(sender_identity, "sender_identity", 0, MAX_IDENTITY_BYTES)
+            require_text(sender_sid or "", "sender_sid", 0, MAX_IDENTITY_BYTES)
+        if type(now) is not float or not self._now <= now < math.inf:
+            now = self._checked(now)
+        self._now = now
         if self._is_closed:
             return
         self._packets_in += 1
-        if memoryview(data).nbytes > self._config.max_packet_bytes:
-            self._ignore(IgnoreReason.TOO_LARGE, sender_identity or "")
+        reason: IgnoreReason | None
+        if len(data) > self._max_packet_bytes:
+            reason = IgnoreReason.TOO_LARGE
         elif not self._is_connected:
-            self._ignore(IgnoreReason.DISCONNECTED, sender_identity or "")
+            reason = IgnoreReason.DISCONNECTED
+        elif (packet := decode(data)) is None:
+            reason = IgnoreReason.MALFORMED
         else:
-            packet = wire.decode(bytes(data))
-            if packet is None:
-                self._ignore(IgnoreReason.MALFORMED, sender_identity or "")
-                return
-            identity, sid = packet.sender_identity, packet.sender_sid
+            identity, sid, destinations, sequence, message = packet
             if sender_identity is not None:
                 identity, sid = sender_identity, sender_sid or ""
-            reason = self._receive(packet, identity, sid)
-            if reason is not None:
-                self._ignore(reason, identity)
+            reason = self._refusal(identity, sid, destinations, sequence)
+            if reason is None:
+                handle = self._handlers[type(message)]
+                reason = handle(message, identity, sid or self._roster.sid_of(identity), now)
+                if reason is None:
+                    return
+            sender_identity = identity
+        self._ignore(reason, sender_identity or "")
 
     def participant_joined(
         self,
@@ -261,8 +279,8 @@ class RpcEngine:
         A new sid means that it left and came back. Raises LocalProtocolError for an identity or a
         sid that is no text or over 256 bytes of UTF-8, and for an empty identity.
         """
-        require_text(identity, "identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES)
-        require_text(participant_sid, "participant_sid", max_bytes=MAX_IDENTITY_BYTES)
+        require_name(identity, "identity", MAX_IDENTITY_BYTES)
+        require_text(participant_sid, "participant_sid", 0, MAX_IDENTITY_BYTES)
         self._now = self._checked(now)
         if self._is_closed:
             return
@@ -272,6 +290,7 @@ class RpcEngine:
         elif participant_sid and not known_sid:
             self._caller.sid_learned(identity, participant_sid)
         self._roster.join(identity, participant_sid, client_protocol, capabilities)
+        self._responder.caller_joined(identity)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
         """A participant is gone, announced or not: calls to it fail, its requests are dropped.
@@ -279,8 +298,8 @@ class RpcEngine:
         With a sid that is not the current one it is old news, and ignored (R40).
         Raises LocalProtocolError as `participant_joined` does.
         """
-        require_text(identity, "identity", min_bytes=1, max_bytes=MAX_IDENTITY_BYTES)
-        require_text(participant_sid, "participant_sid", max_bytes=MAX_IDENTITY_BYTES)
+        require_name(identity, "identity", MAX_IDENTITY_BYTES)
+        require_text(participant_sid, "participant_sid", 0, MAX_IDENTITY_BYTES)
         self._now = self._checked(now)
         if self._is_closed:
             return
@@ -371,8 +390,8 @@ class RpcEngine:
             pending_calls=len(self._caller),
             running_invocations=len(self._responder),
             open_streams_in=len(self._reader),
-            open_streams_out=self._outbox.open_streams,
-            waiting_packets=self._outbox.waiting_packets,
+            open_streams_out=len(self._outbox.streams),
+            waiting_packets=len(self._outbox),
             waiting_bytes=self._outbox.waiting_bytes,
             buffered_bytes=self._reader.budget.total,
             packets_in=self._packets_in,
@@ -382,41 +401,29 @@ class RpcEngine:
 
     # within
 
-    def _receive(self, packet: Packet, identity: str, sid: str) -> IgnoreReason | None:
-        """Give a packet to the side that it is for, or say why not."""
-        destinations = packet.destination_identities
+    def _refusal(
+        self, identity: str, sid: str, destinations: Sequence[str], sequence: int
+    ) -> IgnoreReason | None:
+        """Why a packet is ignored whatever it carries, judging by its envelope."""
         if destinations and self._identity not in destinations:
             return IgnoreReason.NOT_FOR_US
         if identity == self._identity:
             return IgnoreReason.FROM_OURSELVES
         if sid and self._roster.is_impersonation(identity, sid):
             return IgnoreReason.IMPERSONATION
-        if packet.sequence and not self._roster.is_new_packet(sid, packet.sequence):
+        if sequence and not self._roster.is_new_packet(sid, sequence):
             return IgnoreReason.REPEAT
-        message = packet.message
-        sid = sid or self._roster.sid_of(identity)
-        match message:
-            case Request():
-                return self._responder.receive_request(message, identity, sid, self._now)
-            case Ack():
-                return self._caller.receive_ack(message.request_id, identity, sid)
-            case Response():
-                return self._caller.receive_response(
-                    message.request_id, message.payload, identity, sid
-                )
-            case ErrorResponse():
-                return self._caller.receive_error(*message, identity, sid)
-            case StreamHeader():
-                return self._receive_header(message, identity, sid)
-            case StreamChunk():
-                return self._reader.receive_chunk(message, identity, sid, self._now)
-            case StreamTrailer():
-                return self._reader.receive_trailer(message, identity, sid)
-            case Unread():
-                encrypted = message.kind == "encrypted_packet"
-                return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
+        return None
 
-    def _receive_header(self, header: StreamHeader, identity: str, sid: str) -> IgnoreReason | None:
+    def _receive_unread(
+        self, message: Unread, identity: str, sid: str, now: float
+    ) -> IgnoreReason | None:
+        encrypted = message.kind == "encrypted_packet"
+        return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
+
+    def _receive_header(
+        self, header: StreamHeader, identity: str, sid: str, now: float
+    ) -> IgnoreReason | None:
         if header.topic not in (REQUEST_TOPIC, RESPONSE_TOPIC):
             return IgnoreReason.UNKNOWN_TOPIC
         if header.generated:
@@ -425,13 +432,13 @@ class RpcEngine:
         if not is_id(header.request_id):
             return IgnoreReason.MALFORMED
         if header.topic == REQUEST_TOPIC:
-            return self._responder.receive_header(header, identity, sid, self._now)
-        return self._caller.receive_header(header, identity, sid, self._now)
+            return self._responder.receive_header(header, identity, sid, now)
+        return self._caller.receive_header(header, identity, sid, now)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
         if reason not in ONLY_COUNTED and not self._events.is_full:
-            self._events.add(PacketIgnored(reason, sender_identity))
+            self._events.append(PacketIgnored(reason, sender_identity))
 
     def _leave(self, identity: str, sid: str) -> None:
         self._roster.leave(identity)
@@ -455,4 +462,14 @@ class RpcEngine:
 
     def _checked(self, now: float) -> float:
         """`now` as the engine counts it: finite, and never going back."""
-        return max(require_finite(now, "now"), self._now)
+        last = self._now
+        if type(now) is float and last <= now < math.inf:
+            return now
+        return max(require_finite(now, "now"), last)
+
+
+def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:
+    """The packet as bytes; of one that is too large, no more than shows it."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise LocalProtocolError(f"a packet is bytes, not {type(data).__name__}")
+    return bytes(data) if memoryview(data).nbytes <= max_bytes else bytes(max_bytes + 1)

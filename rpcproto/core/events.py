@@ -108,23 +108,22 @@ Event: TypeAlias = (
 )
 
 
-class EventQueue:
+class EventQueue(list[Event]):
     """Events that wait until the host takes them."""
 
     def __init__(self, max_events: int) -> None:
+        super().__init__()
         self._max_events = max_events
-        self._events: list[Event] = []
-        self.add = self._events.append
 
     @property
     def is_full(self) -> bool:
         """Whether the host has left too many untaken."""
-        return len(self._events) >= self._max_events
+        return len(self) >= self._max_events
 
     def take(self) -> tuple[Event, ...]:
         """All events since the last time, in order."""
-        events = tuple(self._events)
-        self._events.clear()
+        events = tuple(self)
+        self.clear()
         return events
 
 

@@ -29,6 +29,18 @@ DEFLATE_RAW: Final = 1
 Attributes: TypeAlias = Mapping[str, str]
 
 
+class PacketKind(Enum):
+    """What an outgoing packet carries."""
+
+    REQUEST = "request"
+    ACK = "ack"
+    RESPONSE = "response"
+    ERROR = "error"
+    STREAM_HEADER = "stream header"
+    STREAM_CHUNK = "stream chunk"
+    STREAM_TRAILER = "stream trailer"
+
+
 class Request(NamedTuple):
     """A v1 request: call `method` with `payload`, in `response_timeout_ms` milliseconds."""
 
@@ -120,18 +132,6 @@ class Packet(NamedTuple):
     message: Message
 
 
-class PacketKind(Enum):
-    """What an outgoing packet carries."""
-
-    REQUEST = "request"
-    ACK = "ack"
-    RESPONSE = "response"
-    ERROR = "error"
-    STREAM_HEADER = "stream header"
-    STREAM_CHUNK = "stream chunk"
-    STREAM_TRAILER = "stream trailer"
-
-
 class OutgoingPacket(NamedTuple):
     """A packet to be sent as it is: `data` to `destination_identity`, reliably and in order.
 
@@ -148,9 +148,9 @@ class OutgoingPacket(NamedTuple):
 
 def fits(text: str, max_bytes: int) -> bool:
     """Whether a received text is at most `max_bytes` of UTF-8."""
-    return len(text) * 4 <= max_bytes or len(text.encode()) <= max_bytes
+    return len(text) <= max_bytes and (text.isascii() or len(text.encode()) <= max_bytes)
 
 
 def is_id(text: str) -> bool:
     """Whether a received text can be a request id or a stream id (R28)."""
-    return text != "" and fits(text, MAX_ID_BYTES)
+    return 0 < len(text) <= MAX_ID_BYTES and (text.isascii() or fits(text, MAX_ID_BYTES))

@@ -3,38 +3,31 @@
 from collections import deque
 from typing import Final
 
-from rpcproto.core import wire
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.messages import (
-    Ack,
     Attributes,
-    ErrorResponse,
     OutgoingMessage,
     OutgoingPacket,
     PacketKind,
-    Request,
-    Response,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
 )
 from rpcproto.core.stream_writer import CANCELLED, Recipient, StreamWriter, choose_form
+from rpcproto.core.wire import decode, encode
+
+TOO_MANY_WAITING_PACKETS: Final = "too many packets are waiting to be sent"
+TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
 
 MAX_DEFLATING: Final = 64
 """Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
 
+_new: Final = tuple.__new__
+"""As in `wire`."""
+
 MAX_UNIX_MS: Final = 2**62
 """Nobody reads the stamp of a stream; one beyond a million years must only not be too large."""
 
-_KINDS: Final[dict[type[OutgoingMessage], PacketKind]] = {
-    Request: PacketKind.REQUEST,
-    Ack: PacketKind.ACK,
-    Response: PacketKind.RESPONSE,
-    ErrorResponse: PacketKind.ERROR,
-    StreamHeader: PacketKind.STREAM_HEADER,
-    StreamChunk: PacketKind.STREAM_CHUNK,
-    StreamTrailer: PacketKind.STREAM_TRAILER,
-}
 _STREAM_KINDS: Final = (
     PacketKind.STREAM_HEADER,
     PacketKind.STREAM_CHUNK,
@@ -52,21 +45,16 @@ class Outbox:
         self._unix_time_offset = unix_time_offset
         self._small: deque[OutgoingPacket] = deque()
         self._turns: deque[StreamWriter] = deque()
-        self._streams: dict[int, StreamWriter] = {}
+        self.streams: dict[int, StreamWriter] = {}
+        """Bodies that are still leaving, by token."""
         self._deflating = 0
         self.waiting_bytes = 0
         """Of small packets and of whole bodies, which are in memory until their last chunk."""
         self.packets_out = 0
 
-    @property
-    def waiting_packets(self) -> int:
-        """Small packets, for a body is not cut into packets before they are taken."""
+    def __len__(self) -> int:
+        """Small packets only, for a body is not cut into packets before they are taken."""
         return len(self._small)
-
-    @property
-    def open_streams(self) -> int:
-        """Bodies that are still leaving."""
-        return len(self._streams)
 
     @property
     def is_full(self) -> bool:
@@ -78,12 +66,19 @@ class Outbox:
         return self.waiting_bytes + payload_bytes <= self._max_bytes
 
     def send(
-        self, message: OutgoingMessage, destination_identity: str, request_id: str, token: int = 0
+        self,
+        kind: PacketKind,
+        message: OutgoingMessage,
+        destination_identity: str,
+        request_id: str,
+        token: int = 0,
     ) -> None:
         """Queue a small packet; `token` names what fails if it cannot be sent (R10)."""
-        packet = self._packet(message, destination_identity, request_id, token)
-        self.waiting_bytes += len(packet.data)
-        self._small.append(packet)
+        data = encode(message, self._identity, destination_identity)
+        self.waiting_bytes += len(data)
+        self._small.append(
+            _new(OutgoingPacket, (data, destination_identity, request_id, kind, token))
+        )
 
     def send_stream(
         self,
@@ -104,17 +99,17 @@ class Outbox:
             may_deflate=self._deflating < MAX_DEFLATING,
         )
         request_id = header.request_id
-        self.send(header, recipient.identity, request_id, token)
+        self.send(PacketKind.STREAM_HEADER, header, recipient.identity, request_id, token)
         if source is None:
             return
         stream = StreamWriter(header, source, recipient, token, len(body))
         if is_short:
-            message: OutgoingMessage = header
-            while not isinstance(message, StreamTrailer):
-                message = stream.next_message()
-                self.send(message, recipient.identity, request_id, token)
+            kind = PacketKind.STREAM_HEADER
+            while kind is not PacketKind.STREAM_TRAILER:
+                kind, message = stream.next_message()
+                self.send(kind, message, recipient.identity, request_id, token)
         else:
-            self._streams[token] = stream
+            self.streams[token] = stream
             self._turns.append(stream)
             self._deflating += stream.is_deflating
             self.waiting_bytes += stream.body_bytes
@@ -123,7 +118,7 @@ class Outbox:
         """The packet that leaves next."""
         if self._small:
             packet = self._small.popleft()
-            self.waiting_bytes -= len(packet.data)
+            self.waiting_bytes -= len(packet[0])
         elif self._turns:
             packet = self._next_of_stream()
         else:
@@ -133,7 +128,7 @@ class Outbox:
 
     def end_stream(self, token: int, *, cancelled: bool = True) -> None:
         """Drop what is not made yet of a body, and tell the receiver if `cancelled` (R38)."""
-        stream = self._streams.get(token)
+        stream = self.streams.get(token)
         if stream is not None:
             self._turns.remove(stream)
             self._drop(stream)
@@ -151,7 +146,7 @@ class Outbox:
             self._small = deque(other for other in self._small if other.token != token)
             self.waiting_bytes -= sum(len(other.data) for other in rest)
         if packet.kind is PacketKind.STREAM_CHUNK:
-            failed = wire.decode(packet.data)
+            failed = decode(packet.data)
             assert failed is not None
             assert isinstance(failed.message, StreamChunk)
             self._cancel(failed.message.stream_id, packet.destination_identity, packet.request_id)
@@ -179,25 +174,22 @@ class Outbox:
         """The time stamp of a stream that begins now, in milliseconds."""
         return round(max(-MAX_UNIX_MS, min((self._unix_time_offset + now) * 1000, MAX_UNIX_MS)))
 
-    def _packet(
-        self, message: OutgoingMessage, destination_identity: str, request_id: str, token: int
-    ) -> OutgoingPacket:
-        data = wire.encode(message, self._identity, destination_identity)
-        return OutgoingPacket(data, destination_identity, request_id, _KINDS[type(message)], token)
-
     def _next_of_stream(self) -> OutgoingPacket:
         stream = self._turns.popleft()
-        message = stream.next_message()
-        if isinstance(message, StreamTrailer):
+        kind, message = stream.next_message()
+        if kind is PacketKind.STREAM_TRAILER:
             self._drop(stream)
         else:
             self._turns.append(stream)
-        return self._packet(message, stream.destination_identity, stream.request_id, stream.token)
+        identity = stream.destination_identity
+        data = encode(message, self._identity, identity)
+        return OutgoingPacket(data, identity, stream.request_id, kind, stream.token)
 
     def _drop(self, stream: StreamWriter) -> None:
-        del self._streams[stream.token]
+        del self.streams[stream.token]
         self._deflating -= stream.is_deflating
         self.waiting_bytes -= stream.body_bytes
 
     def _cancel(self, stream_id: str, destination_identity: str, request_id: str) -> None:
-        self.send(StreamTrailer(stream_id, CANCELLED), destination_identity, request_id)
+        trailer = StreamTrailer(stream_id, CANCELLED)
+        self.send(PacketKind.STREAM_TRAILER, trailer, destination_identity, request_id)

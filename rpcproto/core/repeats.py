@@ -50,21 +50,22 @@ class RequestMemory:
         self._rings: dict[str, OrderedDict[RequestKey, int]] = {}
 
     def __contains__(self, key: RequestKey) -> bool:
-        ring = self._rings.get(key[0])
-        return (ring is not None and key in ring) or key in self._shared
+        return key in self._rings.get(key[0], self._shared) or key in self._shared
 
-    def add(self, key: RequestKey, token: int, *, announced: bool) -> None:
+    def add(self, key: RequestKey, token: int) -> None:
         """Remember a request that has ended; the oldest of the fullest ring makes room for it."""
-        ring = self._shared
-        if announced:
-            ring = self._rings.setdefault(key[0], OrderedDict())
+        ring = self._rings.get(key[0], self._shared)
         ring[key] = token
-        if announced and len(ring) > self._per_caller:
+        if len(ring) > self._per_caller and ring is not self._shared:
             ring.popitem(last=False)
         elif self._count < self._in_all:
             self._count += 1
         else:
             max([self._shared, *self._rings.values()], key=len).popitem(last=False)
+
+    def caller_joined(self, identity: str) -> None:
+        """Give an announced caller a ring of its own."""
+        self._rings.setdefault(identity, OrderedDict())
 
     def caller_left(self, identity: str) -> None:
         """Move a departed caller's ring to the shared one; its answers cannot fail any more."""

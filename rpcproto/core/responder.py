@@ -11,6 +11,7 @@ from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
     byte_length,
+    require_name,
     require_text,
     standard_error,
 )
@@ -35,11 +36,12 @@ from rpcproto.core.messages import (
     Ack,
     ErrorResponse,
     OutgoingPacket,
+    PacketKind,
     Request,
     Response,
     StreamHeader,
 )
-from rpcproto.core.outbox import Outbox
+from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES, Outbox
 from rpcproto.core.repeats import RequestKey, RequestMemory
 from rpcproto.core.roster import Roster
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
@@ -70,26 +72,24 @@ class Invocation(Timed):
         "stream",
     )
 
-    method: str
-    response_timeout: float
-
-    def __init__(self, order: int, key: RequestKey, *, came_as_stream: bool) -> None:
+    def __init__(
+        self,
+        order: int,
+        key: RequestKey,
+        method: str,
+        response_timeout: float,
+        came_as_stream: bool,
+    ) -> None:
         self.order = order
         self.key = key
+        self.method = method
+        self.response_timeout = response_timeout
         self.came_as_stream = came_as_stream
         self.state = InvocationState.READING
         self.stream: IncomingStream | None = None
         """The body, while it is arriving."""
         self.held_bytes = 0
         """Bytes of the payload that the host was handed, until the invocation ends (R28)."""
-
-    @property
-    def caller_identity(self) -> str:
-        return self.key[0]
-
-    @property
-    def request_id(self) -> str:
-        return self.key[2]
 
 
 class Responder:
@@ -129,7 +129,7 @@ class Responder:
 
     def register_method(self, method: str) -> None:
         """See `RpcEngine.register_method`."""
-        require_text(method, "method", min_bytes=1, max_bytes=MAX_METHOD_BYTES)
+        require_name(method, "method", MAX_METHOD_BYTES)
         if method in self._methods:
             raise LocalProtocolError(f"the method {method!r} is registered already")
         self._methods.add(method)
@@ -140,35 +140,24 @@ class Responder:
 
     def respond(self, invocation_id: int, payload: str, now: float) -> bool:
         """See `RpcEngine.respond`."""
-        payload_bytes = require_text(payload, "payload")
-        invocation = self._running(invocation_id)
-        if invocation is None:
-            return False
-        identity, sid, request_id = invocation.key
-        abilities = self._roster.abilities_of(identity, sid)
-        as_stream = invocation.came_as_stream or (
-            abilities.streams and payload_bytes > MAX_V1_PAYLOAD_BYTES
-        )
-        if payload_bytes > (self._config.max_payload_bytes if as_stream else MAX_V1_PAYLOAD_BYTES):
-            self._answer_error(invocation, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
-        elif not self._outbox.has_room(payload_bytes):
-            data = "too many bytes are waiting to be sent"
-            self._answer_error(invocation, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE, data=data)
-        elif as_stream:
-            stream_id = self._new_id()
-            self._answer(invocation)
-            self._outbox.send_stream(
-                stream_id,
-                RESPONSE_TOPIC,
-                {REQUEST_ID: request_id},
-                payload,
-                Recipient(identity, sid, abilities),
-                invocation.order,
-                now,
-            )
+        if type(payload) is str and payload.isascii():
+            payload_bytes = len(payload)
         else:
-            self._answer(invocation)
-            self._outbox.send(Response(request_id, payload), identity, request_id, invocation.order)
+            payload_bytes = require_text(payload, "payload")
+        invocation = self._invocations.get(invocation_id)
+        if invocation is None or invocation.state is not InvocationState.RUNNING:
+            return False
+        identity, _, request_id = invocation.key
+        if not self._outbox.has_room(payload_bytes):
+            self._end(invocation, InvocationInput.ANSWER)
+            code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
+            self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
+        elif invocation.came_as_stream or payload_bytes > MAX_V1_PAYLOAD_BYTES:
+            self._respond_at_length(invocation, payload, payload_bytes, now)
+        else:
+            self._end(invocation, InvocationInput.ANSWER, invocation_id)
+            response = Response(request_id, payload)
+            self._outbox.send(PacketKind.RESPONSE, response, identity, request_id, invocation_id)
         return True
 
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
@@ -177,10 +166,11 @@ class Responder:
             raise LocalProtocolError(f"an error code is an int from 0 to 2^32 - 1, not {code!r}")
         require_text(message, "message")
         require_text(data, "data")
-        invocation = self._running(invocation_id)
-        if invocation is None:
+        invocation = self._invocations.get(invocation_id)
+        if invocation is None or invocation.state is not InvocationState.RUNNING:
             return False
-        self._answer_error(invocation, code, message, data)
+        self._end(invocation, InvocationInput.ANSWER)
+        self._send_error(invocation.key, code, message, data)
         return True
 
     # what happened outside
@@ -189,54 +179,54 @@ class Responder:
         self, request: Request, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """A v1 request: ack, then everything that may be wrong with it, then the host (R15)."""
-        invocation = self._admit(request.request_id, identity, sid, came_as_stream=False)
-        if not isinstance(invocation, Invocation):
-            return invocation
-        self._start(invocation, request.method, request.response_timeout_ms, now)
-        if request.version != PACKET_VERSION:
-            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
-        elif request.compressed:
-            self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
+        request_id, method, payload, timeout_ms, version, compressed = request
+        admitted = self._admit((identity, sid, request_id), method, timeout_ms, now)
+        if not isinstance(admitted, Invocation):
+            return admitted
+        if version != PACKET_VERSION:
+            self._refuse(admitted, ErrorCode.UNSUPPORTED_VERSION)
+        elif compressed:
+            self._refuse(admitted, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
         else:
-            payload_bytes = byte_length(request.payload)
+            payload_bytes = byte_length(payload)
             if payload_bytes > self._config.max_payload_bytes:
-                self._body_failed(invocation, OVER_CAP)
+                self._body_failed(admitted, OVER_CAP)
             elif not self._reader.budget.take(identity, payload_bytes):
-                self._body_failed(invocation, Fault(TOO_MANY_BYTES))
+                self._body_failed(admitted, Fault(TOO_MANY_BYTES))
             else:
-                self._body_read(invocation, request.payload, payload_bytes)
+                self._body_read(admitted, payload, payload_bytes)
         return None
 
     def receive_header(
         self, header: StreamHeader, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """A request begins as a stream, or is there at once if it is inline (R27)."""
-        invocation = self._admit(header.request_id, identity, sid, came_as_stream=True)
-        if not isinstance(invocation, Invocation):
-            return invocation
         attributes = header.attributes
         timeout_ms = _timeout_ms(attributes.get(RESPONSE_TIMEOUT_MS))
-        self._start(
-            invocation,
+        admitted = self._admit(
+            (identity, sid, header.request_id),
             attributes.get(METHOD, ""),
             UNSTATED_TIMEOUT_MS if timeout_ms is None else timeout_ms,
             now,
+            came_as_stream=True,
         )
+        if not isinstance(admitted, Invocation):
+            return admitted
         fault = self._reader.check(header)
         if attributes.get(VERSION) != STREAM_VERSION:
-            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
+            self._refuse(admitted, ErrorCode.UNSUPPORTED_VERSION)
         elif fault is not None:
-            self._body_failed(invocation, fault)
+            self._body_failed(admitted, fault)
         elif timeout_ms is None or (identity, sid, header.stream_id) in self._reader:
-            self._body_failed(invocation, Fault(MALFORMED))
+            self._body_failed(admitted, Fault(MALFORMED))
         else:
-            invocation.stream = self._reader.open(
+            admitted.stream = self._reader.open(
                 header,
                 identity,
                 sid,
                 now,
-                partial(self._body_read, invocation),
-                partial(self._body_failed, invocation),
+                partial(self._body_read, admitted),
+                partial(self._body_failed, admitted),
             )
         return None
 
@@ -259,6 +249,10 @@ class Responder:
                 self._abandon(invocation, InvocationInput.CALLER_LEFT, AbandonReason.CALLER_LEFT)
         self._memory.caller_left(identity)
 
+    def caller_joined(self, identity: str) -> None:
+        """A caller was announced: its requests are remembered by themselves (R16)."""
+        self._memory.caller_joined(identity)
+
     def everyone_left(self, reason: AbandonReason) -> None:
         """The connection is lost, or the engine closes (R41, R42)."""
         for invocation in list(self._invocations.values()):
@@ -268,38 +262,44 @@ class Responder:
     # a request comes in
 
     def _admit(
-        self, request_id: str, identity: str, sid: str, *, came_as_stream: bool
+        self,
+        key: RequestKey,
+        method: str,
+        timeout_ms: int,
+        now: float,
+        *,
+        came_as_stream: bool = False,
     ) -> Invocation | IgnoreReason | None:
-        """Ack a request and give it a slot; None if it was refused one (R14, R16, R22)."""
+        """Ack a request and give it a slot; None if it was refused one (R14, R16, R20, R22)."""
+        identity, _, request_id = key
         if not identity:
             return IgnoreReason.NO_SENDER
         if self._outbox.is_full or self._events.is_full:
             return IgnoreReason.OVERLOADED
-        self._outbox.send(Ack(request_id), identity, request_id)
-        key = (identity, sid, request_id)
+        self._outbox.send(PacketKind.ACK, Ack(request_id), identity, request_id)
         running = self._by_caller.get(identity)
-        if (running is not None and key in running) or key in self._memory:
+        if key in self._memory or (running is not None and key in running):
             return IgnoreReason.REPEAT
-        if len(self._invocations) >= self._config.max_invocations or (
-            running is not None and len(running) >= self._config.max_invocations_per_caller
+        config = self._config
+        if len(self._invocations) >= config.max_invocations or (
+            running is not None and len(running) >= config.max_invocations_per_caller
         ):
-            self._remember(key, 0)
+            self._memory.add(key, 0)
             self._send_error(key, ErrorCode.APPLICATION_ERROR, "too many requests")
             return None
-        invocation = Invocation(self._next_order(), key, came_as_stream=came_as_stream)
-        self._invocations[invocation.order] = invocation
+        order = self._next_order()
+        response_timeout = timeout_ms / 1000
+        invocation = Invocation(order, key, method, response_timeout, came_as_stream)
+        self._invocations[order] = invocation
         if running is None:
             self._by_caller[identity] = {key: invocation}
         else:
             running[key] = invocation
+        lifetime = response_timeout + config.invocation_grace
+        if lifetime > config.max_invocation_lifetime:
+            lifetime = config.max_invocation_lifetime
+        self._deadlines.start(invocation, now, lifetime)
         return invocation
-
-    def _start(self, invocation: Invocation, method: str, timeout_ms: int, now: float) -> None:
-        config = self._config
-        invocation.method = method
-        invocation.response_timeout = timeout_ms / 1000
-        lifetime = invocation.response_timeout + config.invocation_grace
-        self._deadlines.start(invocation, now, min(lifetime, config.max_invocation_lifetime))
 
     def _body_read(self, invocation: Invocation, payload: str, payload_bytes: int) -> None:
         """The whole body is here: hold it, look up the method, tell the host (R15)."""
@@ -308,12 +308,13 @@ class Responder:
         if invocation.method not in self._methods:
             self._refuse(invocation, ErrorCode.UNSUPPORTED_METHOD)
             return
-        self._step(invocation, InvocationInput.BODY)
-        self._events.add(
+        invocation.state = INVOCATION_TABLE[invocation.state][InvocationInput.BODY]
+        identity, _, request_id = invocation.key
+        self._events.append(
             InvocationReceived(
                 invocation.order,
-                invocation.request_id,
-                invocation.caller_identity,
+                request_id,
+                identity,
                 invocation.method,
                 payload,
                 invocation.response_timeout,
@@ -329,58 +330,62 @@ class Responder:
 
     # an invocation ends
 
-    def _running(self, invocation_id: int) -> Invocation | None:
-        invocation = self._invocations.get(invocation_id)
-        if invocation is None or invocation.state is not InvocationState.RUNNING:
-            return None
-        return invocation
-
-    def _answer(self, invocation: Invocation) -> None:
-        self._step(invocation, InvocationInput.ANSWER)
-        self._remember(invocation.key, invocation.order)
-
-    def _answer_error(
-        self, invocation: Invocation, code: int, message: str = "", data: str = ""
+    def _respond_at_length(
+        self, invocation: Invocation, payload: str, payload_bytes: int, now: float
     ) -> None:
-        self._step(invocation, InvocationInput.ANSWER)
-        self._remember(invocation.key, 0)
-        self._send_error(invocation.key, code, data, message)
+        """Answer with a stream, if the caller can read one and the payload is no larger (R17)."""
+        identity, sid, request_id = invocation.key
+        abilities = self._roster.abilities_of(identity, sid)
+        as_stream = invocation.came_as_stream or abilities.streams
+        if not as_stream or payload_bytes > self._config.max_payload_bytes:
+            self._end(invocation, InvocationInput.ANSWER)
+            self._send_error(invocation.key, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
+            return
+        stream_id = self._new_id()
+        self._end(invocation, InvocationInput.ANSWER, invocation.order)
+        self._outbox.send_stream(
+            stream_id,
+            RESPONSE_TOPIC,
+            {REQUEST_ID: request_id},
+            payload,
+            Recipient(identity, sid, abilities),
+            invocation.order,
+            now,
+        )
 
     def _refuse(self, invocation: Invocation, code: ErrorCode, data: str = "") -> None:
-        self._step(invocation, InvocationInput.REFUSAL)
-        self._remember(invocation.key, 0)
-        self._send_error(invocation.key, code, data)
+        self._end(invocation, InvocationInput.REFUSAL)
+        self._send_error(invocation.key, code, data=data)
 
     def _abandon(
         self, invocation: Invocation, what: InvocationInput, reason: AbandonReason
     ) -> None:
-        told = invocation.state is InvocationState.RUNNING
-        self._step(invocation, what)
-        self._remember(invocation.key, 0)
-        if told:
-            self._events.add(InvocationAbandoned(invocation.order, reason))
+        if invocation.state is InvocationState.RUNNING:
+            self._events.append(InvocationAbandoned(invocation.order, reason))
+        self._end(invocation, what)
 
-    def _send_error(self, key: RequestKey, code: int, data: str = "", message: str = "") -> None:
+    def _send_error(self, key: RequestKey, code: int, message: str = "", data: str = "") -> None:
         identity, _, request_id = key
         error = ErrorResponse(request_id, *standard_error(code, message, data))
-        self._outbox.send(error, identity, request_id)
+        self._outbox.send(PacketKind.ERROR, error, identity, request_id)
 
-    def _remember(self, key: RequestKey, token: int) -> None:
-        self._memory.add(key, token, announced=self._roster.get(key[0]) is not None)
+    def _end(self, invocation: Invocation, what: InvocationInput, token: int = 0) -> None:
+        """Let the table decide, free what the invocation held, and remember its name.
 
-    def _step(self, invocation: Invocation, what: InvocationInput) -> None:
-        """Let the table decide, and free what an ended invocation held."""
+        `token` is that of an answer that may yet fail to be sent (R10).
+        """
         invocation.state = INVOCATION_TABLE[invocation.state][what]
-        if invocation.state is not InvocationState.ENDED:
-            return
-        self._deadlines.stop(invocation)
+        key = invocation.key
+        identity = key[0]
+        invocation.line.leave(invocation)
         del self._invocations[invocation.order]
-        identity = invocation.caller_identity
         running = self._by_caller[identity]
-        del running[invocation.key]
+        del running[key]
         if not running:
             del self._by_caller[identity]
-        self._reader.budget.give_back(identity, invocation.held_bytes)
+        self._memory.add(key, token)
+        if invocation.held_bytes:
+            self._reader.budget.give_back(identity, invocation.held_bytes)
         if invocation.stream is not None:
             self._reader.drop(invocation.stream)
 

@@ -48,21 +48,22 @@ class ByteBudget:
 
     def take(self, sender_identity: str, count: int) -> bool:
         """Count `count` more bytes, or none if they are too many."""
+        total = self.total + count
         of_sender = self._of.get(sender_identity, 0) + count
-        if of_sender > self._per_sender or self.total + count > self._in_all:
+        if total > self._in_all or of_sender > self._per_sender:
             return False
-        if count:
-            self._of[sender_identity] = of_sender
-            self.total += count
+        self.total = total
+        self._of[sender_identity] = of_sender
         return True
 
     def give_back(self, sender_identity: str, count: int) -> None:
         """`count` bytes that were taken are done with."""
-        if count:
-            self.total -= count
-            self._of[sender_identity] -= count
-            if not self._of[sender_identity]:
-                del self._of[sender_identity]
+        self.total -= count
+        left = self._of.get(sender_identity, 0) - count
+        if left:
+            self._of[sender_identity] = left
+        else:
+            self._of.pop(sender_identity, None)
 
 
 class IncomingStream(Timed):
@@ -229,7 +230,7 @@ class StreamReader:
         return None
 
     def receive_trailer(
-        self, trailer: StreamTrailer, sender_identity: str, sender_sid: str
+        self, trailer: StreamTrailer, sender_identity: str, sender_sid: str, now: float
     ) -> IgnoreReason | None:
         """The end of a body."""
         stream = self._streams.get((sender_identity, sender_sid, trailer.stream_id))

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, Protocol
 from rpcproto.core import wire
 from rpcproto.core.messages import (
     DEFLATE_RAW,
+    PacketKind,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -124,14 +125,14 @@ class StreamWriter:
         self._source = source
         self._index = 0
 
-    def next_message(self) -> StreamChunk | StreamTrailer:
+    def next_message(self) -> tuple[PacketKind, StreamChunk | StreamTrailer]:
         """The next chunk, or the trailer after the last one."""
         content = self._source.next_content()
         if not content:
-            return StreamTrailer(self.stream_id, "")
+            return PacketKind.STREAM_TRAILER, StreamTrailer(self.stream_id, "")
         chunk = StreamChunk(self.stream_id, self._index, content)
         self._index += 1
-        return chunk
+        return PacketKind.STREAM_CHUNK, chunk
 
 
 class Form(NamedTuple):
