@@ -51,6 +51,12 @@ from rpcproto.core.stream_reader import Fault, IncomingStream, StreamReader
 from rpcproto.core.stream_writer import Recipient
 
 MIN_WIRE_TIMEOUT_MS: Final = 1_000
+# Members that every call needs: to look one up in its enum costs as much as a step of the protocol.
+_SENT: Final = CallState.SENT
+_ACK: Final = CallInput.ACK
+_RESPONSE: Final = CallInput.RESPONSE
+_REQUEST: Final = PacketKind.REQUEST
+
 MAX_CHECKED_NAMES: Final = 1_024
 NO_PAYLOAD: Final = "the response has no payload"
 
@@ -67,11 +73,11 @@ class Call(Timed):
         self.order = order
         self.destination_identity = destination_identity
         self.destination_sid = destination_sid
-        self.state = CallState.SENT
+        self.state = _SENT
 
     @property
     def hurried(self) -> bool:
-        return self.state is CallState.SENT
+        return self.state is _SENT
 
     def is_answered_by(self, identity: str, sid: str) -> bool:
         """Whether this is the participant that was called; a sid counts if both are known (R7)."""
@@ -166,7 +172,7 @@ class Caller:
         timeout_ms = _wire_timeout_ms(timeout, config.latency_allowance)
         if not abilities.streams:
             request = Request(request_id, method, payload, timeout_ms)
-            self._outbox.send(PacketKind.REQUEST, request, destination_identity, request_id, token)
+            self._outbox.send(_REQUEST, request, destination_identity, request_id, token)
             return request_id
         attributes = {
             REQUEST_ID: request_id,
@@ -195,7 +201,7 @@ class Caller:
         call = self._pending.get(ack[0])
         if call is None or not call.is_answered_by(identity, sid):
             return self._why_not(call, ack[0])
-        state = CALL_TABLE[call.state].get(CallInput.ACK)
+        state = CALL_TABLE[call.state].get(_ACK)
         if state is None:
             return IgnoreReason.REPEAT
         call.state = state
@@ -214,7 +220,7 @@ class Caller:
         if payload is None:
             self._fail(call, CallInput.RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
         else:
-            self._end(call, CallInput.RESPONSE)
+            self._end(call, _RESPONSE)
             self._events.append(CallSucceeded(call.request_id, payload))
         return None
 

@@ -51,10 +51,10 @@ class Deadlines:
         line = self._lines.get((timeout, early))
         if line is None:
             line = self._new_line(timeout, early)
-        if line is not None:
-            line.enter(item)
-        else:
+        if line is None:
             self._rest.enter(item, timeout, early)
+        else:
+            line.enter(item)
 
     def restart(self, item: Timed, now: float) -> None:
         """Give `item` the same time again, counted from `now`."""

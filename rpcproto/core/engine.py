@@ -24,6 +24,7 @@ from rpcproto.core.messages import (
     MAX_IDENTITY_BYTES,
     REQUEST_TOPIC,
     RESPONSE_TOPIC,
+    UUID_CHARACTERS,
     Ack,
     ErrorResponse,
     Message,
@@ -90,7 +91,8 @@ class RpcEngine:
 
         def checked_id() -> str:
             new = new_id()
-            require_name(new, "a new id", MAX_ID_BYTES)
+            if type(new) is not str or len(new) != UUID_CHARACTERS or not new.isascii():
+                require_name(new, "a new id", MAX_ID_BYTES)
             return new
 
         next_order = itertools.count(1).__next__

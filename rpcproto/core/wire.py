@@ -50,7 +50,7 @@ def decode(data: bytes) -> Packet | None:
     ):
         return None
     message = _READERS.get(packet.WhichOneof("value"), _read_other)(packet)
-    if message is None:
+    if not is_id(message[0]) and type(message) is not Unread:
         return None
     repeated = packet.destination_identities
     destinations = (repeated[0],) if len(repeated) == 1 else tuple(repeated)
@@ -61,43 +61,34 @@ _SURELY_SHORT: Final = MAX_IDENTITY_BYTES // 4
 """So many characters cannot be too many bytes."""
 
 
-def _read_request(packet: DataPacket) -> Request | None:
+def _read_request(packet: DataPacket) -> Request:
     request = packet.rpc_request
-    request_id = request.id
-    if not is_id(request_id):
-        return None
-    payload, compressed = request.payload, bool(request.compressed_payload)
+    request_id, method, payload = request.id, request.method, request.payload
     timeout_ms, version = request.response_timeout_ms, request.version
-    return _new(Request, (request_id, request.method, payload, timeout_ms, version, compressed))
+    compressed = bool(request.compressed_payload)
+    return _new(Request, (request_id, method, payload, timeout_ms, version, compressed))
 
 
-def _read_ack(packet: DataPacket) -> Ack | None:
-    request_id = packet.rpc_ack.request_id
-    return _new(Ack, (request_id,)) if is_id(request_id) else None
+def _read_ack(packet: DataPacket) -> Ack:
+    return _new(Ack, (packet.rpc_ack.request_id,))
 
 
-def _read_response(packet: DataPacket) -> Response | ErrorResponse | None:
+def _read_response(packet: DataPacket) -> Response | ErrorResponse:
     response = packet.rpc_response
-    request_id = response.request_id
-    if not is_id(request_id):
-        return None
     kind = response.WhichOneof("value")
     if kind == "payload":
-        return _new(Response, (request_id, response.payload))
+        return _new(Response, (response.request_id, response.payload))
     if kind == "error":
         error = response.error
-        return ErrorResponse(request_id, error.code, error.message, error.data)
-    return Response(request_id, None)
+        return ErrorResponse(response.request_id, error.code, error.message, error.data)
+    return Response(response.request_id, None)
 
 
-def _read_header(packet: DataPacket) -> StreamHeader | None:
+def _read_header(packet: DataPacket) -> StreamHeader:
     header = packet.stream_header
-    stream_id = header.stream_id
-    if not is_id(stream_id):
-        return None
     is_text = header.WhichOneof("content_header") == "text_header"
     return StreamHeader(
-        stream_id,
+        header.stream_id,
         header.topic,
         dict(header.attributes),
         header.total_length if header.HasField("total_length") else None,
@@ -109,23 +100,21 @@ def _read_header(packet: DataPacket) -> StreamHeader | None:
     )
 
 
-def _read_chunk(packet: DataPacket) -> StreamChunk | None:
+def _read_chunk(packet: DataPacket) -> StreamChunk:
     chunk = packet.stream_chunk
-    stream_id = chunk.stream_id
-    return StreamChunk(stream_id, chunk.chunk_index, chunk.content) if is_id(stream_id) else None
+    return StreamChunk(chunk.stream_id, chunk.chunk_index, chunk.content)
 
 
-def _read_trailer(packet: DataPacket) -> StreamTrailer | None:
+def _read_trailer(packet: DataPacket) -> StreamTrailer:
     trailer = packet.stream_trailer
-    stream_id = trailer.stream_id
-    return StreamTrailer(stream_id, trailer.reason) if is_id(stream_id) else None
+    return StreamTrailer(trailer.stream_id, trailer.reason)
 
 
 def _read_other(packet: DataPacket) -> Unread:
     return Unread(packet.WhichOneof("value") or "")
 
 
-_READERS: Final[dict[str | None, Callable[[DataPacket], Message | None]]] = {
+_READERS: Final[dict[str | None, Callable[[DataPacket], Message]]] = {
     "rpc_request": _read_request,
     "rpc_ack": _read_ack,
     "rpc_response": _read_response,
