@@ -39,6 +39,7 @@ from rpcproto.core.messages import (
     Request,
     Response,
     StreamHeader,
+    fits,
 )
 from rpcproto.core.outbox import (
     TOO_MANY_WAITING_BYTES,
@@ -219,6 +220,8 @@ class Caller:
             return self._why_not(call, request_id)
         if payload is None:
             self._fail(call, CallInput.RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
+        elif not fits(payload, self._config.max_payload_bytes):
+            self._fail(call, CallInput.RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
         else:
             self._end(call, _RESPONSE)
             self._events.append(CallSucceeded(call.request_id, payload))

@@ -123,6 +123,7 @@ class Responder:
         self._events = events
         self._new_id = new_id
         self._next_order = next_order
+        self._max_packet_payload = min(MAX_V1_PAYLOAD_BYTES, config.max_payload_bytes)
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
         self._by_caller: dict[str, dict[RequestKey, Invocation]] = {}
@@ -160,7 +161,7 @@ class Responder:
             self._end(invocation, InvocationInput.ANSWER)
             code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
             self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
-        elif invocation.came_as_stream or payload_bytes > MAX_V1_PAYLOAD_BYTES:
+        elif invocation.came_as_stream or payload_bytes > self._max_packet_payload:
             self._respond_at_length(invocation, payload, payload_bytes, now)
         else:
             self._end(invocation, _ANSWER, invocation_id)
@@ -297,7 +298,7 @@ class Responder:
             running is not None and len(running) >= config.max_invocations_per_caller
         ):
             self._memory.add(key, 0)
-            self._send_error(key, ErrorCode.APPLICATION_ERROR, "too many requests")
+            self._send_error(key, ErrorCode.APPLICATION_ERROR, data="too many requests")
             return None
         order = self._next_order()
         response_timeout = timeout_ms / 1000

@@ -60,7 +60,7 @@ class PlainSource:
             return len(body)
         end = _character_start(body, end)
         before_boms = end
-        while body.startswith(_BOM, before_boms):
+        while before_boms > start and body.startswith(_BOM, before_boms):
             before_boms = _character_start(body, before_boms - 1)
         return before_boms if before_boms > start else end
 

@@ -129,7 +129,7 @@ MAX_UINT64: Final = 2**64 - 1
 _MIME_TYPE: Final = "text/plain"
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def _varint(number: int) -> bytes:
     digits = bytearray()
     while number > 0x7F:
@@ -170,17 +170,17 @@ def _uint(number: int, value: int) -> bytes:
 # give depends on nothing but their arguments.
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def _envelope(sender_identity: str, destination_identity: str) -> bytes:
     return _text(4, sender_identity) + _sized(5, destination_identity.encode())
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def _method(method: str) -> bytes:
     return _text(2, method)
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def _timeout_and_version(response_timeout_ms: int, version: int) -> bytes:
     return _uint(4, response_timeout_ms) + _uint(5, version)
 

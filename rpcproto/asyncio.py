@@ -1,0 +1,209 @@
+"""The host for asyncio: LiveKit RPC as coroutines, over any `Transport`."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from inspect import isawaitable
+from types import TracebackType
+from typing import Final, Self
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.engine import RpcEngine
+from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.events import InvocationReceived
+from rpcproto.participant import ParticipantBase, RpcInvocationData, logger
+from rpcproto.transports import PacketNotSent, Transport
+
+LEAVING_TIME: Final = 1.0
+"""How long leaving may take, in seconds; what waits to be sent has half of it."""
+
+
+class RpcParticipant(ParticipantBase):
+    """A participant in a room: an async context manager, good for one use.
+
+    Inside the `async with` it answers requests and makes calls; the transport is the participant's
+    from then on, and is closed on leaving. Methods may be registered before or inside; those that
+    are registered before the body first waits miss nothing. Leaving fails all calls with 1503,
+    cancels all handlers, hands out what small packets still wait and closes the transport, in at
+    most one second, and then waits for handlers that do not end when cancelled.
+
+    Not thread-safe: everything belongs to the event loop in which it was entered.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        transport: Transport,
+        *,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        new_id: Callable[[], str] | None = None,
+        engine_factory: Callable[..., RpcEngine] = RpcEngine,
+    ) -> None:
+        """See `ParticipantBase` for `new_id` and `engine_factory`."""
+        super().__init__(identity, config=config, new_id=new_id, engine_factory=engine_factory)
+        self._transport = transport
+        self._group = asyncio.TaskGroup()
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_read = False
+        self._is_leaving = False
+
+    async def perform_rpc(
+        self,
+        *,
+        destination_identity: str,
+        method: str,
+        payload: str,
+        response_timeout: float | None = None,
+        max_round_trip_latency: float | None = None,
+    ) -> str:
+        """Call `method` of a participant and wait for its answer.
+
+        `response_timeout` bounds the whole call, `max_round_trip_latency` the wait for a sign of
+        life; both in seconds, None takes the config's. Cancelling ends the call here and now; the
+        handler at the other end may still run.
+
+        Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
+        broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
+        """
+        while self._entered_engine is not None and not (self._has_read or self._is_leaving):
+            # What the transport knows already comes first: who is here, and what they speak.
+            await asyncio.sleep(0)
+        outcome = await self._outcome(
+            destination_identity, method, payload, response_timeout, max_round_trip_latency
+        )
+        if isinstance(outcome, str):
+            return outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # else its traceback and this frame would keep each other alive
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._open(loop.time)
+        self._context = contextvars.copy_context()
+        self._wake = asyncio.Event()
+        await self._group.__aenter__()
+        self._reader = self._group.create_task(self._read())
+        self._writer = self._group.create_task(self._write())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        latest = asyncio.get_running_loop().time() + LEAVING_TIME
+        self._is_leaving = True
+        self._reader.cancel()
+        self._close()
+        try:
+            await asyncio.wait([self._writer], timeout=LEAVING_TIME / 2)
+        finally:
+            self._writer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+            try:
+                async with asyncio.timeout_at(latest):
+                    await self._transport.aclose()
+            except Exception:
+                logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
+            finally:
+                # The group need not know what the body raised, or it would wrap it in a group.
+                if isinstance(error, asyncio.CancelledError):
+                    await self._group.__aexit__(kind, error, traceback)
+                else:
+                    await self._group.__aexit__(None, None, None)
+
+    async def _outcome(
+        self,
+        destination_identity: str,
+        method: str,
+        payload: str,
+        response_timeout: float | None,
+        ack_timeout: float | None,
+    ) -> str | RpcError:
+        ended: asyncio.Future[str | RpcError] = asyncio.get_running_loop().create_future()
+        request_id = self._call(
+            destination_identity,
+            method,
+            payload,
+            response_timeout,
+            ack_timeout,
+            lambda outcome: None if ended.done() else ended.set_result(outcome),
+        )
+        try:
+            return await ended
+        except asyncio.CancelledError:
+            self._cancel_call(request_id)
+            raise
+
+    # the tasks
+
+    async def _read(self) -> None:
+        cause: Exception | None = None
+        # The body of the `async with` goes first, even where tasks start eagerly.
+        await asyncio.sleep(0)
+        self._has_read = True
+        try:
+            async for event in self._transport:
+                self._receive(event)
+        except Exception as error:
+            cause = error
+            logger.warning("%s: the connection broke", self._identity, exc_info=True)
+        self._connection_lost(cause)
+
+    async def _write(self) -> None:
+        while True:
+            while (packet := self._next_packet()) is not None:
+                try:
+                    await self._transport.send(packet)
+                except PacketNotSent:
+                    self._packet_not_sent(packet)
+                except Exception as error:
+                    logger.warning("%s: the connection broke", self._identity, exc_info=True)
+                    self._connection_lost(error)
+            if self._is_leaving:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _handle(self, invocation: InvocationReceived) -> None:
+        # The pump runs no application code, even where tasks start eagerly.
+        await asyncio.sleep(0)
+        try:
+            handler = self._handlers.get(invocation.method)
+            if handler is None:
+                raise RpcError(ErrorCode.UNSUPPORTED_METHOD)
+            result: object = handler(
+                RpcInvocationData(
+                    invocation.request_id,
+                    invocation.caller_identity,
+                    invocation.method,
+                    invocation.payload,
+                    invocation.response_timeout,
+                )
+            )
+            if isawaitable(result):
+                result = await result
+        except BaseException as error:
+            self._answer_exception(invocation, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._answer(invocation, result)
+
+    # the hooks
+
+    def _wake_writer(self) -> None:
+        self._wake.set()
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+
+    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        coroutine = self._handle(invocation)
+        return self._group.create_task(coroutine, context=self._context.copy()).cancel

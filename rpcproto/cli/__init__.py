@@ -1,0 +1,19 @@
+"""The command `rpcproto`; needs the extra `cli`."""
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        from rpcproto.cli.commands import run  # noqa: PLC0415 (it may be missing)
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        print(
+            f"rpcproto: the command line needs {error.name}, which is not installed; "
+            "get it with: pip install 'rpcproto[cli]'",
+            file=sys.stderr,
+        )
+        return 1
+    return run()

@@ -1,0 +1,97 @@
+"""What can be typed: the commands, their arguments and their exit codes."""
+
+import sys
+from collections.abc import Iterator
+from io import TextIOWrapper
+
+import click
+from rich.console import Console
+
+import rpcproto
+from rpcproto.cli.decode import NotAPacket, describe, packets_in
+from rpcproto.cli.demo import play
+from rpcproto.cli.lifelines import MAX_WIDTH
+
+INTERRUPTED = 130
+"""What a shell expects of a command that Ctrl-C has ended."""
+
+
+def run() -> int:
+    """Run the command line; returns the exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show
+    try:
+        code = commands.main(prog_name="rpcproto", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(rpcproto.__version__)
+def commands() -> None:
+    """LiveKit's participant-to-participant RPC."""
+
+
+@commands.command()
+def demo() -> int:
+    """Play eight calls, good and bad, and draw what happens.
+
+    Several participants share a room inside this process, and time is virtual: an hour of waiting
+    takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if a
+    call does not end as it should.
+    """
+    console = Console(highlight=False)
+    console.width = min(console.width, MAX_WIDTH)
+    return 0 if play(console) else 1
+
+
+@commands.command()
+@click.argument("packets", nargs=-1)
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Read packets from a file: hex or base64, one a line, or one binary packet.",
+)
+def decode(packets: tuple[str, ...], files: tuple[str, ...]) -> int:
+    """Print packets readably, one a line.
+
+    PACKETS are hex or base64; - reads them from standard input, one a line, or one binary packet.
+    Exits with 2 if something is not a packet; the others are printed all the same.
+    """
+    if not packets and not files:
+        raise click.UsageError("give packets, --file, or - for standard input")
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    code = 0
+    for name, source in _sources(packets, files):
+        try:
+            console.print(describe(source))
+        except NotAPacket as error:
+            click.echo(f"rpcproto: {name}: {error}", err=True)
+            code = 2
+    return code
+
+
+def _sources(packets: tuple[str, ...], files: tuple[str, ...]) -> Iterator[tuple[str, str | bytes]]:
+    """All packets that were asked for, each with the name that an error message gives it."""
+    for number, packet in enumerate(packets, 1):
+        if packet == "-":
+            yield from _packets_of("standard input", "-")
+        else:
+            yield f"packet {number}", packet
+    for path in files:
+        yield from _packets_of(path, path)
+
+
+def _packets_of(name: str, path: str) -> Iterator[tuple[str, str | bytes]]:
+    with click.open_file(path, "rb") as file:
+        sources = packets_in(file.read())
+    if not sources:
+        yield name, b""
+    for number, source in enumerate(sources, 1):
+        yield (name if isinstance(source, bytes) else f"{name}, packet {number}"), source

@@ -1,0 +1,17 @@
+"""Request ids that are the same in every run."""
+
+import itertools
+import re
+from collections.abc import Callable
+
+
+def counting_ids(prefix: str = "a") -> Callable[[], str]:
+    """A source of ids for `RpcEngine(new_id=...)`: valid lower-case UUIDv4 texts that count.
+
+    `prefix` tells sources apart: 1 to 8 hexadecimal digits, filled up with zeros, so that
+    `counting_ids("a")` begins with a0000000-0000-4000-8000-000000000001. Raises ValueError.
+    """
+    if not re.fullmatch("[0-9a-f]{1,8}", prefix):
+        raise ValueError(f"a prefix is 1 to 8 lower-case hexadecimal digits, not {prefix!r}")
+    numbers = itertools.count(1)
+    return lambda: f"{prefix:0<8}-0000-4000-8000-{next(numbers):012d}"

@@ -1,0 +1,142 @@
+"""A room inside one process: what LiveKit's server does for RPC, and nothing else."""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple, Self, TypeAlias
+
+from rpcproto.core.errors import require_finite
+from rpcproto.core.messages import OutgoingPacket
+from rpcproto.transports import (
+    Connected,
+    Disconnected,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
+
+OUR_CLIENT_PROTOCOL: Final = 0
+"""What a participant is announced with unless it says otherwise: what our engine speaks (A2)."""
+
+
+class Carried(NamedTuple):
+    """A packet that came to the room; `delivered` is False where nobody was there for it."""
+
+    sender_identity: str
+    packet: OutgoingPacket
+    delivered: bool
+
+
+RoomObserver: TypeAlias = Callable[[Carried | ParticipantJoined | ParticipantLeft], None]
+
+
+class MemoryRoom:
+    """Routes packets by destination identity and announces who comes and goes.
+
+    Like the server it never echoes, drops in silence what is for nobody, tells everyone the true
+    sender with a sid of its own making (`PA_1`, `PA_2`, ...), and puts out whoever was here under
+    an identity that joins again. The list of participants is complete (R12). A plain object of one
+    event loop, with no limit to what waits for a participant that does not read.
+
+    `latency` is the way from one participant to another, in seconds on the event loop's clock;
+    `observe` is called with all that happens, as it happens. Raises LocalProtocolError for a
+    latency that is not finite.
+    """
+
+    def __init__(self, *, latency: float = 0.0, observe: RoomObserver | None = None) -> None:
+        self._latency = require_finite(latency, "latency")
+        self._observe = observe or (lambda _: None)
+        self._members: dict[str, MemoryTransport] = {}
+        self._numbers = itertools.count(1)
+
+    def join(
+        self,
+        identity: str,
+        *,
+        client_protocol: int = OUR_CLIENT_PROTOCOL,
+        capabilities: Collection[int] = (),
+    ) -> "MemoryTransport":
+        """Come in under `identity`; what is returned is the participant's transport."""
+        previous = self._members.get(identity)
+        if previous is not None:
+            self.leave(previous)
+            previous.deliver(Disconnected(ConnectionError(f"{identity!r} joined again")))
+        arrival = ParticipantJoined(
+            identity, f"PA_{next(self._numbers)}", client_protocol, tuple(capabilities)
+        )
+        transport = MemoryTransport(self, arrival)
+        for member in self._members.values():
+            transport.deliver(member.arrival)
+        transport.deliver(Connected(participants_complete=True))
+        self._announce(arrival)
+        self._members[identity] = transport
+        return transport
+
+    def leave(self, transport: "MemoryTransport") -> None:
+        """Take a participant out; one that is not here any more is left so."""
+        identity, sid = transport.arrival.identity, transport.arrival.sid
+        if self._members.get(identity) is transport:
+            del self._members[identity]
+            self._announce(ParticipantLeft(identity, sid))
+
+    def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> None:
+        """Bring a packet to its destination, if that is somebody else who is here."""
+        identity, sid = sender.arrival.identity, sender.arrival.sid
+        if self._members.get(identity) is not sender:
+            raise ConnectionError(f"{identity!r} is not in the room any more")
+        receiver = self._members.get(packet.destination_identity)
+        delivered = receiver is not None and receiver is not sender
+        self._observe(Carried(identity, packet, delivered))
+        if receiver is not None and delivered:
+            receiver.deliver(PacketReceived(packet.data, identity, sid), self._latency)
+
+    def _announce(self, event: ParticipantJoined | ParticipantLeft) -> None:
+        self._observe(event)
+        for member in self._members.values():
+            member.deliver(event, self._latency)
+
+
+class MemoryTransport:
+    """One participant's place in a `MemoryRoom`; see `Transport`. For asyncio."""
+
+    def __init__(self, room: MemoryRoom, arrival: ParticipantJoined) -> None:
+        """Made by `MemoryRoom.join`; `arrival` is how the participant was announced."""
+        self.arrival = arrival
+        self._room = room
+        self._events: deque[tuple[float, TransportEvent]] = deque()
+        self._wake = asyncio.Event()
+        self._is_closed = False
+
+    def deliver(self, event: TransportEvent, latency: float = 0.0) -> None:
+        """For the room: let the participant know of `event`, `latency` seconds from now."""
+        due = asyncio.get_running_loop().time() + latency if latency > 0 else 0.0
+        self._events.append((due, event))
+        self._wake.set()
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        """Hand a packet to the room; raises ConnectionError when not in it any more."""
+        self._room.carry(self, packet)
+        await asyncio.sleep(0)  # a long body lets others have their turn
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TransportEvent:
+        while not self._events:
+            if self._is_closed:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        due, event = self._events[0]
+        if due:
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+        del self._events[0]
+        return event
+
+    async def aclose(self) -> None:
+        """Leave the room; what has come in may still be read."""
+        self._room.leave(self)
+        self._is_closed = True
+        self._wake.set()
