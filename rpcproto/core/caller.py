@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import Deadlines, Timed
+from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Deadlines, Timed
 from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
@@ -14,13 +14,7 @@ from rpcproto.core.errors import (
     require_timeout,
     standard_error,
 )
-from rpcproto.core.events import (
-    CallAcknowledged,
-    CallFailed,
-    CallSucceeded,
-    EventQueue,
-    IgnoreReason,
-)
+from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, Event, IgnoreReason
 from rpcproto.core.messages import (
     MAX_IDENTITY_BYTES,
     MAX_METHOD_BYTES,
@@ -36,20 +30,16 @@ from rpcproto.core.messages import (
     ErrorResponse,
     OutgoingPacket,
     PacketKind,
-    Request,
     Response,
     StreamHeader,
     fits,
 )
-from rpcproto.core.outbox import (
-    TOO_MANY_WAITING_BYTES,
-    TOO_MANY_WAITING_PACKETS,
-    Outbox,
-)
-from rpcproto.core.roster import NO_ABILITIES, Participant, Roster
+from rpcproto.core.outbox import Outbox
+from rpcproto.core.roster import Participant, Roster
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import Fault, IncomingStream, StreamReader
 from rpcproto.core.stream_writer import Recipient
+from rpcproto.core.wire import envelope, write_request
 
 MIN_WIRE_TIMEOUT_MS: Final = 1_000
 # Members that every call needs: to look one up in its enum costs as much as a step of the protocol.
@@ -68,17 +58,20 @@ class Call(Timed):
     __slots__ = ("destination_identity", "destination_sid", "request_id", "state")
 
     def __init__(
-        self, request_id: str, order: int, destination_identity: str, destination_sid: str
+        self,
+        request_id: str,
+        order: int,
+        destination_identity: str,
+        destination_sid: str,
+        now: float,
     ) -> None:
         self.request_id = request_id
         self.order = order
         self.destination_identity = destination_identity
         self.destination_sid = destination_sid
+        self.started = now
+        self.stage = HURRIED
         self.state = _SENT
-
-    @property
-    def hurried(self) -> bool:
-        return self.state is _SENT
 
     def is_answered_by(self, identity: str, sid: str) -> bool:
         """Whether this is the participant that was called; a sid counts if both are known (R7)."""
@@ -99,7 +92,7 @@ class Caller:
         outbox: Outbox,
         reader: StreamReader,
         deadlines: Deadlines,
-        events: EventQueue,
+        events: list[Event],
         *,
         new_id: Callable[[], str],
         next_order: Callable[[], int],
@@ -113,6 +106,7 @@ class Caller:
         self._events = events
         self._new_id = new_id
         self._next_order = next_order
+        self._max_pending = config.max_pending_calls
         self._pending: dict[str, Call] = {}
         self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
@@ -150,41 +144,51 @@ class Caller:
             timeout = require_timeout(response_timeout, "response_timeout")
         if ack_timeout is not None:
             window = require_timeout(ack_timeout, "ack_timeout")
-        if len(self._pending) >= config.max_pending_calls:
-            raise LocalProtocolError(f"{len(self._pending)} calls are pending, which is the limit")
+        pending = self._pending
+        if len(pending) >= self._max_pending:
+            raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         request_id = self._new_id()
-        if request_id in self._pending:
+        if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
-        participant = self._roster.get(destination_identity)
-        sid, abilities = "", NO_ABILITIES
-        if participant is not None:
-            sid, abilities = participant.sid, participant.abilities
+        participant = self._roster.by_identity.get(destination_identity)
         refusal = self._refusal(destination_identity, participant, payload_bytes)
         if refusal is not None:
             code, data = refusal
             self._events.append(CallFailed(request_id, *standard_error(code, "", data)))
             self._remember(request_id)
             return request_id
-        stream_id = self._new_id() if abilities.streams else ""
+        if participant is None:
+            sid, as_stream = "", False
+        else:
+            sid, as_stream = participant.sid, participant.abilities.streams
+        stream_id = self._new_id() if as_stream else ""
         # From here on nothing raises.
         token = self._next_order()
-        call = self._pending[request_id] = Call(request_id, token, destination_identity, sid)
-        self._deadlines.start(call, now, timeout, window if window < timeout else None)
+        call = pending[request_id] = Call(request_id, token, destination_identity, sid, now)
+        self._deadlines.start(call, timeout)
+        if window < timeout:
+            self._deadlines.start(call, window, HURRIED)
         timeout_ms = _wire_timeout_ms(timeout, config.latency_allowance)
-        if not abilities.streams:
-            request = Request(request_id, method, payload, timeout_ms)
-            self._outbox.send(_REQUEST, request, destination_identity, request_id, token)
-            return request_id
-        attributes = {
-            REQUEST_ID: request_id,
-            METHOD: method,
-            RESPONSE_TIMEOUT_MS: str(timeout_ms),
-            VERSION: STREAM_VERSION,
-        }
-        recipient = Recipient(destination_identity, sid, abilities)
-        self._outbox.send_stream(
-            stream_id, REQUEST_TOPIC, attributes, payload, recipient, token, now
-        )
+        if as_stream:
+            assert participant is not None
+            self._outbox.send_stream(
+                stream_id,
+                REQUEST_TOPIC,
+                {
+                    REQUEST_ID: request_id,
+                    METHOD: method,
+                    RESPONSE_TIMEOUT_MS: str(timeout_ms),
+                    VERSION: STREAM_VERSION,
+                },
+                payload,
+                Recipient(destination_identity, sid, participant.abilities),
+                token,
+                now,
+            )
+        else:
+            to_recipient = envelope(self._identity, destination_identity)
+            packet = write_request(to_recipient, request_id, method, payload, timeout_ms)
+            self._outbox.send(_REQUEST, packet, destination_identity, request_id, token)
         return request_id
 
     def cancel(self, request_id: str) -> bool:
@@ -206,7 +210,7 @@ class Caller:
         if state is None:
             return IgnoreReason.REPEAT
         call.state = state
-        call.line.relax(call)
+        call.stage = PENDING
         self._events.append(CallAcknowledged(call.request_id))
         return None
 
@@ -255,7 +259,7 @@ class Caller:
             if call.state is CallState.SENT:
                 self._events.append(CallAcknowledged(call.request_id))
             call.state = CALL_TABLE[call.state][CallInput.RESPONSE_HEADER]
-            call.line.relax(call)
+            call.stage = PENDING
         stream = self._reader.open(
             header,
             identity,
@@ -305,21 +309,19 @@ class Caller:
         self, destination_identity: str, participant: Participant | None, payload_bytes: int
     ) -> tuple[int, str] | None:
         """The code and data with which a call fails before anything is sent (R1)."""
-        roster = self._roster
+        roster, outbox = self._roster, self._outbox
         if roster.server_is_too_old:
             return ErrorCode.UNSUPPORTED_SERVER, ""
         if destination_identity == self._identity or (participant is None and roster.is_complete):
             return ErrorCode.RECIPIENT_NOT_FOUND, ""
-        max_bytes = MAX_V1_PAYLOAD_BYTES
-        if participant is not None and participant.abilities.streams:
-            max_bytes = self._config.max_payload_bytes
-        if payload_bytes > max_bytes:
+        if payload_bytes > MAX_V1_PAYLOAD_BYTES and (
+            participant is None
+            or not participant.abilities.streams
+            or payload_bytes > self._config.max_payload_bytes
+        ):
             return ErrorCode.REQUEST_PAYLOAD_TOO_LARGE, ""
-        if self._outbox.is_full:
-            return ErrorCode.SEND_FAILED, TOO_MANY_WAITING_PACKETS
-        if not self._outbox.has_room(payload_bytes):
-            return ErrorCode.SEND_FAILED, TOO_MANY_WAITING_BYTES
-        return None
+        lacking = outbox.lacks_room(payload_bytes)
+        return (ErrorCode.SEND_FAILED, lacking) if lacking else None
 
     def _why_not(self, call: Call | None, request_id: str) -> IgnoreReason:
         """Why an answer has no effect, if there is no such call or it is another's to answer."""
@@ -332,7 +334,7 @@ class Caller:
         """Let the table decide, and let go of everything that the call held, but its name."""
         call.state = CALL_TABLE[call.state][what]
         request_id = call.request_id
-        call.line.leave(call)
+        call.stage = OVER
         del self._pending[request_id]
         self._remember(request_id)
         if self._outbox.streams:

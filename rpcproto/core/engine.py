@@ -2,9 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from rpcproto.core.caller import Call, Caller
 from rpcproto.core.config import RpcConfig
@@ -14,7 +14,6 @@ from rpcproto.core.events import (
     ONLY_COUNTED,
     AbandonReason,
     Event,
-    EventQueue,
     IgnoreReason,
     PacketIgnored,
     Statistics,
@@ -29,6 +28,7 @@ from rpcproto.core.messages import (
     ErrorResponse,
     Message,
     OutgoingPacket,
+    Packet,
     Request,
     Response,
     StreamChunk,
@@ -40,8 +40,10 @@ from rpcproto.core.messages import (
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import Roster, is_too_old
-from rpcproto.core.stream_reader import IncomingStream, StreamReader
+from rpcproto.core.stream_reader import StreamReader
 from rpcproto.core.wire import decode
+
+_NEVER: Final = math.inf
 
 
 class RpcEngine:
@@ -83,6 +85,7 @@ class RpcEngine:
         self._identity = identity
         self._config = config
         self._max_packet_bytes = config.max_packet_bytes
+        self._max_untaken_events = config.max_untaken_events
         self._now = -math.inf
         self._is_connected = True
         self._is_closed = False
@@ -96,11 +99,12 @@ class RpcEngine:
             return new
 
         next_order = itertools.count(1).__next__
-        self._events = EventQueue(config.max_untaken_events)
+        self._events: list[Event] = []
         self._deadlines = Deadlines()
         self._roster = Roster(config.sequence_window)
+        self._participants = self._roster.by_identity
         self._outbox = Outbox(identity, config, float(unix_time_offset))
-        self._reader = StreamReader(config, self._deadlines, next_order=next_order)
+        self._reader = StreamReader(config, next_order=next_order)
         self._caller = Caller(
             identity,
             config,
@@ -113,6 +117,7 @@ class RpcEngine:
             next_order=next_order,
         )
         self._responder = Responder(
+            identity,
             config,
             self._roster,
             self._outbox,
@@ -123,6 +128,7 @@ class RpcEngine:
             next_order=next_order,
         )
 
+        self._take_packet = self._outbox.take
         self._handlers: dict[
             type[Message], Callable[[Any, str, str, float], IgnoreReason | None]
         ] = {
@@ -158,15 +164,20 @@ class RpcEngine:
         Raises LocalProtocolError for misuse, when the engine is closed or disconnected, and when
         too many calls are pending or too many events untaken.
         """
-        if self._is_closed or not self._is_connected or self._events.is_full:
+        if (
+            self._is_closed
+            or not self._is_connected
+            or len(self._events) >= self._max_untaken_events
+        ):
             self._require_open()
             self._require_events_taken()
             raise LocalProtocolError("the engine is disconnected")
-        accepted = self._checked(now)
+        if type(now) is not float or not self._now <= now < _NEVER:
+            now = self._checked(now)
         request_id = self._caller.call(
-            destination_identity, method, payload, accepted, response_timeout, ack_timeout
+            destination_identity, method, payload, now, response_timeout, ack_timeout
         )
-        self._now = accepted
+        self._now = now
         return request_id
 
     def cancel(self, request_id: str, *, now: float) -> bool:
@@ -184,10 +195,12 @@ class RpcEngine:
         A payload that is too large for its way is answered with 1504, and True returned (R17).
         Raises LocalProtocolError for a payload that is not valid text.
         """
-        self._require_events_taken()
-        accepted = self._checked(now)
-        answered = self._responder.respond(invocation_id, payload, accepted)
-        self._now = accepted
+        if len(self._events) >= self._max_untaken_events:
+            self._require_events_taken()
+        if type(now) is not float or not self._now <= now < _NEVER:
+            now = self._checked(now)
+        answered = self._responder.respond(invocation_id, payload, now)
+        self._now = now
         return answered
 
     def respond_error(
@@ -241,7 +254,7 @@ class RpcEngine:
         if sender_identity is not None or sender_sid is not None:
             require_text(sender_identity, "sender_identity", 0, MAX_IDENTITY_BYTES)
             require_text(sender_sid or "", "sender_sid", 0, MAX_IDENTITY_BYTES)
-        if type(now) is not float or not self._now <= now < math.inf:
+        if type(now) is not float or not self._now <= now < _NEVER:
             now = self._checked(now)
         self._now = now
         if self._is_closed:
@@ -255,17 +268,10 @@ class RpcEngine:
         elif (packet := decode(data)) is None:
             reason = IgnoreReason.MALFORMED
         else:
-            identity, sid, destinations, sequence, message = packet
-            if sender_identity is not None:
-                identity, sid = sender_identity, sender_sid or ""
-            reason = self._refusal(identity, sid, destinations, sequence)
-            if reason is None:
-                handle = self._handlers[type(message)]
-                reason = handle(message, identity, sid or self._roster.sid_of(identity), now)
-                if reason is None:
-                    return
-            sender_identity = identity
-        self._ignore(reason, sender_identity or "")
+            reason = self._receive(packet, now, sender_identity, sender_sid or "")
+            sender_identity = packet[0] if sender_identity is None else sender_identity
+        if reason is not None:
+            self._ignore(reason, sender_identity or "")
 
     def participant_joined(
         self,
@@ -354,13 +360,16 @@ class RpcEngine:
         Too early, twice or after `close` does no harm.
         """
         self._now = self._checked(now)
-        while (due := self._deadlines.first()) is not None and due.deadline <= self._now:
-            if isinstance(due.item, Call):
+        while True:
+            due, idle = self._deadlines.first(), self._reader.first()
+            if idle is not None and idle[0] <= self._now and (due is None or idle < due[:2]):
+                self._reader.expire_first()
+            elif due is None or due.deadline > self._now:
+                return
+            elif isinstance(due.item, Call):
                 self._caller.expire(due.item, early=due.early)
             elif isinstance(due.item, Invocation):
                 self._responder.expire(due.item)
-            elif isinstance(due.item, IncomingStream):
-                self._reader.expire(due.item)
 
     def close(self, *, now: float) -> None:
         """End it all: calls fail with 1503, invocations are abandoned; packets that wait may still
@@ -374,17 +383,21 @@ class RpcEngine:
 
     def next_packet(self) -> OutgoingPacket | None:
         """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
-        return self._outbox.take()
+        return self._take_packet()
 
     def take_events(self) -> tuple[Event, ...]:
         """Everything that has come of the inputs since the last time, in order."""
-        return self._events.take()
+        events = tuple(self._events)
+        self._events.clear()
+        return events
 
     @property
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
-        due = self._deadlines.first()
-        return None if due is None else due.deadline
+        due, idle = self._deadlines.first(), self._reader.first()
+        if idle is None:
+            return None if due is None else due.deadline
+        return idle[0] if due is None else min(due.deadline, idle[0])
 
     def statistics(self) -> Statistics:
         """The tables as they stand and the packets that passed; changes nothing."""
@@ -393,7 +406,7 @@ class RpcEngine:
             running_invocations=len(self._responder),
             open_streams_in=len(self._reader),
             open_streams_out=len(self._outbox.streams),
-            waiting_packets=len(self._outbox),
+            waiting_packets=len(self._outbox.small),
             waiting_bytes=self._outbox.waiting_bytes,
             buffered_bytes=self._reader.budget.total,
             packets_in=self._packets_in,
@@ -403,10 +416,13 @@ class RpcEngine:
 
     # within
 
-    def _refusal(
-        self, identity: str, sid: str, destinations: Sequence[str], sequence: int
+    def _receive(
+        self, packet: Packet, now: float, sender_identity: str | None, sender_sid: str
     ) -> IgnoreReason | None:
-        """Why a packet is ignored whatever it carries, judging by its envelope."""
+        """Give a packet to the side that it is for, or say why it is ignored."""
+        identity, sid, destinations, sequence, message = packet
+        if sender_identity is not None:
+            identity, sid = sender_identity, sender_sid
         if destinations and self._identity not in destinations:
             return IgnoreReason.NOT_FOR_US
         if identity == self._identity:
@@ -415,7 +431,9 @@ class RpcEngine:
             return IgnoreReason.IMPERSONATION
         if sequence and not self._roster.is_new_packet(sid, sequence):
             return IgnoreReason.REPEAT
-        return None
+        if not sid and (participant := self._participants.get(identity)) is not None:
+            sid = participant.sid
+        return self._handlers[type(message)](message, identity, sid, now)
 
     def _receive_unread(
         self, message: Unread, identity: str, sid: str, now: float
@@ -439,7 +457,7 @@ class RpcEngine:
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
-        if reason not in ONLY_COUNTED and not self._events.is_full:
+        if reason not in ONLY_COUNTED and not len(self._events) >= self._max_untaken_events:
             self._events.append(PacketIgnored(reason, sender_identity))
 
     def _leave(self, identity: str, sid: str) -> None:
@@ -459,15 +477,12 @@ class RpcEngine:
             raise LocalProtocolError("the engine is closed")
 
     def _require_events_taken(self) -> None:
-        if self._events.is_full and not self._is_closed:
+        if len(self._events) >= self._max_untaken_events and not self._is_closed:
             raise LocalProtocolError("too many events are untaken: call take_events")
 
     def _checked(self, now: float) -> float:
         """`now` as the engine counts it: finite, and never going back."""
-        last = self._now
-        if type(now) is float and last <= now < math.inf:
-            return now
-        return max(require_finite(now, "now"), last)
+        return max(require_finite(now, "now"), self._now)
 
 
 def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:

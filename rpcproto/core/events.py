@@ -108,25 +108,6 @@ Event: TypeAlias = (
 )
 
 
-class EventQueue(list[Event]):
-    """Events that wait until the host takes them."""
-
-    def __init__(self, max_events: int) -> None:
-        super().__init__()
-        self._max_events = max_events
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the host has left too many untaken."""
-        return len(self) >= self._max_events
-
-    def take(self) -> tuple[Event, ...]:
-        """All events since the last time, in order."""
-        events = tuple(self)
-        self.clear()
-        return events
-
-
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """The engine's tables as they stand, and what passed through it since it was made."""

@@ -6,7 +6,6 @@ from typing import Final
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.messages import (
     Attributes,
-    OutgoingMessage,
     OutgoingPacket,
     PacketKind,
     StreamChunk,
@@ -15,9 +14,6 @@ from rpcproto.core.messages import (
 )
 from rpcproto.core.stream_writer import CANCELLED, Recipient, StreamWriter, choose_form
 from rpcproto.core.wire import decode, encode
-
-TOO_MANY_WAITING_PACKETS: Final = "too many packets are waiting to be sent"
-TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
 
 MAX_DEFLATING: Final = 64
 """Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
@@ -40,10 +36,11 @@ class Outbox:
 
     def __init__(self, identity: str, config: RpcConfig, unix_time_offset: float) -> None:
         self._identity = identity
-        self._max_packets = config.max_waiting_packets
-        self._max_bytes = config.max_waiting_bytes
+        self.max_packets = config.max_waiting_packets
+        self.max_bytes = config.max_waiting_bytes
         self._unix_time_offset = unix_time_offset
-        self._small: deque[OutgoingPacket] = deque()
+        self.small: deque[OutgoingPacket] = deque()
+        """Packets that leave first; a body is not cut into packets before they are taken."""
         self._turns: deque[StreamWriter] = deque()
         self.streams: dict[int, StreamWriter] = {}
         """Bodies that are still leaving, by token."""
@@ -52,31 +49,25 @@ class Outbox:
         """Of small packets and of whole bodies, which are in memory until their last chunk."""
         self.packets_out = 0
 
-    def __len__(self) -> int:
-        """Small packets only, for a body is not cut into packets before they are taken."""
-        return len(self._small)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether requests are turned away until the host has taken something."""
-        return len(self._small) >= self._max_packets
-
-    def has_room(self, payload_bytes: int) -> bool:
-        """Whether a payload may wait here as well."""
-        return self.waiting_bytes + payload_bytes <= self._max_bytes
+    def lacks_room(self, payload_bytes: int) -> str:
+        """Why a payload cannot wait here as well; empty if it can."""
+        if len(self.small) >= self.max_packets:
+            return "too many packets are waiting to be sent"
+        if self.waiting_bytes + payload_bytes > self.max_bytes:
+            return "too many bytes are waiting to be sent"
+        return ""
 
     def send(
         self,
         kind: PacketKind,
-        message: OutgoingMessage,
+        data: bytes,
         destination_identity: str,
         request_id: str,
         token: int = 0,
     ) -> None:
         """Queue a small packet; `token` names what fails if it cannot be sent (R10)."""
-        data = encode(message, self._identity, destination_identity)
         self.waiting_bytes += len(data)
-        self._small.append(
+        self.small.append(
             _new(OutgoingPacket, (data, destination_identity, request_id, kind, token))
         )
 
@@ -98,8 +89,9 @@ class Outbox:
             recipient,
             may_deflate=self._deflating < MAX_DEFLATING,
         )
-        request_id = header.request_id
-        self.send(PacketKind.STREAM_HEADER, header, recipient.identity, request_id, token)
+        identity, request_id = recipient.identity, header.request_id
+        data = encode(header, self._identity, identity)
+        self.send(PacketKind.STREAM_HEADER, data, identity, request_id, token)
         if source is None:
             return
         stream = StreamWriter(header, source, recipient, token, len(body))
@@ -107,7 +99,8 @@ class Outbox:
             kind = PacketKind.STREAM_HEADER
             while kind is not PacketKind.STREAM_TRAILER:
                 kind, message = stream.next_message()
-                self.send(kind, message, recipient.identity, request_id, token)
+                data = encode(message, self._identity, identity)
+                self.send(kind, data, identity, request_id, token)
         else:
             self.streams[token] = stream
             self._turns.append(stream)
@@ -116,8 +109,8 @@ class Outbox:
 
     def take(self) -> OutgoingPacket | None:
         """The packet that leaves next."""
-        if self._small:
-            packet = self._small.popleft()
+        if self.small:
+            packet = self.small.popleft()
             self.waiting_bytes -= len(packet[0])
         elif self._turns:
             packet = self._next_of_stream()
@@ -141,9 +134,9 @@ class Outbox:
             return
         token = packet.token
         self.end_stream(token, cancelled=False)
-        rest = [other for other in self._small if other.token == token]
+        rest = [other for other in self.small if other.token == token]
         if rest:
-            self._small = deque(other for other in self._small if other.token != token)
+            self.small = deque(other for other in self.small if other.token != token)
             self.waiting_bytes -= sum(len(other.data) for other in rest)
         if packet.kind is PacketKind.STREAM_CHUNK:
             failed = decode(packet.data)
@@ -167,7 +160,7 @@ class Outbox:
     def clear(self) -> None:
         """Drop everything: the connection is lost (R41)."""
         self.drop_streams()
-        self._small.clear()
+        self.small.clear()
         self.waiting_bytes = 0
 
     def _unix_ms(self, now: float) -> int:
@@ -192,4 +185,5 @@ class Outbox:
 
     def _cancel(self, stream_id: str, destination_identity: str, request_id: str) -> None:
         trailer = StreamTrailer(stream_id, CANCELLED)
-        self.send(PacketKind.STREAM_TRAILER, trailer, destination_identity, request_id)
+        data = encode(trailer, self._identity, destination_identity)
+        self.send(PacketKind.STREAM_TRAILER, data, destination_identity, request_id)

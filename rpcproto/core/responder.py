@@ -5,19 +5,18 @@ from functools import partial
 from typing import Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import Deadlines, Timed
+from rpcproto.core.deadlines import OVER, PENDING, Deadlines, Timed
 from rpcproto.core.errors import (
     MAX_CODE,
     ErrorCode,
     LocalProtocolError,
-    byte_length,
     require_name,
     require_text,
     standard_error,
 )
 from rpcproto.core.events import (
     AbandonReason,
-    EventQueue,
+    Event,
     IgnoreReason,
     InvocationAbandoned,
     InvocationReceived,
@@ -33,15 +32,13 @@ from rpcproto.core.messages import (
     RESPONSE_TOPIC,
     STREAM_VERSION,
     VERSION,
-    Ack,
     ErrorResponse,
     OutgoingPacket,
     PacketKind,
     Request,
-    Response,
     StreamHeader,
 )
-from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES, Outbox
+from rpcproto.core.outbox import Outbox
 from rpcproto.core.repeats import RequestKey, RequestMemory
 from rpcproto.core.roster import Roster
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
@@ -54,6 +51,7 @@ from rpcproto.core.stream_reader import (
     StreamReader,
 )
 from rpcproto.core.stream_writer import Recipient
+from rpcproto.core.wire import encode, envelope, write_ack, write_response
 
 # Members that every request needs: to look one up in its enum costs as much as a protocol step.
 _READING: Final = InvocationState.READING
@@ -87,8 +85,11 @@ class Invocation(Timed):
         method: str,
         response_timeout: float,
         came_as_stream: bool,
+        now: float,
     ) -> None:
         self.order = order
+        self.started = now
+        self.stage = PENDING
         self.key = key
         self.method = method
         self.response_timeout = response_timeout
@@ -105,16 +106,18 @@ class Responder:
 
     def __init__(
         self,
+        identity: str,
         config: RpcConfig,
         roster: Roster,
         outbox: Outbox,
         reader: StreamReader,
         deadlines: Deadlines,
-        events: EventQueue,
+        events: list[Event],
         *,
         new_id: Callable[[], str],
         next_order: Callable[[], int],
     ) -> None:
+        self._identity = identity
         self._config = config
         self._roster = roster
         self._outbox = outbox
@@ -157,16 +160,16 @@ class Responder:
         if invocation is None or invocation.state is not _RUNNING:
             return False
         identity, _, request_id = invocation.key
-        if not self._outbox.has_room(payload_bytes):
+        if self._outbox.waiting_bytes + payload_bytes > self._outbox.max_bytes:
             self._end(invocation, InvocationInput.ANSWER)
             code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
-            self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
+            self._send_error(invocation.key, code, data=self._outbox.lacks_room(payload_bytes))
         elif invocation.came_as_stream or payload_bytes > self._max_packet_payload:
             self._respond_at_length(invocation, payload, payload_bytes, now)
         else:
             self._end(invocation, _ANSWER, invocation_id)
-            response = Response(request_id, payload)
-            self._outbox.send(_RESPONSE, response, identity, request_id, invocation_id)
+            data = write_response(envelope(self._identity, identity), request_id, payload)
+            self._outbox.send(_RESPONSE, data, identity, request_id, invocation_id)
         return True
 
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
@@ -197,7 +200,7 @@ class Responder:
         elif compressed:
             self._refuse(admitted, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
         else:
-            payload_bytes = byte_length(payload)
+            payload_bytes = len(payload) if payload.isascii() else len(payload.encode())
             if payload_bytes > self._config.max_payload_bytes:
                 self._body_failed(admitted, OVER_CAP)
             elif not self._reader.budget.take(identity, payload_bytes):
@@ -287,13 +290,17 @@ class Responder:
         identity, _, request_id = key
         if not identity:
             return IgnoreReason.NO_SENDER
-        if self._outbox.is_full or self._events.is_full:
+        outbox, config = self._outbox, self._config
+        if (
+            len(outbox.small) >= outbox.max_packets
+            or len(self._events) >= config.max_untaken_events
+        ):
             return IgnoreReason.OVERLOADED
-        self._outbox.send(_ACK, Ack(request_id), identity, request_id)
+        to_caller = envelope(self._identity, identity)
+        outbox.send(_ACK, write_ack(to_caller, request_id), identity, request_id)
         running = self._by_caller.get(identity)
         if key in self._memory or (running is not None and key in running):
             return IgnoreReason.REPEAT
-        config = self._config
         if len(self._invocations) >= config.max_invocations or (
             running is not None and len(running) >= config.max_invocations_per_caller
         ):
@@ -302,7 +309,7 @@ class Responder:
             return None
         order = self._next_order()
         response_timeout = timeout_ms / 1000
-        invocation = Invocation(order, key, method, response_timeout, came_as_stream)
+        invocation = Invocation(order, key, method, response_timeout, came_as_stream, now)
         self._invocations[order] = invocation
         if running is None:
             self._by_caller[identity] = {key: invocation}
@@ -311,7 +318,7 @@ class Responder:
         lifetime = response_timeout + config.invocation_grace
         if lifetime > config.max_invocation_lifetime:
             lifetime = config.max_invocation_lifetime
-        self._deadlines.start(invocation, now, lifetime)
+        self._deadlines.start(invocation, lifetime)
         return invocation
 
     def _body_read(self, invocation: Invocation, payload: str, payload_bytes: int) -> None:
@@ -380,7 +387,8 @@ class Responder:
     def _send_error(self, key: RequestKey, code: int, message: str = "", data: str = "") -> None:
         identity, _, request_id = key
         error = ErrorResponse(request_id, *standard_error(code, message, data))
-        self._outbox.send(PacketKind.ERROR, error, identity, request_id)
+        packet = encode(error, self._identity, identity)
+        self._outbox.send(PacketKind.ERROR, packet, identity, request_id)
 
     def _end(self, invocation: Invocation, what: InvocationInput, token: int = 0) -> None:
         """Let the table decide, free what the invocation held, and remember its name.
@@ -390,7 +398,7 @@ class Responder:
         invocation.state = INVOCATION_TABLE[invocation.state][what]
         key = invocation.key
         identity = key[0]
-        invocation.line.leave(invocation)
+        invocation.stage = OVER
         del self._invocations[invocation.order]
         running = self._by_caller[identity]
         del running[key]
@@ -401,6 +409,7 @@ class Responder:
             self._reader.budget.give_back(identity, invocation.held_bytes)
         if invocation.stream is not None:
             self._reader.drop(invocation.stream)
+            invocation.stream = None
 
 
 def _timeout_ms(text: str | None) -> int | None:

@@ -47,27 +47,23 @@ class Roster:
 
     def __init__(self, sequence_window: int) -> None:
         self._sequence_window = sequence_window
-        self._by_identity: dict[str, Participant] = {}
+        self.by_identity: dict[str, Participant] = {}
         self._by_sid: dict[str, Participant] = {}
         self._departed_windows: OrderedDict[str, SequenceWindow] = OrderedDict()
         self.is_complete = False
         """Whether somebody who is not listed is not here (R12)."""
         self.server_is_too_old = False
 
-    def get(self, identity: str) -> Participant | None:
-        """The participant that was announced under `identity`."""
-        return self._by_identity.get(identity)
-
     def abilities_of(self, identity: str, sid: str) -> Abilities:
         """What the participant of this identity and sid has announced to be able to take."""
-        participant = self._by_identity.get(identity)
+        participant = self.by_identity.get(identity)
         if participant is None or (sid and participant.sid and sid != participant.sid):
             return NO_ABILITIES
         return participant.abilities
 
     def sid_of(self, identity: str) -> str:
         """The announced sid of `identity`, empty where there is none."""
-        participant = self._by_identity.get(identity)
+        participant = self.by_identity.get(identity)
         return "" if participant is None else participant.sid
 
     def is_impersonation(self, identity: str, sid: str) -> bool:
@@ -79,10 +75,10 @@ class Roster:
         self, identity: str, sid: str, client_protocol: int, capabilities: Collection[int]
     ) -> None:
         """Record a participant, or what has become known of one that is here."""
-        participant = self._by_identity.get(identity)
+        participant = self.by_identity.get(identity)
         if participant is None:
             participant = Participant(identity, "", SequenceWindow(self._sequence_window))
-            self._by_identity[identity] = participant
+            self.by_identity[identity] = participant
         if sid and not participant.sid:
             participant.sid = sid
             participant.window = self._departed_windows.pop(sid, participant.window)
@@ -96,7 +92,7 @@ class Roster:
 
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
-        participant = self._by_identity.pop(identity, None)
+        participant = self.by_identity.pop(identity, None)
         if participant is not None and self._by_sid.get(participant.sid) is participant:
             del self._by_sid[participant.sid]
             self._departed_windows[participant.sid] = participant.window
@@ -105,7 +101,7 @@ class Roster:
 
     def everyone_leaves(self) -> None:
         """Forget all participants (R41)."""
-        for identity in list(self._by_identity):
+        for identity in list(self.by_identity):
             self.leave(identity)
 
     def is_new_packet(self, sid: str, sequence: int) -> bool:

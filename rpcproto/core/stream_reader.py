@@ -2,11 +2,11 @@
 
 import codecs
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import Deadlines, Timed
 from rpcproto.core.events import IgnoreReason
 from rpcproto.core.messages import (
     DEFLATE_RAW,
@@ -66,7 +66,7 @@ class ByteBudget:
             self._of.pop(sender_identity, None)
 
 
-class IncomingStream(Timed):
+class IncomingStream:
     """A half-read stream. Whoever opened it hears of its end, once: the text or a fault."""
 
     __slots__ = (
@@ -79,7 +79,9 @@ class IncomingStream(Timed):
         "next_index",
         "on_body",
         "on_fault",
+        "order",
         "received_bytes",
+        "started",
     )
 
     def __init__(
@@ -87,6 +89,7 @@ class IncomingStream(Timed):
         key: StreamKey,
         order: int,
         header: StreamHeader,
+        now: float,
         on_body: Callable[[str, int], None],
         on_fault: Callable[[Fault], None],
     ) -> None:
@@ -94,6 +97,8 @@ class IncomingStream(Timed):
         self.order = order
         self.on_body = on_body
         self.on_fault = on_fault
+        self.started = now
+        """When the last bytes came, in seconds."""
         self.next_index = 0
         self.received_bytes = 0
         """Bytes of the body before compression; they are taken from the budget."""
@@ -158,17 +163,11 @@ class IncomingStream(Timed):
 class StreamReader:
     """All half-read streams of one engine."""
 
-    def __init__(
-        self,
-        config: RpcConfig,
-        deadlines: Deadlines,
-        *,
-        next_order: Callable[[], int],
-    ) -> None:
+    def __init__(self, config: RpcConfig, *, next_order: Callable[[], int]) -> None:
         self._config = config
-        self._deadlines = deadlines
         self._next_order = next_order
-        self._streams: dict[StreamKey, IncomingStream] = {}
+        self._streams: OrderedDict[StreamKey, IncomingStream] = OrderedDict()
+        """Those that have been silent for longest in front: they are the next to end."""
         self.budget = ByteBudget(config.max_buffered_bytes, config.max_buffered_bytes_per_sender)
 
     def __len__(self) -> int:
@@ -200,9 +199,8 @@ class StreamReader:
         gives them back.
         """
         key = (sender_identity, sender_sid, header.stream_id)
-        stream = IncomingStream(key, self._next_order(), header, on_body, on_fault)
+        stream = IncomingStream(key, self._next_order(), header, now, on_body, on_fault)
         self._streams[key] = stream
-        self._deadlines.start(stream, now, self._config.stream_idle_timeout)
         if header.inline_content is None:
             return stream
         fault = stream.add(header.inline_content, self.budget, self._config.max_payload_bytes)
@@ -223,7 +221,8 @@ class StreamReader:
             return None
         stream.next_index += 1
         if chunk.content:
-            self._deadlines.restart(stream, now)
+            stream.started = now
+            self._streams.move_to_end(stream.key)
             fault = stream.add(chunk.content, self.budget, self._config.max_payload_bytes)
             if fault is not None:
                 self._fail(stream, fault)
@@ -240,15 +239,21 @@ class StreamReader:
         self._end(stream, Fault(f"the stream ended early: {reason}") if reason else None)
         return None
 
-    def expire(self, stream: IncomingStream) -> None:
-        """Nothing has come for too long (R28)."""
+    def first(self) -> tuple[float, int] | None:
+        """The deadline and the order of the stream that ends next unless bytes come (R28)."""
+        for stream in self._streams.values():
+            return stream.started + self._config.stream_idle_timeout, stream.order
+        return None
+
+    def expire_first(self) -> None:
+        """Nothing has come for the first stream for too long (R28)."""
+        stream = next(iter(self._streams.values()))
         self._fail(stream, Fault(f"no bytes for {self._config.stream_idle_timeout:g} seconds"))
 
     def drop(self, stream: IncomingStream) -> None:
         """Nobody wants this body any more."""
         if self._streams.get(stream.key) is stream:
             del self._streams[stream.key]
-            self._deadlines.stop(stream)
             self.budget.give_back(stream.key[0], stream.received_bytes)
 
     def _fail(self, stream: IncomingStream, fault: Fault) -> None:
@@ -261,5 +266,4 @@ class StreamReader:
             self._fail(stream, end)
         else:
             del self._streams[stream.key]
-            self._deadlines.stop(stream)
             stream.on_body(end, stream.received_bytes)

@@ -4,13 +4,7 @@ import zlib
 from typing import Final, NamedTuple, Protocol
 
 from rpcproto.core import wire
-from rpcproto.core.messages import (
-    DEFLATE_RAW,
-    PacketKind,
-    StreamChunk,
-    StreamHeader,
-    StreamTrailer,
-)
+from rpcproto.core.messages import DEFLATE_RAW, PacketKind, StreamChunk, StreamHeader, StreamTrailer
 from rpcproto.core.roster import Abilities
 
 CHUNK_BYTES: Final = 15_000
@@ -145,11 +139,7 @@ class Form(NamedTuple):
 
 
 def choose_form(
-    header: StreamHeader,
-    body: bytes,
-    recipient: Recipient,
-    *,
-    may_deflate: bool,
+    header: StreamHeader, body: bytes, recipient: Recipient, *, may_deflate: bool
 ) -> Form:
     """The best form that `recipient` can take, having compressed as much as it takes to know.
 

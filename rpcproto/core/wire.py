@@ -12,7 +12,9 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from rpcproto.core.messages import (
+    MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
+    PACKET_VERSION,
     Ack,
     ErrorResponse,
     Message,
@@ -43,14 +45,37 @@ def decode(data: bytes) -> Packet | None:
         packet = _parse(data)
     except (DecodeError, ValueError):
         return None
-    identity = packet.participant_identity
-    sid = packet.participant_sid
-    if (sid or len(identity) > _SURELY_SHORT) and not (
-        fits(identity, MAX_IDENTITY_BYTES) and fits(sid, MAX_IDENTITY_BYTES)
+    kind = packet.WhichOneof("value")
+    message: Message
+    # The packets of a v1 call are read in line: they are most of all packets.
+    if kind == "rpc_ack":
+        message = _new(Ack, (packet.rpc_ack.request_id,))
+    elif kind == "rpc_request":
+        request = packet.rpc_request
+        message = _new(
+            Request,
+            (
+                request.id,
+                request.method,
+                request.payload,
+                request.response_timeout_ms,
+                request.version,
+                bool(request.compressed_payload),
+            ),
+        )
+    elif (
+        kind == "rpc_response"
+        and (response := packet.rpc_response).WhichOneof("value") == "payload"
     ):
-        return None
-    message = _READERS.get(packet.WhichOneof("value"), _read_other)(packet)
-    if not is_id(message[0]) and type(message) is not Unread:
+        message = _new(Response, (response.request_id, response.payload))
+    else:
+        message = _READERS.get(kind, _read_other)(packet)
+    name, identity, sid = message[0], packet.participant_identity, packet.participant_sid
+    if (
+        not (0 < len(name) <= MAX_ID_BYTES and name.isascii())
+        or sid
+        or len(identity) > _SURELY_SHORT
+    ) and not _names_fit(message, identity, sid):
         return None
     repeated = packet.destination_identities
     destinations = (repeated[0],) if len(repeated) == 1 else tuple(repeated)
@@ -61,27 +86,20 @@ _SURELY_SHORT: Final = MAX_IDENTITY_BYTES // 4
 """So many characters cannot be too many bytes."""
 
 
-def _read_request(packet: DataPacket) -> Request:
-    request = packet.rpc_request
-    request_id, method, payload = request.id, request.method, request.payload
-    timeout_ms, version = request.response_timeout_ms, request.version
-    compressed = bool(request.compressed_payload)
-    return _new(Request, (request_id, method, payload, timeout_ms, version, compressed))
-
-
-def _read_ack(packet: DataPacket) -> Ack:
-    return _new(Ack, (packet.rpc_ack.request_id,))
+def _names_fit(message: Message, identity: str, sid: str) -> bool:
+    return (
+        (type(message) is Unread or is_id(message[0]))
+        and fits(identity, MAX_IDENTITY_BYTES)
+        and fits(sid, MAX_IDENTITY_BYTES)
+    )
 
 
 def _read_response(packet: DataPacket) -> Response | ErrorResponse:
     response = packet.rpc_response
-    kind = response.WhichOneof("value")
-    if kind == "payload":
-        return _new(Response, (response.request_id, response.payload))
-    if kind == "error":
-        error = response.error
-        return ErrorResponse(response.request_id, error.code, error.message, error.data)
-    return Response(response.request_id, None)
+    if response.WhichOneof("value") != "error":
+        return Response(response.request_id, None)
+    error = response.error
+    return ErrorResponse(response.request_id, error.code, error.message, error.data)
 
 
 def _read_header(packet: DataPacket) -> StreamHeader:
@@ -115,8 +133,6 @@ def _read_other(packet: DataPacket) -> Unread:
 
 
 _READERS: Final[dict[str | None, Callable[[DataPacket], Message]]] = {
-    "rpc_request": _read_request,
-    "rpc_ack": _read_ack,
     "rpc_response": _read_response,
     "stream_header": _read_header,
     "stream_chunk": _read_chunk,
@@ -139,21 +155,18 @@ def _varint(number: int) -> bytes:
     return bytes(digits)
 
 
-_SIZED: Final = tuple(_varint(number << 3 | 2) for number in range(19))
-"""By field number, what begins a field with a length: a text, bytes or a message."""
-_SHORT: Final = tuple(tuple(tag + _varint(n) for n in range(256)) for tag in _SIZED)
-"""By field number and length, the same with the length of a short one."""
-_ID: Final = _SHORT[1]
-"""What begins a request id, the first field of whatever carries one, by its length."""
-_NUMBER: Final = tuple(_varint(number << 3) for number in range(19))
-"""By field number, what begins a number."""
+# What is the same in many packets is put together once. The caches are bounded, and what they
+# give depends on nothing but their arguments.
+
+
+@lru_cache(1024)
+def _head(number: int, length: int) -> bytes:
+    """What begins a field with a length: a text, bytes or a message."""
+    return _varint(number << 3 | 2) + _varint(length)
 
 
 def _sized(number: int, content: bytes) -> bytes:
-    length = len(content)
-    if length < 256:
-        return _SHORT[number][length] + content
-    return b"%b%b%b" % (_SIZED[number], _varint(length), content)
+    return _head(number, len(content)) + content
 
 
 def _text(number: int, text: str) -> bytes:
@@ -163,15 +176,12 @@ def _text(number: int, text: str) -> bytes:
 
 def _uint(number: int, value: int) -> bytes:
     """A number field without presence: absent when 0."""
-    return _NUMBER[number] + _varint(value) if value else b""
-
-
-# What is the same in many packets is put together once. The caches are bounded, and what they
-# give depends on nothing but their arguments.
+    return _varint(number << 3) + _varint(value) if value else b""
 
 
 @lru_cache(256)
-def _envelope(sender_identity: str, destination_identity: str) -> bytes:
+def envelope(sender_identity: str, destination_identity: str) -> bytes:
+    """What every packet from one participant to another begins with."""
     return _text(4, sender_identity) + _sized(5, destination_identity.encode())
 
 
@@ -185,50 +195,76 @@ def _timeout_and_version(response_timeout_ms: int, version: int) -> bytes:
     return _uint(4, response_timeout_ms) + _uint(5, version)
 
 
-def _write_request(request: Request) -> bytes:
-    request_id, method, payload, response_timeout_ms, version, _ = request
-    id_text = request_id.encode()
-    return _sized(
-        10,
-        _ID[len(id_text)]
+# The packets of a v1 call are written in line, as they are read.
+
+
+def write_request(
+    envelope: bytes,
+    request_id: str,
+    method: str,
+    payload: str,
+    response_timeout_ms: int,
+    version: int = PACKET_VERSION,
+) -> bytes:
+    """The packet of a v1 request."""
+    id_text, content = request_id.encode(), payload.encode()
+    body = (
+        _head(1, len(id_text))
         + id_text
         + _method(method)
-        + _text(3, payload)
-        + _timeout_and_version(response_timeout_ms, version),
+        + (_head(3, len(content)) + content if content else b"")
+        + _timeout_and_version(response_timeout_ms, version)
     )
+    return envelope + _head(10, len(body)) + body
 
 
-def _write_ack(ack: Ack) -> bytes:
-    id_text = ack[0].encode()
-    return _sized(11, _ID[len(id_text)] + id_text)
-
-
-def _write_response(response: Response) -> bytes:
-    # The payload is in a oneof: an empty one is there all the same (R29).
-    request_id, payload = response
+def write_ack(envelope: bytes, request_id: str) -> bytes:
+    """The packet of an ack."""
     id_text = request_id.encode()
-    value = b"" if payload is None else _sized(2, payload.encode())
-    return _sized(12, _ID[len(id_text)] + id_text + value)
+    body = _head(1, len(id_text)) + id_text
+    return envelope + _head(11, len(body)) + body
 
 
-def _write_error(error: ErrorResponse) -> bytes:
+def write_response(envelope: bytes, request_id: str, payload: str | None) -> bytes:
+    """The packet of a v1 response; an empty payload is there all the same (R29)."""
+    id_text = request_id.encode()
+    body = _head(1, len(id_text)) + id_text
+    if payload is not None:
+        content = payload.encode()
+        body += _head(2, len(content)) + content
+    return envelope + _head(12, len(body)) + body
+
+
+def _write_request(envelope: bytes, request: Request) -> bytes:
+    return write_request(envelope, *request[:5])
+
+
+def _write_ack(envelope: bytes, ack: Ack) -> bytes:
+    return write_ack(envelope, ack.request_id)
+
+
+def _write_response(envelope: bytes, response: Response) -> bytes:
+    return write_response(envelope, response.request_id, response.payload)
+
+
+def _write_error(envelope: bytes, error: ErrorResponse) -> bytes:
     body = _uint(1, error.code) + _text(2, error.message) + _text(3, error.data)
-    return _sized(12, _text(1, error.request_id) + _sized(3, body))
+    return envelope + _sized(12, _text(1, error.request_id) + _sized(3, body))
 
 
-def _write_header(header: StreamHeader) -> bytes:
+def _write_header(envelope: bytes, header: StreamHeader) -> bytes:
     attributes = b"".join(
         _sized(8, _text(1, key) + _text(2, value))
         for key, value in sorted(header.attributes.items())
     )
     total, inline = header.total_length, header.inline_content
-    return _sized(
+    return envelope + _sized(
         13,
         _text(1, header.stream_id)
         + _uint(2, header.timestamp_ms & MAX_UINT64)
         + _text(3, header.topic)
         + _text(4, _MIME_TYPE)
-        + (b"" if total is None else _NUMBER[5] + _varint(total))
+        + (b"" if total is None else _varint(5 << 3) + _varint(total))
         + attributes
         + (_sized(9, _uint(5, header.generated)) if header.is_text else b"")
         + (b"" if inline is None else _sized(11, inline))
@@ -236,17 +272,16 @@ def _write_header(header: StreamHeader) -> bytes:
     )
 
 
-def _write_chunk(chunk: StreamChunk) -> bytes:
-    return _sized(
-        14, _text(1, chunk.stream_id) + _uint(2, chunk.chunk_index) + _sized(3, chunk.content)
-    )
+def _write_chunk(envelope: bytes, chunk: StreamChunk) -> bytes:
+    head = _text(1, chunk.stream_id) + _uint(2, chunk.chunk_index)
+    return envelope + _sized(14, head + _sized(3, chunk.content))
 
 
-def _write_trailer(trailer: StreamTrailer) -> bytes:
-    return _sized(15, _text(1, trailer.stream_id) + _text(2, trailer.reason))
+def _write_trailer(envelope: bytes, trailer: StreamTrailer) -> bytes:
+    return envelope + _sized(15, _text(1, trailer.stream_id) + _text(2, trailer.reason))
 
 
-_WRITERS: Final[dict[type[OutgoingMessage], Callable[[Any], bytes]]] = {
+_WRITERS: Final[dict[type[OutgoingMessage], Callable[[bytes, Any], bytes]]] = {
     Request: _write_request,
     Ack: _write_ack,
     Response: _write_response,
@@ -259,7 +294,7 @@ _WRITERS: Final[dict[type[OutgoingMessage], Callable[[Any], bytes]]] = {
 
 def encode(message: OutgoingMessage, sender_identity: str, destination_identity: str) -> bytes:
     """The packet that carries `message`. All texts must be valid for UTF-8."""
-    return _envelope(sender_identity, destination_identity) + _WRITERS[type(message)](message)
+    return _WRITERS[type(message)](envelope(sender_identity, destination_identity), message)
 
 
 def stamp(
