@@ -1,11 +1,9 @@
 """The calling side: our calls, from `call` to the one end that each of them has (R1)."""
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final
 
-from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Deadlines, Timed
+from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Timed
 from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
@@ -14,18 +12,13 @@ from rpcproto.core.errors import (
     require_timeout,
     standard_error,
 )
-from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, Event, IgnoreReason
+from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, IgnoreReason
 from rpcproto.core.messages import (
     MAX_IDENTITY_BYTES,
     MAX_METHOD_BYTES,
     MAX_UINT32,
     MAX_V1_PAYLOAD_BYTES,
-    METHOD,
-    REQUEST_ID,
     REQUEST_TOPIC,
-    RESPONSE_TIMEOUT_MS,
-    STREAM_VERSION,
-    VERSION,
     Ack,
     ErrorResponse,
     OutgoingPacket,
@@ -33,11 +26,12 @@ from rpcproto.core.messages import (
     Response,
     StreamHeader,
     fits,
+    request_attributes,
 )
-from rpcproto.core.outbox import Outbox
-from rpcproto.core.roster import Participant, Roster
+from rpcproto.core.roster import Participant
+from rpcproto.core.shared import Shared
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
-from rpcproto.core.stream_reader import Fault, IncomingStream, StreamReader
+from rpcproto.core.stream_reader import Fault, IncomingStream
 from rpcproto.core.stream_writer import Recipient
 from rpcproto.core.wire import envelope, write_request
 
@@ -84,29 +78,16 @@ class Call(Timed):
 class Caller:
     """All pending calls of one engine."""
 
-    def __init__(
-        self,
-        identity: str,
-        config: RpcConfig,
-        roster: Roster,
-        outbox: Outbox,
-        reader: StreamReader,
-        deadlines: Deadlines,
-        events: list[Event],
-        *,
-        new_id: Callable[[], str],
-        next_order: Callable[[], int],
-    ) -> None:
-        self._identity = identity
-        self._config = config
-        self._roster = roster
-        self._outbox = outbox
-        self._reader = reader
-        self._deadlines = deadlines
-        self._events = events
-        self._new_id = new_id
-        self._next_order = next_order
-        self._max_pending = config.max_pending_calls
+    def __init__(self, shared: Shared) -> None:
+        self._identity = shared.identity
+        self._config = shared.config
+        self._roster = shared.roster
+        self._outbox = shared.outbox
+        self._reader = shared.reader
+        self._deadlines = shared.deadlines
+        self._events = shared.events
+        self._new_id = shared.new_id
+        self._next_order = shared.next_order
         self._pending: dict[str, Call] = {}
         self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
@@ -145,7 +126,7 @@ class Caller:
         if ack_timeout is not None:
             window = require_timeout(ack_timeout, "ack_timeout")
         pending = self._pending
-        if len(pending) >= self._max_pending:
+        if len(pending) >= config.max_pending_calls:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         request_id = self._new_id()
         if request_id in pending:
@@ -170,20 +151,12 @@ class Caller:
             self._deadlines.start(call, window, HURRIED)
         timeout_ms = _wire_timeout_ms(timeout, config.latency_allowance)
         if as_stream:
-            assert participant is not None
+            attributes = request_attributes(request_id, method, timeout_ms)
+            recipient = Recipient(
+                destination_identity, sid, self._roster.abilities_of(destination_identity, sid)
+            )
             self._outbox.send_stream(
-                stream_id,
-                REQUEST_TOPIC,
-                {
-                    REQUEST_ID: request_id,
-                    METHOD: method,
-                    RESPONSE_TIMEOUT_MS: str(timeout_ms),
-                    VERSION: STREAM_VERSION,
-                },
-                payload,
-                Recipient(destination_identity, sid, participant.abilities),
-                token,
-                now,
+                stream_id, REQUEST_TOPIC, attributes, payload, recipient, token, now
             )
         else:
             to_recipient = envelope(self._identity, destination_identity)

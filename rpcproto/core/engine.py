@@ -40,6 +40,7 @@ from rpcproto.core.messages import (
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import Roster, is_too_old
+from rpcproto.core.shared import Shared
 from rpcproto.core.stream_reader import StreamReader
 from rpcproto.core.wire import decode
 
@@ -105,7 +106,7 @@ class RpcEngine:
         self._participants = self._roster.by_identity
         self._outbox = Outbox(identity, config, float(unix_time_offset))
         self._reader = StreamReader(config, next_order=next_order)
-        self._caller = Caller(
+        shared = Shared(
             identity,
             config,
             self._roster,
@@ -113,21 +114,11 @@ class RpcEngine:
             self._reader,
             self._deadlines,
             self._events,
-            new_id=checked_id,
-            next_order=next_order,
+            checked_id,
+            next_order,
         )
-        self._responder = Responder(
-            identity,
-            config,
-            self._roster,
-            self._outbox,
-            self._reader,
-            self._deadlines,
-            self._events,
-            new_id=checked_id,
-            next_order=next_order,
-        )
-
+        self._caller = Caller(shared)
+        self._responder = Responder(shared)
         self._take_packet = self._outbox.take
         self._handlers: dict[
             type[Message], Callable[[Any, str, str, float], IgnoreReason | None]

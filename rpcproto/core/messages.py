@@ -23,6 +23,9 @@ REQUEST_ID: Final = "lk.rpc_request_id"
 METHOD: Final = "lk.rpc_request_method"
 RESPONSE_TIMEOUT_MS: Final = "lk.rpc_request_response_timeout_ms"
 VERSION: Final = "lk.rpc_request_version"
+UNSTATED_TIMEOUT_MS: Final = 15_000
+"""What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
+MAX_TIMEOUT_DIGITS: Final = 20
 UNCOMPRESSED: Final = 0
 DEFLATE_RAW: Final = 1
 
@@ -94,6 +97,41 @@ class StreamHeader(NamedTuple):
     def request_id(self) -> str:
         """The call that the stream belongs to, empty where the header does not say."""
         return self.attributes.get(REQUEST_ID, "")
+
+    @property
+    def method(self) -> str:
+        """The method of a request, empty where the header does not say."""
+        return self.attributes.get(METHOD, "")
+
+    @property
+    def response_timeout_ms(self) -> int | None:
+        """The caller's figure, in milliseconds; None if it is no number (R27)."""
+        text = self.attributes.get(RESPONSE_TIMEOUT_MS)
+        if text is None:
+            return UNSTATED_TIMEOUT_MS
+        if not (text.isascii() and text.isdigit() and len(text) <= MAX_TIMEOUT_DIGITS):
+            return None
+        return min(int(text), MAX_UINT32)
+
+    @property
+    def has_our_version(self) -> bool:
+        """Whether a request is of the version that we speak (R15)."""
+        return self.attributes.get(VERSION) == STREAM_VERSION
+
+
+def request_attributes(request_id: str, method: str, response_timeout_ms: int) -> Attributes:
+    """What the header of a request stream says of its call."""
+    return {
+        REQUEST_ID: request_id,
+        METHOD: method,
+        RESPONSE_TIMEOUT_MS: str(response_timeout_ms),
+        VERSION: STREAM_VERSION,
+    }
+
+
+def response_attributes(request_id: str) -> Attributes:
+    """What the header of a response stream says of its call: the id alone."""
+    return {REQUEST_ID: request_id}
 
 
 class StreamChunk(NamedTuple):

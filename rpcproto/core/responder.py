@@ -1,11 +1,9 @@
 """The responding side: requests of others, from their first packet to our one answer."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import OVER, PENDING, Deadlines, Timed
+from rpcproto.core.deadlines import OVER, PENDING, Timed
 from rpcproto.core.errors import (
     MAX_CODE,
     ErrorCode,
@@ -16,40 +14,27 @@ from rpcproto.core.errors import (
 )
 from rpcproto.core.events import (
     AbandonReason,
-    Event,
     IgnoreReason,
     InvocationAbandoned,
     InvocationReceived,
 )
 from rpcproto.core.messages import (
     MAX_METHOD_BYTES,
-    MAX_UINT32,
     MAX_V1_PAYLOAD_BYTES,
-    METHOD,
     PACKET_VERSION,
-    REQUEST_ID,
-    RESPONSE_TIMEOUT_MS,
     RESPONSE_TOPIC,
-    STREAM_VERSION,
-    VERSION,
+    UNSTATED_TIMEOUT_MS,
     ErrorResponse,
     OutgoingPacket,
     PacketKind,
     Request,
     StreamHeader,
+    response_attributes,
 )
-from rpcproto.core.outbox import Outbox
 from rpcproto.core.repeats import RequestKey, RequestMemory
-from rpcproto.core.roster import Roster
+from rpcproto.core.shared import Shared
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
-from rpcproto.core.stream_reader import (
-    MALFORMED,
-    OVER_CAP,
-    TOO_MANY_BYTES,
-    Fault,
-    IncomingStream,
-    StreamReader,
-)
+from rpcproto.core.stream_reader import MALFORMED, OVER_CAP, TOO_MANY_BYTES, Fault, IncomingStream
 from rpcproto.core.stream_writer import Recipient
 from rpcproto.core.wire import encode, envelope, write_ack, write_response
 
@@ -60,9 +45,6 @@ _BODY: Final = InvocationInput.BODY
 _ANSWER: Final = InvocationInput.ANSWER
 _ACK: Final = PacketKind.ACK
 _RESPONSE: Final = PacketKind.RESPONSE
-
-UNSTATED_TIMEOUT_MS: Final = 15_000
-"""What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
 
 
 class Invocation(Timed):
@@ -104,28 +86,16 @@ class Invocation(Timed):
 class Responder:
     """The registered methods and all invocations of one engine."""
 
-    def __init__(
-        self,
-        identity: str,
-        config: RpcConfig,
-        roster: Roster,
-        outbox: Outbox,
-        reader: StreamReader,
-        deadlines: Deadlines,
-        events: list[Event],
-        *,
-        new_id: Callable[[], str],
-        next_order: Callable[[], int],
-    ) -> None:
-        self._identity = identity
-        self._config = config
-        self._roster = roster
-        self._outbox = outbox
-        self._reader = reader
-        self._deadlines = deadlines
-        self._events = events
-        self._new_id = new_id
-        self._next_order = next_order
+    def __init__(self, shared: Shared) -> None:
+        self._identity = shared.identity
+        self._config = config = shared.config
+        self._roster = shared.roster
+        self._outbox = shared.outbox
+        self._reader = shared.reader
+        self._deadlines = shared.deadlines
+        self._events = shared.events
+        self._new_id = shared.new_id
+        self._next_order = shared.next_order
         self._max_packet_payload = min(MAX_V1_PAYLOAD_BYTES, config.max_payload_bytes)
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
@@ -213,11 +183,10 @@ class Responder:
         self, header: StreamHeader, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """A request begins as a stream, or is there at once if it is inline (R27)."""
-        attributes = header.attributes
-        timeout_ms = _timeout_ms(attributes.get(RESPONSE_TIMEOUT_MS))
+        timeout_ms = header.response_timeout_ms
         admitted = self._admit(
             (identity, sid, header.request_id),
-            attributes.get(METHOD, ""),
+            header.method,
             UNSTATED_TIMEOUT_MS if timeout_ms is None else timeout_ms,
             now,
             came_as_stream=True,
@@ -225,7 +194,7 @@ class Responder:
         if not isinstance(admitted, Invocation):
             return admitted
         fault = self._reader.check(header)
-        if attributes.get(VERSION) != STREAM_VERSION:
+        if not header.has_our_version:
             self._refuse(admitted, ErrorCode.UNSUPPORTED_VERSION)
         elif fault is not None:
             self._body_failed(admitted, fault)
@@ -366,7 +335,7 @@ class Responder:
         self._outbox.send_stream(
             stream_id,
             RESPONSE_TOPIC,
-            {REQUEST_ID: request_id},
+            response_attributes(request_id),
             payload,
             Recipient(identity, sid, abilities),
             invocation.order,
@@ -410,12 +379,3 @@ class Responder:
         if invocation.stream is not None:
             self._reader.drop(invocation.stream)
             invocation.stream = None
-
-
-def _timeout_ms(text: str | None) -> int | None:
-    """The caller's figure in a stream header; None if it is no number (R27)."""
-    if text is None:
-        return UNSTATED_TIMEOUT_MS
-    if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        return None
-    return min(int(text), MAX_UINT32)
