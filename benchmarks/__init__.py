@@ -1,0 +1,1 @@
+"""What things cost: `make bench`. Measurements, not tests: they never fail."""

@@ -1,0 +1,40 @@
+"""The results, as one table."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One result; without a `target` it is for information only."""
+
+    what: str
+    measured: float
+    unit: str
+    target: float | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the target, an upper limit, is kept; None where there is none."""
+        return None if self.target is None else self.measured <= self.target
+
+
+VERDICTS = {True: "yes", False: "NO", None: ""}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows, aligned."""
+    cells = [("", "measured", "at most", "holds")]
+    for row in rows:
+        target = "" if row.target is None else number(row.target, row.unit)
+        cells.append((row.what, number(row.measured, row.unit), target, VERDICTS[row.holds]))
+    width = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        f"{what:{width[0]}}  {measured:>{width[1]}}  {target:>{width[2]}}  {holds}".rstrip()
+        for what, measured, target, holds in cells
+    )
+
+
+def number(value: float, unit: str) -> str:
+    """Three significant places are all that a benchmark knows."""
+    places = 0 if value >= 100 else 1 if value >= 20 else 2
+    return f"{value:.{places}f} {unit}"

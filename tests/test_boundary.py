@@ -1,0 +1,158 @@
+"""The walls of the house: who imports whom, and how large a room may be."""
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "rpcproto"
+CORE = PACKAGE / "core"
+
+FLOORS = [
+    {"engine"},
+    {"caller", "responder"},
+    {"shared"},
+    {"outbox"},
+    {"stream_reader", "stream_writer"},
+    {"roster"},
+    {"wire"},
+    {"config", "deadlines", "errors", "events", "messages", "repeats", "states"},
+]
+"""The rooms of the core, from the top. A room uses only rooms below it; on the last floor there
+is nothing below, so what is there may use its neighbours."""
+
+FORBIDDEN = {
+    "_thread", "asyncio", "builtins", "concurrent", "contextvars", "datetime", "importlib", "io",
+    "locale", "logging", "multiprocessing", "os", "pathlib", "platform", "queue", "random",
+    "sched", "secrets", "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess",
+    "sys", "tempfile", "threading", "time", "uuid", "warnings", "weakref",
+}  # fmt: skip
+"""What reads or changes something outside, or waits."""
+
+GENERATED = CORE / "packets_pb2.py"
+MODULES = sorted(set(CORE.glob("*.py")) - {GENERATED, CORE / "__init__.py"})
+HOSTS = [path for name in ("asyncio", "trio") if (path := PACKAGE / f"{name}.py").exists()]
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of all that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def code_lines(path: Path) -> set[int]:
+    """The lines that are neither blank nor comment nor docstring."""
+    source = path.read_text("utf-8")
+    lines: set[int] = set()
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER}
+    skipped |= {tokenize.INDENT, tokenize.DEDENT}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines -= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    return lines
+
+
+def floor_of(room: str) -> int:
+    [floor] = (number for number, rooms in enumerate(FLOORS) if room in rooms)
+    return floor
+
+
+def test_every_room_is_in_the_drawing() -> None:
+    assert {path.stem for path in MODULES} == set.union(*FLOORS)
+
+
+@each_module
+def test_a_room_uses_only_rooms_below_it(path: Path) -> None:
+    for name in imports(path):
+        package, *rest = name.split(".")
+        if package != "rpcproto":
+            continue
+        assert rest[0] == "core", f"{name} is above the core"
+        room = rest[1]
+        if room == "packets_pb2":
+            assert path.stem == "wire", "only wire knows protobuf"
+            continue
+        if (CORE / f"{room}.py").exists():
+            used, user = floor_of(room), floor_of(path.stem)
+            assert used > user or used == user == len(FLOORS) - 1, f"{path.stem} uses {room}"
+        else:
+            # from rpcproto.core import wire
+            raise AssertionError(f"{name} is no room")
+
+
+@each_module
+def test_the_core_does_no_io_and_reads_no_clock(path: Path) -> None:
+    assert {name.split(".")[0] for name in imports(path)} & FORBIDDEN == set()
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert called & {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"} == set()
+    assert not any(
+        isinstance(node, ast.AsyncFunctionDef | ast.Await)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    )
+
+
+@each_module
+def test_only_wire_knows_protobuf(path: Path) -> None:
+    knows = any(name.startswith("google") for name in imports(path))
+    assert not knows or path.stem == "wire"
+
+
+def test_outside_the_core_only_rooms_that_show_packets_know_protobuf() -> None:
+    """Neither the package nor its hosts do."""
+    for path in [PACKAGE / "__init__.py", *HOSTS, PACKAGE / "participant.py"]:
+        if path.exists():
+            assert not any(name.startswith("google") for name in imports(path)), path
+
+
+def test_the_core_is_read_in_an_hour() -> None:
+    sizes = {path.stem: len(code_lines(path)) for path in MODULES}
+    assert sum(sizes.values()) <= 2_250, sizes
+    assert max(sizes.values()) <= 400, sizes
+
+
+@each_module
+def test_no_function_is_over_60_lines(path: Path) -> None:
+    lines = code_lines(path)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            size = len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
+            assert size <= 60, f"{node.name} has {size} lines"
+
+
+@pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
+def test_a_host_is_at_most_150_lines(path: Path) -> None:
+    assert len(code_lines(path)) <= 150
+
+
+def test_importing_the_package_brings_in_the_standard_library_and_protobuf_alone() -> None:
+    script = (
+        "import sys; before = set(sys.modules); import rpcproto; "
+        "print(*sorted({n.split('.')[0] for n in set(sys.modules) - before}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    foreign = set(run.stdout.split()) - sys.stdlib_module_names - {"rpcproto", "google"}
+    assert foreign == set()
+
+
+def test_importing_the_package_brings_in_no_event_loop() -> None:
+    script = "import sys; import rpcproto; print('asyncio' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
