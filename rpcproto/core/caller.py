@@ -287,10 +287,9 @@ class Caller:
             return ErrorCode.UNSUPPORTED_SERVER, ""
         if destination_identity == self._identity or (participant is None and roster.is_complete):
             return ErrorCode.RECIPIENT_NOT_FOUND, ""
-        if payload_bytes > MAX_V1_PAYLOAD_BYTES and (
-            participant is None
-            or not participant.abilities.streams
-            or payload_bytes > self._config.max_payload_bytes
+        takes_streams = participant is not None and participant.abilities.streams
+        if payload_bytes > (
+            self._config.max_payload_bytes if takes_streams else MAX_V1_PAYLOAD_BYTES
         ):
             return ErrorCode.REQUEST_PAYLOAD_TOO_LARGE, ""
         lacking = outbox.lacks_room(payload_bytes)

@@ -15,6 +15,8 @@ from rpcproto.core.messages import (
 from rpcproto.core.stream_writer import CANCELLED, Recipient, StreamWriter, choose_form
 from rpcproto.core.wire import decode, encode
 
+TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
+
 MAX_DEFLATING: Final = 64
 """Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
 
@@ -54,7 +56,7 @@ class Outbox:
         if len(self.small) >= self.max_packets:
             return "too many packets are waiting to be sent"
         if self.waiting_bytes + payload_bytes > self.max_bytes:
-            return "too many bytes are waiting to be sent"
+            return TOO_MANY_WAITING_BYTES
         return ""
 
     def send(
@@ -133,12 +135,14 @@ class Outbox:
         if packet.kind not in _STREAM_KINDS:
             return
         token = packet.token
+        is_leaving = token in self.streams
         self.end_stream(token, cancelled=False)
         rest = [other for other in self.small if other.token == token]
         if rest:
             self.small = deque(other for other in self.small if other.token != token)
             self.waiting_bytes -= sum(len(other.data) for other in rest)
-        if packet.kind is PacketKind.STREAM_CHUNK:
+        # Without a header there is no stream to end, and after its own trailer none is left.
+        if packet.kind is PacketKind.STREAM_CHUNK and (is_leaving or rest):
             failed = decode(packet.data)
             assert failed is not None
             assert isinstance(failed.message, StreamChunk)

@@ -31,6 +31,7 @@ from rpcproto.core.messages import (
     StreamHeader,
     response_attributes,
 )
+from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
 from rpcproto.core.shared import Shared
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
@@ -133,7 +134,7 @@ class Responder:
         if self._outbox.waiting_bytes + payload_bytes > self._outbox.max_bytes:
             self._end(invocation, InvocationInput.ANSWER)
             code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
-            self._send_error(invocation.key, code, data=self._outbox.lacks_room(payload_bytes))
+            self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
         elif invocation.came_as_stream or payload_bytes > self._max_packet_payload:
             self._respond_at_length(invocation, payload, payload_bytes, now)
         else:
