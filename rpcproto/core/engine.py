@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -28,7 +28,6 @@ from rpcproto.core.messages import (
     ErrorResponse,
     Message,
     OutgoingPacket,
-    Packet,
     Request,
     Response,
     StreamChunk,
@@ -251,18 +250,25 @@ class RpcEngine:
         if self._is_closed:
             return
         self._packets_in += 1
-        reason: IgnoreReason | None
-        if len(data) > self._max_packet_bytes:
-            reason = IgnoreReason.TOO_LARGE
-        elif not self._is_connected:
-            reason = IgnoreReason.DISCONNECTED
-        elif (packet := decode(data)) is None:
-            reason = IgnoreReason.MALFORMED
-        else:
-            reason = self._receive(packet, now, sender_identity, sender_sid or "")
-            sender_identity = packet[0] if sender_identity is None else sender_identity
+        packet = None
+        if self._is_connected and len(data) <= self._max_packet_bytes:
+            packet = decode(data)
+        if packet is None:
+            self._ignore(self._why_unread(data), sender_identity or "")
+            return
+        identity, sid, destinations, sequence, message = packet
+        if sender_identity is not None:
+            identity, sid = sender_identity, sender_sid or ""
+        if sid or sequence or identity == self._identity or self._identity not in destinations:
+            reason = self._why_not(identity, sid, destinations, sequence)
+            if reason is not None:
+                self._ignore(reason, identity)
+                return
+        if not sid and identity in self._participants:
+            sid = self._participants[identity].sid
+        reason = self._handlers[type(message)](message, identity, sid, now)
         if reason is not None:
-            self._ignore(reason, sender_identity or "")
+            self._ignore(reason, identity)
 
     def participant_joined(
         self,
@@ -407,13 +413,16 @@ class RpcEngine:
 
     # within
 
-    def _receive(
-        self, packet: Packet, now: float, sender_identity: str | None, sender_sid: str
+    def _why_unread(self, data: bytes) -> IgnoreReason:
+        """Why there is no packet to look at."""
+        if len(data) > self._max_packet_bytes:
+            return IgnoreReason.TOO_LARGE
+        return IgnoreReason.MALFORMED if self._is_connected else IgnoreReason.DISCONNECTED
+
+    def _why_not(
+        self, identity: str, sid: str, destinations: Sequence[str], sequence: int
     ) -> IgnoreReason | None:
-        """Give a packet to the side that it is for, or say why it is ignored."""
-        identity, sid, destinations, sequence, message = packet
-        if sender_identity is not None:
-            identity, sid = sender_identity, sender_sid
+        """Why a packet is ignored, judging by its envelope; None if it is not."""
         if destinations and self._identity not in destinations:
             return IgnoreReason.NOT_FOR_US
         if identity == self._identity:
@@ -422,9 +431,7 @@ class RpcEngine:
             return IgnoreReason.IMPERSONATION
         if sequence and not self._roster.is_new_packet(sid, sequence):
             return IgnoreReason.REPEAT
-        if not sid and (participant := self._participants.get(identity)) is not None:
-            sid = participant.sid
-        return self._handlers[type(message)](message, identity, sid, now)
+        return None
 
     def _receive_unread(
         self, message: Unread, identity: str, sid: str, now: float
