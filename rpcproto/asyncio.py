@@ -3,19 +3,25 @@
 import asyncio
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from inspect import isawaitable
 from types import TracebackType
 from typing import Final, Self
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.errors import RpcError
 from rpcproto.core.events import InvocationReceived
-from rpcproto.participant import ParticipantBase, RpcInvocationData, logger
+from rpcproto.participant import ParticipantBase, logger
 from rpcproto.transports import PacketNotSent, Transport
 
 LEAVING_TIME: Final = 1.0
 """How long leaving may take, in seconds; what waits to be sent has half of it."""
+
+
+def _end(ended: asyncio.Future[str | RpcError], outcome: str | RpcError) -> None:
+    if not ended.done():
+        ended.set_result(outcome)
 
 
 class RpcParticipant(ParticipantBase):
@@ -68,15 +74,26 @@ class RpcParticipant(ParticipantBase):
         while self._entered_engine is not None and not (self._has_read or self._is_leaving):
             # What the transport knows already comes first: who is here, and what they speak.
             await asyncio.sleep(0)
-        outcome = await self._outcome(
-            destination_identity, method, payload, response_timeout, max_round_trip_latency
+        ended: asyncio.Future[str | RpcError] = asyncio.get_running_loop().create_future()
+        request_id = self._call(
+            destination_identity,
+            method,
+            payload,
+            response_timeout,
+            max_round_trip_latency,
+            partial(_end, ended),
         )
+        try:
+            outcome = await ended
+        except asyncio.CancelledError:
+            self._cancel_call(request_id)
+            raise
         if isinstance(outcome, str):
             return outcome
         try:
             raise outcome
         finally:
-            del outcome  # else its traceback and this frame would keep each other alive
+            del outcome, ended  # else its traceback and this frame would keep each other alive
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -116,29 +133,6 @@ class RpcParticipant(ParticipantBase):
                 else:
                     await self._group.__aexit__(None, None, None)
 
-    async def _outcome(
-        self,
-        destination_identity: str,
-        method: str,
-        payload: str,
-        response_timeout: float | None,
-        ack_timeout: float | None,
-    ) -> str | RpcError:
-        ended: asyncio.Future[str | RpcError] = asyncio.get_running_loop().create_future()
-        request_id = self._call(
-            destination_identity,
-            method,
-            payload,
-            response_timeout,
-            ack_timeout,
-            lambda outcome: None if ended.done() else ended.set_result(outcome),
-        )
-        try:
-            return await ended
-        except asyncio.CancelledError:
-            self._cancel_call(request_id)
-            raise
-
     # the tasks
 
     async def _read(self) -> None:
@@ -173,18 +167,7 @@ class RpcParticipant(ParticipantBase):
         # The pump runs no application code, even where tasks start eagerly.
         await asyncio.sleep(0)
         try:
-            handler = self._handlers.get(invocation.method)
-            if handler is None:
-                raise RpcError(ErrorCode.UNSUPPORTED_METHOD)
-            result: object = handler(
-                RpcInvocationData(
-                    invocation.request_id,
-                    invocation.caller_identity,
-                    invocation.method,
-                    invocation.payload,
-                    invocation.response_timeout,
-                )
-            )
+            result = self._run_handler(invocation)
             if isawaitable(result):
                 result = await result
         except BaseException as error:

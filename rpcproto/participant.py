@@ -8,7 +8,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeAlias, TypeVar, assert_never, overload
+from typing import Final, NamedTuple, TypeAlias, TypeVar, assert_never, overload
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
@@ -34,7 +34,7 @@ from rpcproto.transports import (
     TransportEvent,
 )
 
-logger = logging.getLogger("rpcproto")
+logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 class RpcInvocationData(NamedTuple):
@@ -57,8 +57,8 @@ Waiter: TypeAlias = Callable[[str | RpcError], None]
 class ParticipantBase(ABC):
     """A participant's engine, and everything around it that needs no waiting.
 
-    Synchronous, and never runs the application's code. `new_id` and `engine_factory` are for tests
-    and tools: the source of ids (None: random ones), and what makes the engine.
+    Synchronous; the pump never runs the application's code. `new_id` and `engine_factory` are for
+    tests and tools: the source of ids (None: random ones), and what makes the engine.
     """
 
     def __init__(
@@ -196,6 +196,21 @@ class ParticipantBase(ABC):
         self._engine.cancel(request_id, now=self._clock())
         self._pump()
 
+    def _run_handler(self, invocation: InvocationReceived) -> object:
+        """For the task of a handler: its result, or an awaitable of it; raises what it raises."""
+        handler = self._handlers.get(invocation.method)
+        if handler is None:
+            raise RpcError(ErrorCode.UNSUPPORTED_METHOD)
+        return handler(
+            RpcInvocationData(
+                invocation.request_id,
+                invocation.caller_identity,
+                invocation.method,
+                invocation.payload,
+                invocation.response_timeout,
+            )
+        )
+
     def _answer(self, invocation: InvocationReceived, result: object) -> None:
         """The handler returned."""
         if not isinstance(result, str):
@@ -258,7 +273,8 @@ class ParticipantBase(ABC):
         try:
             self._tell_engine(event)
         except LocalProtocolError as error:
-            logger.warning("%s: ignored %r: %s", self._identity, event, error)
+            kind = type(event).__name__
+            logger.warning("%s: ignored a %s: %s", self._identity, kind, error)
         self._pump()
 
     def _connection_lost(self, cause: BaseException | None) -> None:

@@ -8,10 +8,11 @@ def main() -> int:
     try:
         from rpcproto.cli.commands import run  # noqa: PLC0415 (it may be missing)
     except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
+        missing = str(error.name).partition(".")[0]
+        if missing not in ("click", "rich"):
             raise
         print(
-            f"rpcproto: the command line needs {error.name}, which is not installed; "
+            f"rpcproto: the command line needs {missing}, which is not installed; "
             "get it with: pip install 'rpcproto[cli]'",
             file=sys.stderr,
         )

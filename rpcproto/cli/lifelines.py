@@ -85,7 +85,7 @@ class _Diagram:
         left, right = min(start, end), max(start, end)
         line = self._lifelines(arrow.at)
         line.put(left + 1, glyphs.dash * (right - left - 1), arrow.style)
-        label = f" {arrow.label} "[: right - left - 3]
+        label = f" {arrow.label[: right - left - 5]} "
         line.put((left + right + 1 - len(label)) // 2, label, arrow.style)
         rightwards = start < end
         line.put(start, glyphs.starts_right if rightwards else glyphs.starts_left, _LINE_STYLE)

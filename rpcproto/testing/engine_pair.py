@@ -42,12 +42,12 @@ class EnginePair:
         capabilities: Collection[int] = (),
         announced: bool = True,
     ) -> None:
-        self.now = 0.0
+        self.now: float = 0.0
         self.latency = latency
         self.drop: Callable[[OutgoingPacket], bool] = lambda packet: False
         self.answer: Callable[[InvocationReceived], str | RpcError | None] = lambda invocation: None
-        self.caller = RpcEngine("caller", new_id=counting_ids("a"), config=config)
-        self.responder = RpcEngine("responder", new_id=counting_ids("b"), config=config)
+        self.caller: RpcEngine = RpcEngine("caller", new_id=counting_ids("a"), config=config)
+        self.responder: RpcEngine = RpcEngine("responder", new_id=counting_ids("b"), config=config)
         self.events: dict[str, list[Event]] = {"caller": [], "responder": []}
         self.sent: list[SentPacket] = []
         self._engines = {"caller": self.caller, "responder": self.responder}

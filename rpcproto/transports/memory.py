@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Self, TypeAlias
 
 from rpcproto.core.errors import require_finite
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.roster import DEFLATE_CAPABILITY, INLINE_PROTOCOL
 from rpcproto.transports import (
     Connected,
     Disconnected,
@@ -17,8 +18,9 @@ from rpcproto.transports import (
     TransportEvent,
 )
 
-OUR_CLIENT_PROTOCOL: Final = 0
-"""What a participant is announced with unless it says otherwise: what our engine speaks (A2)."""
+OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
+OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
+"""What a participant is announced with unless it says otherwise: all that our engine reads."""
 
 
 class Carried(NamedTuple):
@@ -56,7 +58,7 @@ class MemoryRoom:
         identity: str,
         *,
         client_protocol: int = OUR_CLIENT_PROTOCOL,
-        capabilities: Collection[int] = (),
+        capabilities: Collection[int] = OUR_CAPABILITIES,
     ) -> "MemoryTransport":
         """Come in under `identity`; what is returned is the participant's transport."""
         previous = self._members.get(identity)
