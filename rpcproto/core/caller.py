@@ -59,13 +59,13 @@ class Call(Timed):
         destination_sid: str,
         now: float,
     ) -> None:
-        self.request_id = request_id
+        self.request_id: str = request_id
         self.order = order
-        self.destination_identity = destination_identity
-        self.destination_sid = destination_sid
+        self.destination_identity: str = destination_identity
+        self.destination_sid: str = destination_sid
         self.started = now
         self.stage = HURRIED
-        self.state = _SENT
+        self.state: CallState = _SENT
 
     def is_answered_by(self, identity: str, sid: str) -> bool:
         """Whether this is the participant that was called; a sid counts if both are known (R7)."""

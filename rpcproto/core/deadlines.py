@@ -53,7 +53,7 @@ class Line(deque[Timed]):
         super().__init__()
         self.timeout = timeout
         self.stage = stage
-        self.limit = MIN_SWEPT
+        self.limit: int = MIN_SWEPT
 
     def sweep(self) -> None:
         """Let go of what is over."""

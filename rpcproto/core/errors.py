@@ -60,7 +60,7 @@ class RpcError(Exception):
     def __init__(self, code: int, message: str = "", data: str | None = None) -> None:
         super().__init__(code, message, data)
         self.code = code
-        self.message = message or STANDARD_MESSAGES.get(code, "")
+        self.message: str = message or STANDARD_MESSAGES.get(code, "")
         self.data = data
 
     def __str__(self) -> str:

@@ -38,8 +38,8 @@ class Outbox:
 
     def __init__(self, identity: str, config: RpcConfig, unix_time_offset: float) -> None:
         self._identity = identity
-        self.max_packets = config.max_waiting_packets
-        self.max_bytes = config.max_waiting_bytes
+        self.max_packets: int = config.max_waiting_packets
+        self.max_bytes: int = config.max_waiting_bytes
         self._unix_time_offset = unix_time_offset
         self.small: deque[OutgoingPacket] = deque()
         """Packets that leave first; a body is not cut into packets before they are taken."""
@@ -47,9 +47,9 @@ class Outbox:
         self.streams: dict[int, StreamWriter] = {}
         """Bodies that are still leaving, by token."""
         self._deflating = 0
-        self.waiting_bytes = 0
+        self.waiting_bytes: int = 0
         """Of small packets and of whole bodies, which are in memory until their last chunk."""
-        self.packets_out = 0
+        self.packets_out: int = 0
 
     def lacks_room(self, payload_bytes: int) -> str:
         """Why a payload cannot wait here as well; empty if it can."""

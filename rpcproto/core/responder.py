@@ -73,14 +73,14 @@ class Invocation(Timed):
         self.order = order
         self.started = now
         self.stage = PENDING
-        self.key = key
-        self.method = method
-        self.response_timeout = response_timeout
-        self.came_as_stream = came_as_stream
-        self.state = _READING
+        self.key: RequestKey = key
+        self.method: str = method
+        self.response_timeout: float = response_timeout
+        self.came_as_stream: bool = came_as_stream
+        self.state: InvocationState = _READING
         self.stream: IncomingStream | None = None
         """The body, while it is arriving."""
-        self.held_bytes = 0
+        self.held_bytes: int = 0
         """Bytes of the payload that the host was handed, until the invocation ends (R28)."""
 
 

@@ -36,10 +36,10 @@ class Participant:
     __slots__ = ("abilities", "identity", "sid", "window")
 
     def __init__(self, identity: str, sid: str, window: SequenceWindow) -> None:
-        self.identity = identity
-        self.sid = sid
-        self.abilities = NO_ABILITIES
-        self.window = window
+        self.identity: str = identity
+        self.sid: str = sid
+        self.abilities: Abilities = NO_ABILITIES
+        self.window: SequenceWindow = window
 
 
 class Roster:

@@ -44,7 +44,7 @@ class ByteBudget:
         self._in_all = in_all
         self._per_sender = per_sender
         self._of: dict[str, int] = {}
-        self.total = 0
+        self.total: int = 0
 
     def take(self, sender_identity: str, count: int) -> bool:
         """Count `count` more bytes, or none if they are too many."""
@@ -93,14 +93,14 @@ class IncomingStream:
         on_body: Callable[[str, int], None],
         on_fault: Callable[[Fault], None],
     ) -> None:
-        self.key = key
-        self.order = order
-        self.on_body = on_body
-        self.on_fault = on_fault
-        self.started = now
+        self.key: StreamKey = key
+        self.order: int = order
+        self.on_body: Callable[[str, int], None] = on_body
+        self.on_fault: Callable[[Fault], None] = on_fault
+        self.started: float = now
         """When the last bytes came, in seconds."""
-        self.next_index = 0
-        self.received_bytes = 0
+        self.next_index: int = 0
+        self.received_bytes: int = 0
         """Bytes of the body before compression; they are taken from the budget."""
         self._total_length = header.total_length
         self._inflate = None
@@ -168,7 +168,9 @@ class StreamReader:
         self._next_order = next_order
         self._streams: OrderedDict[StreamKey, IncomingStream] = OrderedDict()
         """Those that have been silent for longest in front: they are the next to end."""
-        self.budget = ByteBudget(config.max_buffered_bytes, config.max_buffered_bytes_per_sender)
+        self.budget: ByteBudget = ByteBudget(
+            config.max_buffered_bytes, config.max_buffered_bytes_per_sender
+        )
 
     def __len__(self) -> int:
         return len(self._streams)

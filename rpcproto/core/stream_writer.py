@@ -71,9 +71,9 @@ class DeflatedSource:
     def __init__(self, body: bytes) -> None:
         self._body = memoryview(body)
         self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-        self.bytes_in = 0
-        self.ready = bytearray()
-        self.is_whole = False
+        self.bytes_in: int = 0
+        self.ready: bytearray = bytearray()
+        self.is_whole: bool = False
         """Whether `ready` holds all there is."""
 
     @property
@@ -109,13 +109,13 @@ class StreamWriter:
         token: int,
         body_bytes: int,
     ) -> None:
-        self.request_id = header.request_id
-        self.stream_id = header.stream_id
-        self.destination_identity = recipient.identity
-        self.destination_sid = recipient.sid
+        self.request_id: str = header.request_id
+        self.stream_id: str = header.stream_id
+        self.destination_identity: str = recipient.identity
+        self.destination_sid: str = recipient.sid
         self.token = token
         self.body_bytes = body_bytes
-        self.is_deflating = isinstance(source, DeflatedSource)
+        self.is_deflating: bool = isinstance(source, DeflatedSource)
         self._source = source
         self._index = 0
 
