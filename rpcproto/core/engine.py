@@ -365,7 +365,8 @@ class RpcEngine:
                 return
             elif isinstance(due.item, Call):
                 self._caller.expire(due.item, early=due.early)
-            elif isinstance(due.item, Invocation):
+            else:
+                assert isinstance(due.item, Invocation)
                 self._responder.expire(due.item)
 
     def close(self, *, now: float) -> None:
