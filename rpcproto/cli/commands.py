@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 import rpcproto
-from rpcproto.cli.decode import NotAPacket, describe, packets_in
+from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
 from rpcproto.cli.lifelines import MAX_WIDTH
 
@@ -38,11 +38,11 @@ def commands() -> None:
 
 @commands.command()
 def demo() -> int:
-    """Play eight calls, good and bad, and draw what happens.
+    """Play eleven calls, good and bad, and draw what happens.
 
     Several participants share a room inside this process, and time is virtual: an hour of waiting
-    takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if a
-    call does not end as it should.
+    takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if
+    anything is not as it should be.
     """
     console = Console(highlight=False)
     console.width = min(console.width, MAX_WIDTH)
@@ -58,7 +58,10 @@ def demo() -> int:
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="Read packets from a file: hex or base64, one a line, or one binary packet.",
 )
-def decode(packets: tuple[str, ...], files: tuple[str, ...]) -> int:
+@click.option(
+    "--json", "in_json", is_flag=True, help="Print one JSON object a packet, bytes as base64."
+)
+def decode(packets: tuple[str, ...], files: tuple[str, ...], in_json: bool) -> int:
     """Print packets readably, one a line.
 
     PACKETS are hex or base64; - reads them from standard input, one a line, or one binary packet.
@@ -70,7 +73,10 @@ def decode(packets: tuple[str, ...], files: tuple[str, ...]) -> int:
     code = 0
     for name, source in _sources(packets, files):
         try:
-            console.print(describe(source))
+            if in_json:
+                click.echo(as_json(source))
+            else:
+                console.print(describe(source))
         except NotAPacket as error:
             click.echo(f"rpcproto: {name}: {error}", err=True)
             code = 2

@@ -1,12 +1,14 @@
-"""Eight calls in a room, on virtual time, drawn as they are seen; nothing of it is written down.
+"""Eleven calls in a room, on virtual time, drawn as they are seen; nothing of it is written down.
 
-The arrows are the packets that the room carries, decoded from their bytes. The notes are what the
-engines were asked for, what they told their hosts, and what a host logged.
+The arrows are the packets that the room carries, decoded from their bytes; chunks of a stream with
+nothing in between share one. The notes are what the engines were asked for, what they told their
+hosts, and what a host logged.
 """
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -27,95 +29,192 @@ from rpcproto.core.events import (
     InvocationReceived,
     PacketIgnored,
 )
+from rpcproto.core.messages import DEFLATE_RAW, Message, OutgoingPacket, StreamChunk, StreamHeader
+from rpcproto.core.roster import INLINE_PROTOCOL, STREAMS_PROTOCOL
 from rpcproto.participant import RpcInvocationData
 from rpcproto.testing import counting_ids, virtual_time_run
-from rpcproto.transports import ParticipantJoined, ParticipantLeft
+from rpcproto.transports import ParticipantJoined, ParticipantLeft, Transport, TransportEvent
 from rpcproto.transports.memory import Carried, MemoryRoom
 
 LATENCY: Final = 0.05
 """The way from one participant to another, in seconds."""
+UPLINK: Final = 1_250_000.0
+"""What erin can send, in bytes a second: 10 Mbit/s. The others have no such limit."""
 AFTERWARDS: Final = 5.0
-"""How long a scene goes on when its call has ended, in seconds."""
+"""How long a scene goes on when its calls have ended, in seconds."""
 DAY: Final = 86_400.0
-MAX_SHOWN_BYTES: Final = 20
+MAX_SHOWN_BYTES: Final = 50
 """Longer payloads are shown by their size."""
 
 
-class Scene(NamedTuple):
-    """A call by alice, and how it should end: the payload, or the code of the error."""
+class Call(NamedTuple):
+    """A call, and how it should end: the payload, or the code of the error."""
 
-    title: str
     recipient: str
     method: str
     payload: str
     expected: str | int
     response_timeout: float | None = None
+    caller: str = "alice"
+    at: float = 0.0
+    """When it is made, in seconds from the beginning of the scene."""
 
+
+class Scene(NamedTuple):
+    """Calls, and what is to be seen of them besides their outcomes."""
+
+    title: str
+    calls: tuple[Call, ...]
+    order: tuple[int, ...] = (1,)
+    """The order in which they should end, counted from 1."""
+    packets: int | None = None
+    """How many packets there should be, if that matters."""
+
+
+def digest(text: str) -> str:
+    """What tells whether a long text has arrived as it was."""
+    data = text.encode()
+    return f"{len(data):,} bytes, SHA-256 {hashlib.sha256(data).hexdigest()[:16]}..."
+
+
+CHORUS: Final = "Row, row, row your boat, gently down the stream. " * 2_000
+MEGABYTE: Final = "".join(f"{number:06} déjà vu ✓" for number in range(50_000))
+"""1,000,000 bytes, no two lines of which are the same, with characters of one to three bytes."""
 
 SCENES: Final = (
-    Scene("A greeting", "bob", "greet", "Hello from RPC!", "Hello, alice!"),
-    Scene("A method that nobody registered", "bob", "meet", "", ErrorCode.UNSUPPORTED_METHOD),
-    Scene("A handler that raises an RpcError", "bob", "brew", "coffee", 2001),
-    Scene("A handler with a bug", "bob", "crash", "", ErrorCode.APPLICATION_ERROR),
+    Scene("A greeting", (Call("bob", "greet", "Hello from RPC!", "Hello, alice!"),)),
+    Scene(
+        "A method that nobody registered", (Call("bob", "meet", "", ErrorCode.UNSUPPORTED_METHOD),)
+    ),
+    Scene("A handler that raises an RpcError", (Call("bob", "brew", "coffee", 2001),)),
+    Scene("A handler with a bug", (Call("bob", "crash", "", ErrorCode.APPLICATION_ERROR),)),
     Scene(
         "A payload that is one byte too large for a v1 peer",
-        "bob",
-        "greet",
-        "x" * 15_361,
-        ErrorCode.REQUEST_PAYLOAD_TOO_LARGE,
+        (Call("bob", "greet", "x" * 15_361, ErrorCode.REQUEST_PAYLOAD_TOO_LARGE),),
     ),
-    Scene("A recipient that leaves in the middle", "carol", "leave", "", 1503),
-    Scene("A recipient that never answers", "dave", "greet", "", ErrorCode.CONNECTION_TIMEOUT),
-    Scene("A handler that is too slow", "bob", "sleep", "", ErrorCode.RESPONSE_TIMEOUT, 3_600.0),
+    Scene(
+        "A recipient that leaves in the middle",
+        (Call("carol", "leave", "", ErrorCode.RECIPIENT_DISCONNECTED),),
+    ),
+    Scene(
+        "A recipient that never answers", (Call("dave", "greet", "", ErrorCode.CONNECTION_TIMEOUT),)
+    ),
+    Scene(
+        "A handler that is too slow",
+        (Call("bob", "sleep", "", ErrorCode.RESPONSE_TIMEOUT, response_timeout=3_600.0),),
+    ),
+    Scene(
+        "Two peers that are up to date: three packets, whatever fits",
+        (Call("frank", "shout", CHORUS, CHORUS.upper(), caller="erin"),),
+        packets=3,
+    ),
+    Scene(
+        "A small call overtakes a megabyte on its way to a peer without compression",
+        (
+            Call("grace", "digest", MEGABYTE, digest(MEGABYTE), caller="erin"),
+            Call("grace", "greet", "Hello!", "Hello, erin!", caller="erin", at=0.03),
+        ),
+        order=(2, 1),
+    ),
 )
 
 
 def play(console: Console, scenes: Sequence[Scene] = SCENES) -> bool:
-    """Play all scenes and print them; False if one of them did not end as it should."""
+    """Play all scenes and print them; False if anything in them is not as it should be."""
     stage = _Stage(console)
     with _logged_by_hosts(stage):
-        failed, seconds = virtual_time_run(_play(stage, scenes))
-    verdict = f"{len(scenes) - failed} of {len(scenes)} calls ended as they should"
+        good_calls, flaws, seconds = virtual_time_run(_play(stage, scenes))
+    calls = sum(len(scene.calls) for scene in scenes)
+    verdict = f"{good_calls} of {calls} calls ended as they should"
+    if flaws:
+        verdict += f", but {flaws} of the other checks failed"
+    is_good = good_calls == calls and not flaws
     console.print(
-        Text(f"{verdict}; {seconds:,.0f} s of virtual time", "red" if failed else "green")
+        Text(f"{verdict}; {seconds:,.0f} s of virtual time", "green" if is_good else "red")
     )
-    return not failed
+    return is_good
 
 
-async def _play(stage: "_Stage", scenes: Sequence[Scene]) -> tuple[int, float]:
-    """The number of calls that ended otherwise than they should, and the time it took."""
+async def _play(stage: "_Stage", scenes: Sequence[Scene]) -> tuple[int, int, float]:
+    """How many calls ended as they should, what else was not so, and the time it took."""
     room = MemoryRoom(latency=LATENCY, observe=stage.room_event)
+    callers: dict[str, RpcParticipant] = {}
     async with AsyncExitStack() as stack:
-        alice = await stack.enter_async_context(stage.participant("alice", room, "a"))
-        bob = await stack.enter_async_context(stage.participant("bob", room, "b"))
-        _register_methods_of_bob(bob)
+
+        async def enter(identity: str, prefix: str, protocol: int = 0) -> RpcParticipant:
+            transport: Transport = room.join(identity, client_protocol=protocol)
+            if identity == "erin":
+                transport = _Uplink(transport, UPLINK)
+            participant = stage.participant(identity, transport, prefix)
+            return await stack.enter_async_context(participant)
+
+        callers["alice"] = await enter("alice", "a")
+        _register_methods_of_bob(await enter("bob", "b"))
         room.join("dave", client_protocol=0)  # he has no engine, and never listens
-        guest = asyncio.create_task(_visit(stage.participant("carol", room, "c")))
-        failed = 0
+        guest_transport = room.join("carol", client_protocol=0)
+        guest = asyncio.create_task(_visit(stage.participant("carol", guest_transport, "c")))
+        callers["erin"] = await enter("erin", "e", INLINE_PROTOCOL)
+        _register_methods_of_those_with_streams(await enter("frank", "f", INLINE_PROTOCOL))
+        _register_methods_of_those_with_streams(await enter("grace", "9", STREAMS_PROTOCOL))
+        good_calls = flaws = 0
         await asyncio.sleep(AFTERWARDS)  # everyone gets to know of everyone
         for number, scene in enumerate(scenes, 1):
             stage.begin()
-            outcome = await _perform(alice, scene)
+            outcomes, order = await _perform(callers, scene)
             await asyncio.sleep(AFTERWARDS)
             stage.show(f"{number}. {scene.title}")
-            if outcome != scene.expected:
-                stage.complain(f"expected {scene.expected}, but it ended with {outcome}")
-                failed += 1
+            for call, outcome in zip(scene.calls, outcomes, strict=True):
+                if outcome == call.expected:
+                    good_calls += 1
+                else:
+                    expected, ended = _outcome(call.expected), _outcome(outcome)
+                    stage.complain(f"expected {expected}, but it ended with {ended}")
+            if order != scene.order:
+                stage.complain(f"the calls should end in the order {scene.order}, not {order}")
+                flaws += 1
+            if scene.packets not in (None, stage.packets):
+                stage.complain(f"expected {scene.packets} packets, but there were {stage.packets}")
+                flaws += 1
         guest.cancel()
         await asyncio.wait([guest])
-    return failed, asyncio.get_running_loop().time()
+    return good_calls, flaws, asyncio.get_running_loop().time()
 
 
-async def _perform(alice: RpcParticipant, scene: Scene) -> str | int:
-    try:
-        return await alice.perform_rpc(
-            destination_identity=scene.recipient,
-            method=scene.method,
-            payload=scene.payload,
-            response_timeout=scene.response_timeout,
-        )
-    except RpcError as error:
-        return error.code
+async def _perform(
+    callers: Mapping[str, RpcParticipant], scene: Scene
+) -> tuple[list[str | int], tuple[int, ...]]:
+    """Make the calls of a scene; returns how they ended, and in which order."""
+    order: list[int] = []
+
+    async def perform(number: int, call: Call) -> str | int:
+        outcome: str | int
+        if call.at:
+            await asyncio.sleep(call.at)
+        try:
+            outcome = await callers[call.caller].perform_rpc(
+                destination_identity=call.recipient,
+                method=call.method,
+                payload=call.payload,
+                response_timeout=call.response_timeout,
+            )
+        except RpcError as error:
+            outcome = error.code
+        order.append(number)
+        return outcome
+
+    outcomes = await asyncio.gather(
+        *(perform(number, call) for number, call in enumerate(scene.calls, 1))
+    )
+    return outcomes, tuple(order)
+
+
+def _outcome(outcome: str | int) -> str:
+    return _shown(outcome) if isinstance(outcome, str) else str(int(outcome))
+
+
+def _shown(payload: str) -> str:
+    size = byte_length(payload)
+    return repr(payload) if size <= MAX_SHOWN_BYTES else f"{size:,} bytes"
 
 
 def _register_methods_of_bob(bob: RpcParticipant) -> None:
@@ -137,6 +236,20 @@ def _register_methods_of_bob(bob: RpcParticipant) -> None:
         return "Good morning"
 
 
+def _register_methods_of_those_with_streams(participant: RpcParticipant) -> None:
+    @participant.register_rpc_method("greet")
+    async def greet(data: RpcInvocationData) -> str:
+        return f"Hello, {data.caller_identity}!"
+
+    @participant.register_rpc_method("shout")
+    async def shout(data: RpcInvocationData) -> str:
+        return data.payload.upper()
+
+    @participant.register_rpc_method("digest")
+    async def digest_(data: RpcInvocationData) -> str:
+        return digest(data.payload)
+
+
 async def _visit(carol: RpcParticipant) -> None:
     """Stay until somebody calls, then leave with the answer still owing."""
     called = asyncio.Event()
@@ -152,31 +265,61 @@ async def _visit(carol: RpcParticipant) -> None:
         await asyncio.sleep(2.0)
 
 
+class _Uplink:
+    """A transport that needs its time to send."""
+
+    def __init__(self, transport: Transport, bytes_per_second: float) -> None:
+        self._transport = transport
+        self._bytes_per_second = bytes_per_second
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        await asyncio.sleep(len(packet.data) / self._bytes_per_second)
+        await self._transport.send(packet)
+
+    def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        return aiter(self._transport)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _Chunks(NamedTuple):
+    """Chunks of one stream that came one right after the other, and the row that shows them."""
+
+    sender: str
+    receiver: str
+    stream_id: str
+    delivered: bool
+    number: int
+    size: int
+    row: Row
+
+
 class _Stage:
     """Collects what is seen of a scene, then draws it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self.packets = 0
         self._began = 0.0
         self._rows: list[Row] = []
+        self._chunks: _Chunks | None = None
         self._participants: list[str] = []
 
-    def participant(self, identity: str, room: MemoryRoom, prefix: str) -> RpcParticipant:
+    def participant(self, identity: str, transport: Transport, prefix: str) -> RpcParticipant:
         """A participant whose engine is watched."""
 
         def engine_factory(identity: str, **options: Any) -> RpcEngine:
             return _WatchedEngine(self, identity, **options)
 
         return RpcParticipant(
-            identity,
-            room.join(identity, client_protocol=0),
-            new_id=counting_ids(prefix),
-            engine_factory=engine_factory,
+            identity, transport, new_id=counting_ids(prefix), engine_factory=engine_factory
         )
 
     def begin(self) -> None:
         """A new scene; its clock starts at 0."""
         self._began = asyncio.get_running_loop().time()
+        self.packets = 0
         self._rows.clear()
         self._participants.clear()
 
@@ -202,23 +345,21 @@ class _Stage:
 
     def call(self, caller: str, recipient: str, method: str, payload: str) -> None:
         """An engine is asked for a call."""
-        size = byte_length(payload)
-        shown = repr(payload) if size <= MAX_SHOWN_BYTES else f"with {size:,} bytes"
-        self.note(caller, f"calls {recipient}: {method} {shown}")
+        self.note(caller, f"calls {recipient}: {method} {_shown(payload)}")
         self._take_part(recipient)
 
     def room_event(self, event: Carried | ParticipantJoined | ParticipantLeft) -> None:
         """The room carries a packet, or announces somebody."""
         match event:
             case Carried(sender_identity=sender, packet=sent):
+                self.packets += 1
+                self._take_part(sender, sent.destination_identity)
                 packet = wire.decode(sent.data)
-                kind = "malformed packet" if packet is None else kind_of(packet.message)
-                label = f"{kind}, {len(sent.data):,} bytes"
-                receiver = sent.destination_identity
-                self._take_part(sender, receiver)
-                self._rows.append(
-                    Arrow(self._now(), sender, receiver, label, style_of(kind), event.delivered)
-                )
+                message = None if packet is None else packet.message
+                if isinstance(message, StreamChunk):
+                    self._chunk(event, message)
+                else:
+                    self._rows.append(self._arrow(event, message))
             case ParticipantJoined():
                 self.note(event.identity, "joins the room", "yellow")
             case ParticipantLeft():
@@ -228,7 +369,7 @@ class _Stage:
         """An engine tells its host something."""
         match event:
             case CallSucceeded():
-                self.note(identity, f"succeeded: {event.payload!r}", "bold green")
+                self.note(identity, f"succeeded: {_shown(event.payload)}", "bold green")
             case CallFailed():
                 data = f" ({event.data})" if event.data else ""
                 self.note(identity, f"failed: {event.code} {event.message}{data}", "bold red")
@@ -239,6 +380,38 @@ class _Stage:
             case PacketIgnored():
                 self.note(identity, f"ignores a packet: {event.reason.value}", "yellow")
 
+    def _arrow(self, carried: Carried, message: Message | None) -> Arrow:
+        kind = "malformed packet" if message is None else kind_of(message)
+        return Arrow(
+            self._now(),
+            carried.sender_identity,
+            carried.packet.destination_identity,
+            f"{kind}, {len(carried.packet.data):,} bytes",
+            style_of(kind),
+            carried.delivered,
+            _of_the_body(message) if isinstance(message, StreamHeader) else "",
+        )
+
+    def _chunk(self, carried: Carried, chunk: StreamChunk) -> None:
+        """A chunk that comes right after one of the same stream is shown together with it."""
+        size = len(carried.packet.data)
+        stream = (
+            carried.sender_identity,
+            carried.packet.destination_identity,
+            chunk.stream_id,
+            carried.delivered,
+        )
+        last = self._chunks
+        if last and last[:4] == stream and self._rows and self._rows[-1] is last.row:
+            number, size = last.number + 1, last.size + size
+            label = f"{number} stream chunks, {size:,} bytes"
+            row = self._arrow(carried, chunk)._replace(at=last.row.at, label=label)
+            self._rows[-1] = row
+        else:
+            number, row = 1, self._arrow(carried, chunk)
+            self._rows.append(row)
+        self._chunks = _Chunks(*stream, number, size, row)
+
     def _take_part(self, *participants: str) -> None:
         for participant in participants:
             if participant not in self._participants:
@@ -246,6 +419,15 @@ class _Stage:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self._began
+
+
+def _of_the_body(header: StreamHeader) -> str:
+    """What a header says of the body."""
+    size = "" if header.total_length is None else f"{header.total_length:,} bytes"
+    if header.inline_content is None:
+        return f"{size or 'a body'} to follow"
+    compressed = " compressed" if header.compression == DEFLATE_RAW else ""
+    return ", ".join(filter(None, ("inline" + compressed, size)))
 
 
 class _WatchedEngine(RpcEngine):

@@ -13,7 +13,10 @@ _LINE_STYLE: Final = "bright_black"
 
 
 class Arrow(NamedTuple):
-    """A packet on its way; `at` is when it left, in seconds. One that got lost ends in a cross."""
+    """A packet on its way; `at` is when it left, in seconds. One that got lost ends in a cross.
+
+    `detail` has a line of its own, under the arrow.
+    """
 
     at: float
     sender: str
@@ -21,6 +24,7 @@ class Arrow(NamedTuple):
     label: str
     style: str
     arrives: bool = True
+    detail: str = ""
 
 
 class Note(NamedTuple):
@@ -60,7 +64,7 @@ def draw(
     yield diagram.heads()
     for row in rows:
         if isinstance(row, Arrow):
-            yield diagram.arrow(row)
+            yield from diagram.arrow(row)
         else:
             yield from diagram.note(row)
 
@@ -79,19 +83,22 @@ class _Diagram:
             line.put(column, name, "bold")
         return line.text()
 
-    def arrow(self, arrow: Arrow) -> Text:
+    def arrow(self, arrow: Arrow) -> Iterator[Text]:
         glyphs = self._glyphs
         start, end = self._columns[arrow.sender], self._columns[arrow.receiver]
         left, right = min(start, end), max(start, end)
         line = self._lifelines(arrow.at)
         line.put(left + 1, glyphs.dash * (right - left - 1), arrow.style)
-        label = f" {arrow.label[: right - left - 5]} "
-        line.put((left + right + 1 - len(label)) // 2, label, arrow.style)
+        _put_between(line, left, right, arrow.label, arrow.style)
         rightwards = start < end
         line.put(start, glyphs.starts_right if rightwards else glyphs.starts_left, _LINE_STYLE)
         head = (glyphs.right if rightwards else glyphs.left) if arrow.arrives else glyphs.lost
         line.put(end - 1 if rightwards else end + 1, head, arrow.style)
-        return line.text()
+        yield line.text()
+        if arrow.detail:
+            line = self._lifelines(None)
+            _put_between(line, left, right, arrow.detail, arrow.style)
+            yield line.text()
 
     def note(self, note: Note) -> Iterator[Text]:
         column = self._columns[note.participant]
@@ -110,6 +117,11 @@ class _Diagram:
         for column in self._columns.values():
             line.put(column, self._glyphs.life, _LINE_STYLE)
         return line
+
+
+def _put_between(line: "_Line", left: int, right: int, text: str, style: str) -> None:
+    label = f" {text[: right - left - 5]} "
+    line.put((left + right + 1 - len(label)) // 2, label, style)
 
 
 class _Line:
