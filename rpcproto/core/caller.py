@@ -1,6 +1,6 @@
 """The calling side: our calls, from `call` to the one end that each of them has (R1)."""
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final
 
 from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Timed
@@ -32,7 +32,6 @@ from rpcproto.core.roster import Participant
 from rpcproto.core.shared import Shared
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import Fault, IncomingStream
-from rpcproto.core.stream_writer import Recipient
 from rpcproto.core.wire import envelope, write_request
 
 MIN_WIRE_TIMEOUT_MS: Final = 1_000
@@ -41,6 +40,9 @@ _SENT: Final = CallState.SENT
 _ACK: Final = CallInput.ACK
 _RESPONSE: Final = CallInput.RESPONSE
 _REQUEST: Final = PacketKind.REQUEST
+
+_new: Final = tuple.__new__
+"""As in `wire`."""
 
 MAX_CHECKED_NAMES: Final = 1_024
 NO_PAYLOAD: Final = "the response has no payload"
@@ -88,7 +90,17 @@ class Caller:
         self._events = shared.events
         self._new_id = shared.new_id
         self._next_order = shared.next_order
+        self._participants = shared.roster.by_identity
+        self._max_pending = shared.config.max_pending_calls
+        self._max_payload = shared.config.max_payload_bytes
+        self._surely_fits = self._max_payload // 4
+        """So many characters cannot be too many bytes."""
+        timeout, window = self._config.response_timeout, self._config.ack_timeout
+        self._usual_wire_ms = self._wire_ms(timeout)
+        self._line = self._deadlines.kept_line(timeout)
+        self._ack_line = self._deadlines.kept_line(window, HURRIED) if window < timeout else None
         self._pending: dict[str, Call] = {}
+        self._max_ended = shared.config.remembered_requests
         self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
         self._ended_before: dict[str, None] = {}
@@ -119,49 +131,50 @@ class Caller:
             payload_bytes = len(payload)
         else:
             payload_bytes = require_text(payload, "payload")
-        config = self._config
-        timeout, window = config.response_timeout, config.ack_timeout
-        if response_timeout is not None:
-            timeout = require_timeout(response_timeout, "response_timeout")
-        if ack_timeout is not None:
-            window = require_timeout(ack_timeout, "ack_timeout")
-        pending = self._pending
-        if len(pending) >= config.max_pending_calls:
+        others = None
+        if response_timeout is not None or ack_timeout is not None:
+            others = self._other_timeouts(response_timeout, ack_timeout)
+        pending, outbox = self._pending, self._outbox
+        if len(pending) >= self._max_pending:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         request_id = self._new_id()
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
-        participant = self._roster.by_identity.get(destination_identity)
-        refusal = self._refusal(destination_identity, participant, payload_bytes)
-        if refusal is not None:
-            code, data = refusal
-            self._events.append(CallFailed(request_id, *standard_error(code, "", data)))
-            self._remember(request_id)
-            return request_id
-        if participant is None:
-            sid, as_stream = "", False
-        else:
-            sid, as_stream = participant.sid, participant.abilities.streams
+        participant = self._participants.get(destination_identity)
+        if (
+            participant is None
+            or payload_bytes > MAX_V1_PAYLOAD_BYTES
+            or payload_bytes > self._max_payload
+            or destination_identity == self._identity
+            or self._roster.server_is_too_old
+            or len(outbox.small) >= outbox.max_packets
+            or outbox.waiting_bytes + payload_bytes > outbox.max_bytes
+        ):
+            refusal = self._refusal(destination_identity, participant, payload_bytes)
+            if refusal is not None:
+                self._events.append(CallFailed(request_id, *refusal))
+                self._remember(request_id)
+                return request_id
+            participant = participant or Participant(destination_identity)
+        as_stream = participant.abilities.streams
         stream_id = self._new_id() if as_stream else ""
         # From here on nothing raises.
         token = self._next_order()
-        call = pending[request_id] = Call(request_id, token, destination_identity, sid, now)
-        self._deadlines.start(call, timeout)
-        if window < timeout:
-            self._deadlines.start(call, window, HURRIED)
-        timeout_ms = _wire_timeout_ms(timeout, config.latency_allowance)
+        call = Call(request_id, token, destination_identity, participant.sid, now)
+        pending[request_id] = call
+        timeout_ms = self._start(call, others)
         if as_stream:
             attributes = request_attributes(request_id, method, timeout_ms)
-            recipient = Recipient(
-                destination_identity, sid, self._roster.abilities_of(destination_identity, sid)
-            )
             self._outbox.send_stream(
-                stream_id, REQUEST_TOPIC, attributes, payload, recipient, token, now
+                stream_id, REQUEST_TOPIC, attributes, payload, participant, token, now
             )
-        else:
-            to_recipient = envelope(self._identity, destination_identity)
-            packet = write_request(to_recipient, request_id, method, payload, timeout_ms)
-            self._outbox.send(_REQUEST, packet, destination_identity, request_id, token)
+            return request_id
+        to_recipient = envelope(self._identity, destination_identity)
+        data = write_request(to_recipient, request_id, method, payload, timeout_ms)
+        outbox.waiting_bytes += len(data)
+        outbox.small.append(
+            _new(OutgoingPacket, (data, destination_identity, request_id, _REQUEST, token))
+        )
         return request_id
 
     def cancel(self, request_id: str) -> bool:
@@ -177,7 +190,11 @@ class Caller:
     def receive_ack(self, ack: Ack, identity: str, sid: str, now: float) -> IgnoreReason | None:
         """The responder has the request (R4)."""
         call = self._pending.get(ack[0])
-        if call is None or not call.is_answered_by(identity, sid):
+        if (
+            call is None
+            or call.destination_identity != identity
+            or (sid != call.destination_sid and not call.is_answered_by(identity, sid))
+        ):
             return self._why_not(call, ack[0])
         state = CALL_TABLE[call.state].get(_ACK)
         if state is None:
@@ -193,12 +210,16 @@ class Caller:
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
         call = self._pending.get(request_id)
-        if call is None or not call.is_answered_by(identity, sid):
+        if (
+            call is None
+            or call.destination_identity != identity
+            or (sid != call.destination_sid and not call.is_answered_by(identity, sid))
+        ):
             return self._why_not(call, request_id)
         if payload is None:
-            self._fail(call, CallInput.RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
-        elif not fits(payload, self._config.max_payload_bytes):
-            self._fail(call, CallInput.RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
+            self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
+        elif len(payload) > self._surely_fits and not fits(payload, self._max_payload):
+            self._fail(call, _RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
         else:
             self._end(call, _RESPONSE)
             self._events.append(CallSucceeded(call.request_id, payload))
@@ -278,22 +299,53 @@ class Caller:
             self._checked_names.clear()
         self._checked_names.add((destination_identity, method))
 
+    def _other_timeouts(self, response: float | None, ack: float | None) -> tuple[float, float]:
+        """The timeouts of a call that has its own."""
+        timeout, window = self._config.response_timeout, self._config.ack_timeout
+        if response is not None:
+            timeout = require_timeout(response, "response_timeout")
+        if ack is not None:
+            window = require_timeout(ack, "ack_timeout")
+        return timeout, window
+
+    def _start(self, call: Call, others: tuple[float, float] | None) -> int:
+        """Start the deadlines of a call (R2, R3); returns its timeout on the wire (R5)."""
+        if others is None:
+            self._line.append(call)
+            if len(self._line) > self._line.limit:
+                self._line.sweep()
+            if self._ack_line is not None:
+                self._ack_line.append(call)
+                if len(self._ack_line) > self._ack_line.limit:
+                    self._ack_line.sweep()
+            return self._usual_wire_ms
+        timeout, window = others
+        self._deadlines.start(call, timeout)
+        if window < timeout:
+            self._deadlines.start(call, window, HURRIED)
+        return self._wire_ms(timeout)
+
+    def _wire_ms(self, response_timeout: float) -> int:
+        """What the handler gets: the call's time without the network's share (R5)."""
+        budget_ms = min((response_timeout - self._config.latency_allowance) * 1000, MAX_UINT32)
+        return max(round(budget_ms), MIN_WIRE_TIMEOUT_MS)
+
     def _refusal(
         self, destination_identity: str, participant: Participant | None, payload_bytes: int
-    ) -> tuple[int, str] | None:
-        """The code and data with which a call fails before anything is sent (R1)."""
-        roster, outbox = self._roster, self._outbox
-        if roster.server_is_too_old:
-            return ErrorCode.UNSUPPORTED_SERVER, ""
-        if destination_identity == self._identity or (participant is None and roster.is_complete):
-            return ErrorCode.RECIPIENT_NOT_FOUND, ""
+    ) -> tuple[int, str, str] | None:
+        """The error with which a call fails before anything is sent, if it does (R1)."""
+        roster = self._roster
+        code, data = 0, ""
         takes_streams = participant is not None and participant.abilities.streams
-        if payload_bytes > (
-            self._config.max_payload_bytes if takes_streams else MAX_V1_PAYLOAD_BYTES
-        ):
-            return ErrorCode.REQUEST_PAYLOAD_TOO_LARGE, ""
-        lacking = outbox.lacks_room(payload_bytes)
-        return (ErrorCode.SEND_FAILED, lacking) if lacking else None
+        if roster.server_is_too_old:
+            code = ErrorCode.UNSUPPORTED_SERVER
+        elif destination_identity == self._identity or (participant is None and roster.is_complete):
+            code = ErrorCode.RECIPIENT_NOT_FOUND
+        elif payload_bytes > (self._max_payload if takes_streams else MAX_V1_PAYLOAD_BYTES):
+            code = ErrorCode.REQUEST_PAYLOAD_TOO_LARGE
+        elif data := self._outbox.lacks_room(payload_bytes):
+            code = ErrorCode.SEND_FAILED
+        return standard_error(code, "", data) if code else None
 
     def _why_not(self, call: Call | None, request_id: str) -> IgnoreReason:
         """Why an answer has no effect, if there is no such call or it is another's to answer."""
@@ -305,8 +357,8 @@ class Caller:
     def _end(self, call: Call, what: CallInput) -> None:
         """Let the table decide, and let go of everything that the call held, but its name."""
         call.state = CALL_TABLE[call.state][what]
-        request_id = call.request_id
         call.stage = OVER
+        request_id = call.request_id
         del self._pending[request_id]
         self._remember(request_id)
         if self._outbox.streams:
@@ -317,11 +369,10 @@ class Caller:
                 self._reader.drop(stream)
 
     def _remember(self, request_id: str) -> None:
-        recent = self._ended
-        recent[request_id] = None
-        if len(recent) >= self._config.remembered_requests:
-            self._ended_before = recent
-            self._ended = {}
+        ended = self._ended
+        ended[request_id] = None
+        if len(ended) >= self._max_ended:
+            self._ended_before, self._ended = ended, {}
 
     def _body_read(self, call: Call, payload: str, payload_bytes: int) -> None:
         self._reader.budget.give_back(call.destination_identity, payload_bytes)
@@ -339,10 +390,3 @@ class Caller:
     ) -> None:
         self._end(call, what)
         self._events.append(CallFailed(call.request_id, *standard_error(code, message, data)))
-
-
-@lru_cache(64)
-def _wire_timeout_ms(response_timeout: float, latency_allowance: float) -> int:
-    """What the handler gets: the call's time without the network's share (R5)."""
-    budget_ms = min((response_timeout - latency_allowance) * 1000, MAX_UINT32)
-    return max(round(budget_ms), MIN_WIRE_TIMEOUT_MS)

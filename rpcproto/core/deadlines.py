@@ -54,6 +54,13 @@ class Line(deque[Timed]):
         self.timeout = timeout
         self.stage = stage
         self.limit: int = MIN_SWEPT
+        self.is_kept: bool = False
+        """Whether somebody appends to this line directly, so that it must stay when empty."""
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing waits in this line, and nobody holds on to it."""
+        return not self.is_kept and self.first() is None
 
     def sweep(self) -> None:
         """Let go of what is over."""
@@ -81,6 +88,12 @@ class Deadlines:
         self._rest: list[Due] = []
         self._rest_limit = MIN_SWEPT
 
+    def kept_line(self, timeout: float, stage: int = PENDING) -> Line:
+        """A line to append to directly, for a timeout that most items have."""
+        line = self._lines.setdefault((timeout, stage), Line(timeout, stage))
+        line.is_kept = True
+        return line
+
     def start(self, item: Timed, timeout: float, stage: int = PENDING) -> None:
         """Give `item` a deadline `timeout` after its start: its early one if `stage` is HURRIED."""
         line = self._lines.get((timeout, stage))
@@ -96,7 +109,7 @@ class Deadlines:
     def _new_line(self, timeout: float, stage: int) -> Line | None:
         """A line for a timeout that has none, or None while all lines are taken."""
         if len(self._lines) >= MAX_LINES:
-            unused = next((key for key, line in self._lines.items() if not line.first()), None)
+            unused = next((key for key, line in self._lines.items() if line.is_unused), None)
             if unused is None:
                 return None
             del self._lines[unused]

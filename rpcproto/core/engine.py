@@ -118,7 +118,6 @@ class RpcEngine:
         )
         self._caller = Caller(shared)
         self._responder = Responder(shared)
-        self._take_packet = self._outbox.take
         self._handlers: dict[
             type[Message], Callable[[Any, str, str, float], IgnoreReason | None]
         ] = {
@@ -381,7 +380,13 @@ class RpcEngine:
 
     def next_packet(self) -> OutgoingPacket | None:
         """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
-        return self._take_packet()
+        outbox = self._outbox
+        if not outbox.small:
+            return outbox.take_of_stream()
+        packet = outbox.small.popleft()
+        outbox.waiting_bytes -= len(packet[0])
+        outbox.packets_out += 1
+        return packet
 
     def take_events(self) -> tuple[Event, ...]:
         """Everything that has come of the inputs since the last time, in order."""

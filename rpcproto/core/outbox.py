@@ -12,7 +12,8 @@ from rpcproto.core.messages import (
     StreamHeader,
     StreamTrailer,
 )
-from rpcproto.core.stream_writer import CANCELLED, Recipient, StreamWriter, choose_form
+from rpcproto.core.roster import Participant
+from rpcproto.core.stream_writer import CANCELLED, StreamWriter, choose_form
 from rpcproto.core.wire import decode, encode
 
 TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
@@ -79,7 +80,7 @@ class Outbox:
         topic: str,
         attributes: Attributes,
         payload: str,
-        recipient: Recipient,
+        recipient: Participant,
         token: int,
         now: float,
     ) -> None:
@@ -109,17 +110,20 @@ class Outbox:
             self._deflating += stream.is_deflating
             self.waiting_bytes += stream.body_bytes
 
-    def take(self) -> OutgoingPacket | None:
-        """The packet that leaves next."""
-        if self.small:
-            packet = self.small.popleft()
-            self.waiting_bytes -= len(packet[0])
-        elif self._turns:
-            packet = self._next_of_stream()
-        else:
+    def take_of_stream(self) -> OutgoingPacket | None:
+        """The next packet of the body whose turn it is; they leave when nothing small waits."""
+        if not self._turns:
             return None
+        stream = self._turns.popleft()
+        kind, message = stream.next_message()
+        if kind is PacketKind.STREAM_TRAILER:
+            self._drop(stream)
+        else:
+            self._turns.append(stream)
         self.packets_out += 1
-        return packet
+        identity = stream.destination_identity
+        data = encode(message, self._identity, identity)
+        return OutgoingPacket(data, identity, stream.request_id, kind, stream.token)
 
     def end_stream(self, token: int, *, cancelled: bool = True) -> None:
         """Drop what is not made yet of a body, and tell the receiver if `cancelled` (R38)."""
@@ -170,17 +174,6 @@ class Outbox:
     def _unix_ms(self, now: float) -> int:
         """The time stamp of a stream that begins now, in milliseconds."""
         return round(max(-MAX_UNIX_MS, min((self._unix_time_offset + now) * 1000, MAX_UNIX_MS)))
-
-    def _next_of_stream(self) -> OutgoingPacket:
-        stream = self._turns.popleft()
-        kind, message = stream.next_message()
-        if kind is PacketKind.STREAM_TRAILER:
-            self._drop(stream)
-        else:
-            self._turns.append(stream)
-        identity = stream.destination_identity
-        data = encode(message, self._identity, identity)
-        return OutgoingPacket(data, identity, stream.request_id, kind, stream.token)
 
     def _drop(self, stream: StreamWriter) -> None:
         del self.streams[stream.token]

@@ -33,10 +33,10 @@ from rpcproto.core.messages import (
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
+from rpcproto.core.roster import Participant
 from rpcproto.core.shared import Shared
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
 from rpcproto.core.stream_reader import MALFORMED, OVER_CAP, TOO_MANY_BYTES, Fault, IncomingStream
-from rpcproto.core.stream_writer import Recipient
 from rpcproto.core.wire import encode, envelope, write_ack, write_response
 
 # Members that every request needs: to look one up in its enum costs as much as a protocol step.
@@ -46,6 +46,10 @@ _BODY: Final = InvocationInput.BODY
 _ANSWER: Final = InvocationInput.ANSWER
 _ACK: Final = PacketKind.ACK
 _RESPONSE: Final = PacketKind.RESPONSE
+
+
+_new: Final = tuple.__new__
+"""As in `wire`."""
 
 
 class Invocation(Timed):
@@ -131,7 +135,8 @@ class Responder:
         if invocation is None or invocation.state is not _RUNNING:
             return False
         identity, _, request_id = invocation.key
-        if self._outbox.waiting_bytes + payload_bytes > self._outbox.max_bytes:
+        outbox = self._outbox
+        if outbox.waiting_bytes + payload_bytes > outbox.max_bytes:
             self._end(invocation, InvocationInput.ANSWER)
             code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
             self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
@@ -140,7 +145,10 @@ class Responder:
         else:
             self._end(invocation, _ANSWER, invocation_id)
             data = write_response(envelope(self._identity, identity), request_id, payload)
-            self._outbox.send(_RESPONSE, data, identity, request_id, invocation_id)
+            outbox.waiting_bytes += len(data)
+            outbox.small.append(
+                _new(OutgoingPacket, (data, identity, request_id, _RESPONSE, invocation_id))
+            )
         return True
 
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
@@ -267,7 +275,9 @@ class Responder:
         ):
             return IgnoreReason.OVERLOADED
         to_caller = envelope(self._identity, identity)
-        outbox.send(_ACK, write_ack(to_caller, request_id), identity, request_id)
+        data = write_ack(to_caller, request_id)
+        outbox.waiting_bytes += len(data)
+        outbox.small.append(_new(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
         running = self._by_caller.get(identity)
         if key in self._memory or (running is not None and key in running):
             return IgnoreReason.REPEAT
@@ -338,7 +348,7 @@ class Responder:
             RESPONSE_TOPIC,
             response_attributes(request_id),
             payload,
-            Recipient(identity, sid, abilities),
+            Participant(identity, sid, abilities),
             invocation.order,
             now,
         )

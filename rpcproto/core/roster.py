@@ -35,11 +35,13 @@ class Participant:
 
     __slots__ = ("abilities", "identity", "sid", "window")
 
-    def __init__(self, identity: str, sid: str, window: SequenceWindow) -> None:
+    window: SequenceWindow
+    """Of a participant that was announced."""
+
+    def __init__(self, identity: str, sid: str = "", abilities: Abilities = NO_ABILITIES) -> None:
         self.identity: str = identity
         self.sid: str = sid
-        self.abilities: Abilities = NO_ABILITIES
-        self.window: SequenceWindow = window
+        self.abilities: Abilities = abilities
 
 
 class Roster:
@@ -77,7 +79,8 @@ class Roster:
         """Record a participant, or what has become known of one that is here."""
         participant = self.by_identity.get(identity)
         if participant is None:
-            participant = Participant(identity, "", SequenceWindow(self._sequence_window))
+            participant = Participant(identity)
+            participant.window = SequenceWindow(self._sequence_window)
             self.by_identity[identity] = participant
         if sid and not participant.sid:
             participant.sid = sid

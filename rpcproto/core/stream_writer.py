@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, Protocol
 
 from rpcproto.core import wire
 from rpcproto.core.messages import DEFLATE_RAW, PacketKind, StreamChunk, StreamHeader, StreamTrailer
-from rpcproto.core.roster import Abilities
+from rpcproto.core.roster import Participant
 
 CHUNK_BYTES: Final = 15_000
 """The most that one chunk carries, and an inline header packet is (A2)."""
@@ -17,14 +17,6 @@ CANCELLED: Final = "cancelled"
 _BOM: Final = "\ufeff".encode()
 _DEFLATE_LEVEL: Final = 1
 _DEFLATE_STEP: Final = 16 * 1024
-
-
-class Recipient(NamedTuple):
-    """Whom a body is for, and what they can take."""
-
-    identity: str
-    sid: str
-    abilities: Abilities
 
 
 class Source(Protocol):
@@ -105,7 +97,7 @@ class StreamWriter:
         self,
         header: StreamHeader,
         source: Source,
-        recipient: Recipient,
+        recipient: Participant,
         token: int,
         body_bytes: int,
     ) -> None:
@@ -139,13 +131,13 @@ class Form(NamedTuple):
 
 
 def choose_form(
-    header: StreamHeader, body: bytes, recipient: Recipient, *, may_deflate: bool
+    header: StreamHeader, body: bytes, recipient: Participant, *, may_deflate: bool
 ) -> Form:
     """The best form that `recipient` can take, having compressed as much as it takes to know.
 
     `may_deflate` is False while too many streams are being compressed already.
     """
-    identity, _, abilities = recipient
+    identity, abilities = recipient.identity, recipient.abilities
     deflated = None
     deflated_header = header._replace(compression=DEFLATE_RAW)
     if abilities.deflate and may_deflate and len(body) >= MIN_COMPRESSED_BYTES:
