@@ -246,7 +246,7 @@ class ParticipantBase(ABC):
                 error.data or "",
                 now=self._clock(),
             )
-        except (LocalProtocolError, AttributeError):
+        except Exception:  # whatever the handler has made of its error
             return False
         return True
 

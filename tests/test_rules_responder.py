@@ -582,7 +582,7 @@ def test_r20_an_invocation_expires_after_the_caller_s_figure_and_the_grace(
     bob.receive(request(response_timeout_ms=response_timeout_ms), "alice")
     invocation = bob.invocation()
     assert invocation.response_timeout == figure
-    assert bob.next_deadline == pytest.approx(START + lifetime, abs=1e-9)
+    assert bob.next_deadline == pytest.approx(START + lifetime, abs=2**-20)
     deadline = bob.next_deadline
     assert deadline is not None
     bob.time_is(just_before(deadline))

@@ -93,8 +93,6 @@ class Caller:
         self._participants = shared.roster.by_identity
         self._max_pending = shared.config.max_pending_calls
         self._max_payload = shared.config.max_payload_bytes
-        self._surely_fits = self._max_payload // 4
-        """So many characters cannot be too many bytes."""
         timeout, window = self._config.response_timeout, self._config.ack_timeout
         self._usual_wire_ms = self._wire_ms(timeout)
         self._line = self._deadlines.kept_line(timeout)
@@ -125,12 +123,13 @@ class Caller:
         ack_timeout: float | None,
     ) -> str:
         """See `RpcEngine.call`."""
-        if (destination_identity, method) not in self._checked_names:
+        if (
+            type(destination_identity) is not str
+            or type(method) is not str
+            or (destination_identity, method) not in self._checked_names
+        ):
             self._check_names(destination_identity, method)
-        if type(payload) is str and payload.isascii():
-            payload_bytes = len(payload)
-        else:
-            payload_bytes = require_text(payload, "payload")
+        payload_bytes = require_text(payload, "payload")
         others = None
         if response_timeout is not None or ack_timeout is not None:
             others = self._other_timeouts(response_timeout, ack_timeout)
@@ -141,6 +140,7 @@ class Caller:
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
         participant = self._participants.get(destination_identity)
+        # Whatever may fail a call at once is looked at closely; most calls have nothing of it.
         if (
             participant is None
             or payload_bytes > MAX_V1_PAYLOAD_BYTES
@@ -190,11 +190,7 @@ class Caller:
     def receive_ack(self, ack: Ack, identity: str, sid: str, now: float) -> IgnoreReason | None:
         """The responder has the request (R4)."""
         call = self._pending.get(ack[0])
-        if (
-            call is None
-            or call.destination_identity != identity
-            or (sid != call.destination_sid and not call.is_answered_by(identity, sid))
-        ):
+        if call is None or not call.is_answered_by(identity, sid):
             return self._why_not(call, ack[0])
         state = CALL_TABLE[call.state].get(_ACK)
         if state is None:
@@ -210,15 +206,11 @@ class Caller:
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
         call = self._pending.get(request_id)
-        if (
-            call is None
-            or call.destination_identity != identity
-            or (sid != call.destination_sid and not call.is_answered_by(identity, sid))
-        ):
+        if call is None or not call.is_answered_by(identity, sid):
             return self._why_not(call, request_id)
         if payload is None:
             self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
-        elif len(payload) > self._surely_fits and not fits(payload, self._max_payload):
+        elif not fits(payload, self._max_payload):
             self._fail(call, _RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
         else:
             self._end(call, _RESPONSE)
@@ -311,13 +303,9 @@ class Caller:
     def _start(self, call: Call, others: tuple[float, float] | None) -> int:
         """Start the deadlines of a call (R2, R3); returns its timeout on the wire (R5)."""
         if others is None:
-            self._line.append(call)
-            if len(self._line) > self._line.limit:
-                self._line.sweep()
+            self._line.add(call)
             if self._ack_line is not None:
-                self._ack_line.append(call)
-                if len(self._ack_line) > self._ack_line.limit:
-                    self._ack_line.sweep()
+                self._ack_line.add(call)
             return self._usual_wire_ms
         timeout, window = others
         self._deadlines.start(call, timeout)
@@ -327,8 +315,8 @@ class Caller:
 
     def _wire_ms(self, response_timeout: float) -> int:
         """What the handler gets: the call's time without the network's share (R5)."""
-        budget_ms = min((response_timeout - self._config.latency_allowance) * 1000, MAX_UINT32)
-        return max(round(budget_ms), MIN_WIRE_TIMEOUT_MS)
+        budget_ms = (response_timeout - self._config.latency_allowance) * 1000
+        return round(max(min(budget_ms, MAX_UINT32), MIN_WIRE_TIMEOUT_MS))
 
     def _refusal(
         self, destination_identity: str, participant: Participant | None, payload_bytes: int

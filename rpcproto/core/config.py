@@ -48,7 +48,8 @@ class RpcConfig:
     max_waiting_packets: int = 10_000
     """Small packets that wait to be taken; beyond it requests are ignored (R32)."""
     max_untaken_events: int = 100_000
-    """Events that wait to be taken; beyond it local inputs raise and requests are ignored."""
+    """Events that wait to be taken; beyond it requests are ignored, and what the application
+    wants (`call`, `cancel`, `respond`, `respond_error`, `register_method`) raises."""
     remembered_requests: int = 4_096
     """Ended requests that are known again, in all (R16)."""
     remembered_requests_per_caller: int = 256
@@ -61,5 +62,5 @@ class RpcConfig:
             value = getattr(self, field.name)
             if field.type is float:
                 require_timeout(value, field.name)
-            elif not isinstance(value, int) or value <= 0:
-                raise LocalProtocolError(f"{field.name} must be an int above 0, not {value!r}")
+            elif type(value) is not int or value <= 0:
+                raise LocalProtocolError(f"{field.name} must be an int above 0")

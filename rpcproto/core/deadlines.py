@@ -35,18 +35,21 @@ class Timed:
 
 
 class Due(NamedTuple):
-    """The next deadline: an instant in seconds, whose it is, and whether it is its early one."""
+    """The next deadline: an instant in seconds, whose it is, and whether it is its last one.
+
+    Of two deadlines of one item at the same instant the early one comes first, by this order.
+    """
 
     deadline: float
     order: int
-    early: bool
+    is_last: bool
     item: Timed
 
 
 class Line(deque[Timed]):
     """Items of one timeout, those that began first in front.
 
-    Whoever appends looks at `limit` afterwards, and calls `sweep` when the line is longer.
+    `add` appends, and sweeps when the line is longer than its limit.
     """
 
     def __init__(self, timeout: float, stage: int) -> None:
@@ -62,6 +65,12 @@ class Line(deque[Timed]):
         """Whether nothing waits in this line, and nobody holds on to it."""
         return not self.is_kept and self.first() is None
 
+    def add(self, item: Timed) -> None:
+        """Append an item that has just begun."""
+        self.append(item)
+        if len(self) > self.limit:
+            self.sweep()
+
     def sweep(self) -> None:
         """Let go of what is over."""
         items = [item for item in self if item.stage >= self.stage]
@@ -74,8 +83,8 @@ class Line(deque[Timed]):
         while self:
             item = self[0]
             if item.stage >= self.stage:
-                early = self.stage == HURRIED
-                return Due(item.started + self.timeout, item.order, early, item)
+                is_last = self.stage == PENDING
+                return Due(item.started + self.timeout, item.order, is_last, item)
             self.popleft()
         return None
 
@@ -102,9 +111,7 @@ class Deadlines:
             if line is None:
                 self._start_uncommon(item, timeout, stage)
                 return
-        line.append(item)
-        if len(line) > line.limit:
-            line.sweep()
+        line.add(item)
 
     def _new_line(self, timeout: float, stage: int) -> Line | None:
         """A line for a timeout that has none, or None while all lines are taken."""
@@ -117,7 +124,7 @@ class Deadlines:
         return line
 
     def _start_uncommon(self, item: Timed, timeout: float, stage: int) -> None:
-        due = Due(item.started + timeout, item.order, stage == HURRIED, item)
+        due = Due(item.started + timeout, item.order, stage == PENDING, item)
         heapq.heappush(self._rest, due)
         if len(self._rest) > self._rest_limit:
             self._rest = [due for due in self._rest if _counts(due)]
@@ -137,4 +144,4 @@ class Deadlines:
 
 
 def _counts(due: Due) -> bool:
-    return due.item.stage >= (HURRIED if due.early else PENDING)
+    return due.item.stage >= (PENDING if due.is_last else HURRIED)

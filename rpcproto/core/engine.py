@@ -23,7 +23,6 @@ from rpcproto.core.messages import (
     MAX_IDENTITY_BYTES,
     REQUEST_TOPIC,
     RESPONSE_TOPIC,
-    UUID_CHARACTERS,
     Ack,
     ErrorResponse,
     Message,
@@ -38,7 +37,7 @@ from rpcproto.core.messages import (
 )
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.responder import Invocation, Responder
-from rpcproto.core.roster import Roster, is_too_old
+from rpcproto.core.roster import Roster, abilities_from, is_too_old
 from rpcproto.core.shared import Shared
 from rpcproto.core.stream_reader import StreamReader
 from rpcproto.core.wire import decode
@@ -77,8 +76,9 @@ class RpcEngine:
         """An engine for the participant `identity` (1 to 256 bytes of UTF-8).
 
         `new_id` gives a new lower-case UUIDv4 text of 36 characters at each call (R13), such as
-        `rpcproto.random_ids()`. `unix_time_offset` is what `now` lacks to be Unix time, in seconds;
-        stream headers are stamped with it. Raises LocalProtocolError.
+        `rpcproto.random_ids()`; it must not call the engine back. `unix_time_offset` is what `now`
+        lacks to be Unix time, in seconds; stream headers are stamped with it.
+        Raises LocalProtocolError.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_finite(unix_time_offset, "unix_time_offset")
@@ -94,8 +94,7 @@ class RpcEngine:
 
         def checked_id() -> str:
             new = new_id()
-            if type(new) is not str or len(new) != UUID_CHARACTERS or not new.isascii():
-                require_name(new, "a new id", MAX_ID_BYTES)
+            require_name(new, "a new id", MAX_ID_BYTES)
             return new
 
         next_order = itertools.count(1).__next__
@@ -172,17 +171,21 @@ class RpcEngine:
     def cancel(self, request_id: str, *, now: float) -> bool:
         """End a call without an event; False if it has ended already (or never was).
 
-        The handler at the other end may still run. Raises LocalProtocolError for a bad `now`.
+        The handler at the other end may still run. Raises LocalProtocolError for a bad `now`, and
+        when too many events are untaken.
         """
         self._require_events_taken()
-        self._now = self._checked(now)
-        return self._caller.cancel(request_id)
+        accepted = self._checked(now)
+        cancelled = self._caller.cancel(request_id)
+        self._now = accepted
+        return cancelled
 
     def respond(self, invocation_id: int, payload: str, *, now: float) -> bool:
         """Answer an invocation; False if nobody waits for it any more.
 
         A payload that is too large for its way is answered with 1504, and True returned (R17).
-        Raises LocalProtocolError for a payload that is not valid text.
+        Raises LocalProtocolError for a payload that is not valid text, and when too many events
+        are untaken.
         """
         if len(self._events) >= self._max_untaken_events:
             self._require_events_taken()
@@ -199,7 +202,8 @@ class RpcEngine:
 
         `code` is 0 to 2^32 - 1; `message` and `data` are cut to 256 and 15,360 bytes of UTF-8, and
         a code of the protocol with an empty message gets its standard one (R18).
-        Raises LocalProtocolError for another code or invalid text.
+        Raises LocalProtocolError for another code or invalid text, and when too many events are
+        untaken.
         """
         self._require_events_taken()
         accepted = self._checked(now)
@@ -210,7 +214,8 @@ class RpcEngine:
     def register_method(self, method: str) -> None:
         """Take requests for `method` (1 to 64 bytes of UTF-8) from now on.
 
-        Raises LocalProtocolError for a method that is registered, and when the engine is closed.
+        Raises LocalProtocolError for a method that is registered, when the engine is closed, and
+        when too many events are untaken.
         """
         self._require_open()
         self._require_events_taken()
@@ -281,10 +286,12 @@ class RpcEngine:
         """A participant is here, or something new is known of one that is (R40).
 
         A new sid means that it left and came back. Raises LocalProtocolError for an identity or a
-        sid that is no text or over 256 bytes of UTF-8, and for an empty identity.
+        sid that is no text or over 256 bytes of UTF-8, for an empty identity, and for a
+        `client_protocol` or `capabilities` that are no numbers.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_text(participant_sid, "participant_sid", 0, MAX_IDENTITY_BYTES)
+        abilities = abilities_from(client_protocol, capabilities)
         self._now = self._checked(now)
         if self._is_closed:
             return
@@ -293,7 +300,8 @@ class RpcEngine:
             self._leave(identity, known_sid)
         elif participant_sid and not known_sid:
             self._caller.sid_learned(identity, participant_sid)
-        self._roster.join(identity, participant_sid, client_protocol, capabilities)
+            self._reader.sid_learned(identity, participant_sid)
+        self._roster.join(identity, participant_sid, abilities)
         self._responder.caller_joined(identity)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
@@ -320,11 +328,12 @@ class RpcEngine:
         that whoever is not announced is not here, so that calls to them fail with 1401 (R12);
         never true of a LiveKit room.
         """
+        too_old = is_too_old(server_version)
         self._now = self._checked(now)
         if self._is_closed:
             return
         self._is_connected = True
-        self._roster.server_is_too_old = is_too_old(server_version)
+        self._roster.server_is_too_old = too_old
         self._roster.is_complete = participants_complete
 
     def disconnected(self, *, now: float) -> None:
@@ -343,6 +352,8 @@ class RpcEngine:
         The call fails with 1505, or the caller is told 1505 in place of the answer. For an ack, an
         error, and what is over already, nothing happens.
         """
+        if not isinstance(packet, OutgoingPacket):
+            raise LocalProtocolError("only a packet that `next_packet` gave can fail to be sent")
         self._now = self._checked(now)
         if self._is_closed:
             return
@@ -363,7 +374,7 @@ class RpcEngine:
             elif due is None or due.deadline > self._now:
                 return
             elif isinstance(due.item, Call):
-                self._caller.expire(due.item, early=due.early)
+                self._caller.expire(due.item, early=not due.is_last)
             else:
                 assert isinstance(due.item, Invocation)
                 self._responder.expire(due.item)
@@ -461,7 +472,7 @@ class RpcEngine:
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
-        if reason not in ONLY_COUNTED and not len(self._events) >= self._max_untaken_events:
+        if reason not in ONLY_COUNTED and len(self._events) < self._max_untaken_events:
             self._events.append(PacketIgnored(reason, sender_identity))
 
     def _leave(self, identity: str, sid: str) -> None:

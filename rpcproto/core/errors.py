@@ -121,7 +121,7 @@ def require_finite(value: object, name: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise LocalProtocolError(f"{name} must be finite, not {value!r}")
+        raise LocalProtocolError(f"{name} must be finite")
     return number
 
 
@@ -129,5 +129,5 @@ def require_timeout(value: object, name: str) -> float:
     """A local duration in seconds, finite and above 0, or LocalProtocolError (R33)."""
     number = require_finite(value, name)
     if number <= 0:
-        raise LocalProtocolError(f"{name} must be above 0 seconds, not {value!r}")
+        raise LocalProtocolError(f"{name} must be above 0 seconds, not {number!r}")
     return number

@@ -12,7 +12,6 @@ MAX_V1_PAYLOAD_BYTES: Final = 15_360
 MAX_METHOD_BYTES: Final = 64
 MAX_IDENTITY_BYTES: Final = 256
 MAX_ID_BYTES: Final = 128
-UUID_CHARACTERS: Final = 36
 MAX_UINT32: Final = 2**32 - 1
 PACKET_VERSION: Final = 1
 
@@ -187,6 +186,8 @@ class OutgoingPacket(NamedTuple):
 
 def fits(text: str, max_bytes: int) -> bool:
     """Whether a received text is at most `max_bytes` of UTF-8."""
+    if len(text) * 4 <= max_bytes:
+        return True
     return len(text) <= max_bytes and (text.isascii() or len(text.encode()) <= max_bytes)
 
 

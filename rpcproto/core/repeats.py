@@ -47,35 +47,54 @@ class RequestMemory:
         self._per_caller = per_caller
         self._count = 0
         self._shared: OrderedDict[RequestKey, int] = OrderedDict()
+        self._announced: set[str] = set()
         self._rings: dict[str, OrderedDict[RequestKey, int]] = {}
+        """Of announced callers that something is remembered of; none is empty."""
 
     def __contains__(self, key: RequestKey) -> bool:
         return key in self._rings.get(key[0], self._shared) or key in self._shared
 
     def add(self, key: RequestKey, token: int) -> None:
         """Remember a request that has ended; the oldest of the fullest ring makes room for it."""
-        ring = self._rings.get(key[0], self._shared)
+        identity = key[0]
+        ring = self._rings.get(identity)
+        if ring is None:
+            ring = self._shared
+            if identity in self._announced:
+                ring = self._rings[identity] = OrderedDict()
         ring[key] = token
         if len(ring) > self._per_caller and ring is not self._shared:
             ring.popitem(last=False)
         elif self._count < self._in_all:
             self._count += 1
         else:
-            max([self._shared, *self._rings.values()], key=len).popitem(last=False)
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        fullest = max(self._rings, key=lambda identity: len(self._rings[identity]), default=None)
+        if fullest is None or len(self._shared) >= len(self._rings[fullest]):
+            self._shared.popitem(last=False)
+            return
+        self._rings[fullest].popitem(last=False)
+        if not self._rings[fullest]:
+            del self._rings[fullest]
 
     def caller_joined(self, identity: str) -> None:
-        """Give an announced caller a ring of its own."""
-        self._rings.setdefault(identity, OrderedDict())
+        """An announced caller has a ring of its own from now on."""
+        self._announced.add(identity)
 
-    def caller_left(self, identity: str) -> None:
-        """Move a departed caller's ring to the shared one; its answers cannot fail any more."""
+    def caller_left(self, identity: str, sid: str) -> None:
+        """Move a departed caller's ring to the shared one. Its answers cannot fail any more, but
+        for those to a newer sid; an empty `sid` means all."""
+        self._announced.discard(identity)
         self._shared.update(self._rings.pop(identity, {}))
         for key in self._shared:
-            if key[0] == identity:
+            if key[0] == identity and (not sid or key[1] in ("", sid)):
                 self._shared[key] = 0
 
     def everyone_left(self) -> None:
         """All rings move to the shared one (R41)."""
+        self._announced.clear()
         for ring in self._rings.values():
             self._shared.update(ring)
         self._rings.clear()

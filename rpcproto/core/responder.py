@@ -1,6 +1,7 @@
 """The responding side: requests of others, from their first packet to our one answer."""
 
-from functools import partial
+import math
+from functools import lru_cache, partial
 from typing import Final
 
 from rpcproto.core.deadlines import OVER, PENDING, Timed
@@ -8,6 +9,7 @@ from rpcproto.core.errors import (
     MAX_CODE,
     ErrorCode,
     LocalProtocolError,
+    byte_length,
     require_name,
     require_text,
     standard_error,
@@ -127,10 +129,7 @@ class Responder:
 
     def respond(self, invocation_id: int, payload: str, now: float) -> bool:
         """See `RpcEngine.respond`."""
-        if type(payload) is str and payload.isascii():
-            payload_bytes = len(payload)
-        else:
-            payload_bytes = require_text(payload, "payload")
+        payload_bytes = require_text(payload, "payload")
         invocation = self._invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
@@ -154,7 +153,7 @@ class Responder:
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
         """See `RpcEngine.respond_error`."""
         if not isinstance(code, int) or not 0 <= code <= MAX_CODE:
-            raise LocalProtocolError(f"an error code is an int from 0 to 2^32 - 1, not {code!r}")
+            raise LocalProtocolError("an error code is an int from 0 to 2^32 - 1")
         require_text(message, "message")
         require_text(data, "data")
         invocation = self._invocations.get(invocation_id)
@@ -179,7 +178,7 @@ class Responder:
         elif compressed:
             self._refuse(admitted, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
         else:
-            payload_bytes = len(payload) if payload.isascii() else len(payload.encode())
+            payload_bytes = byte_length(payload)
             if payload_bytes > self._config.max_payload_bytes:
                 self._body_failed(admitted, OVER_CAP)
             elif not self._reader.budget.take(identity, payload_bytes):
@@ -222,7 +221,7 @@ class Responder:
 
     def expire(self, invocation: Invocation) -> None:
         """Nobody waits for this answer any more (R20)."""
-        self._abandon(invocation, InvocationInput.DEADLINE, AbandonReason.EXPIRED)
+        self._abandon(invocation, AbandonReason.EXPIRED)
 
     def send_failed(self, packet: OutgoingPacket) -> None:
         """The host could not send a part of an answer: the caller is told so, once (R10)."""
@@ -240,8 +239,8 @@ class Responder:
         """A caller left; what it asked under another sid, a newer one, goes on (R19)."""
         for invocation in list(self._by_caller.get(identity, {}).values()):
             if not sid or invocation.key[1] in ("", sid):
-                self._abandon(invocation, InvocationInput.CALLER_LEFT, AbandonReason.CALLER_LEFT)
-        self._memory.caller_left(identity)
+                self._abandon(invocation, AbandonReason.CALLER_LEFT)
+        self._memory.caller_left(identity, sid)
 
     def caller_joined(self, identity: str) -> None:
         """A caller was announced: its requests are remembered by themselves (R16)."""
@@ -250,7 +249,7 @@ class Responder:
     def everyone_left(self, reason: AbandonReason) -> None:
         """The connection is lost, or the engine closes (R41, R42)."""
         for invocation in list(self._invocations.values()):
-            self._abandon(invocation, InvocationInput.CALLER_LEFT, reason)
+            self._abandon(invocation, reason)
         self._memory.everyone_left()
 
     # a request comes in
@@ -288,16 +287,15 @@ class Responder:
             self._send_error(key, ErrorCode.APPLICATION_ERROR, data="too many requests")
             return None
         order = self._next_order()
-        response_timeout = timeout_ms / 1000
-        invocation = Invocation(order, key, method, response_timeout, came_as_stream, now)
+        if len(method) > MAX_METHOD_BYTES:
+            method = ""  # nobody can have registered it, and nobody should have to hold it
+        invocation = Invocation(order, key, method, timeout_ms / 1000, came_as_stream, now)
         self._invocations[order] = invocation
         if running is None:
             self._by_caller[identity] = {key: invocation}
         else:
             running[key] = invocation
-        lifetime = response_timeout + config.invocation_grace
-        if lifetime > config.max_invocation_lifetime:
-            lifetime = config.max_invocation_lifetime
+        lifetime = _lifetime(timeout_ms, config.invocation_grace, config.max_invocation_lifetime)
         self._deadlines.start(invocation, lifetime)
         return invocation
 
@@ -357,12 +355,11 @@ class Responder:
         self._end(invocation, InvocationInput.REFUSAL)
         self._send_error(invocation.key, code, data=data)
 
-    def _abandon(
-        self, invocation: Invocation, what: InvocationInput, reason: AbandonReason
-    ) -> None:
+    def _abandon(self, invocation: Invocation, reason: AbandonReason) -> None:
         if invocation.state is InvocationState.RUNNING:
             self._events.append(InvocationAbandoned(invocation.order, reason))
-        self._end(invocation, what)
+        expired = reason is AbandonReason.EXPIRED
+        self._end(invocation, InvocationInput.DEADLINE if expired else InvocationInput.CALLER_LEFT)
 
     def _send_error(self, key: RequestKey, code: int, message: str = "", data: str = "") -> None:
         identity, _, request_id = key
@@ -390,3 +387,10 @@ class Responder:
         if invocation.stream is not None:
             self._reader.drop(invocation.stream)
             invocation.stream = None
+
+
+@lru_cache(64)
+def _lifetime(timeout_ms: int, grace: float, max_lifetime: float) -> float:
+    """How long an invocation may run (R20): rounded up to 2^-20 seconds, so that the sum with an
+    instant is exact, and the order of deadlines does not depend on where the clock began (L10)."""
+    return min(math.ceil((timeout_ms / 1000 + grace) * 2**20) / 2**20, max_lifetime)

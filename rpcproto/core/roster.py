@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
+from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
 
 STREAMS_PROTOCOL: Final = 1
@@ -73,9 +74,7 @@ class Roster:
         owner = self._by_sid.get(sid)
         return owner is not None and owner.identity != identity
 
-    def join(
-        self, identity: str, sid: str, client_protocol: int, capabilities: Collection[int]
-    ) -> None:
+    def join(self, identity: str, sid: str, abilities: Abilities) -> None:
         """Record a participant, or what has become known of one that is here."""
         participant = self.by_identity.get(identity)
         if participant is None:
@@ -86,12 +85,7 @@ class Roster:
             participant.sid = sid
             participant.window = self._departed_windows.pop(sid, participant.window)
             self._by_sid[sid] = participant
-        inline = client_protocol >= INLINE_PROTOCOL
-        participant.abilities = Abilities(
-            streams=client_protocol >= STREAMS_PROTOCOL,
-            inline=inline,
-            deflate=inline and DEFLATE_CAPABILITY in capabilities,
-        )
+        participant.abilities = abilities
 
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
@@ -113,8 +107,24 @@ class Roster:
         return sequence == 0 or participant is None or participant.window.mark(sequence)
 
 
+def abilities_from(client_protocol: int, capabilities: Collection[int]) -> Abilities:
+    """What an announcement means; LocalProtocolError if it means nothing (R33)."""
+    if not isinstance(client_protocol, int):
+        raise LocalProtocolError("client_protocol must be an int")
+    if not isinstance(capabilities, Collection):
+        raise LocalProtocolError("capabilities must be a collection of ints")
+    inline = client_protocol >= INLINE_PROTOCOL
+    return Abilities(
+        streams=client_protocol >= STREAMS_PROTOCOL,
+        inline=inline,
+        deflate=inline and DEFLATE_CAPABILITY in capabilities,
+    )
+
+
 def is_too_old(server_version: str | None) -> bool:
     """Whether a server is too old for RPC; one whose version does not parse is not (R11)."""
+    if not isinstance(server_version, str | None):
+        raise LocalProtocolError("server_version must be a str or None")
     version = _VERSION.fullmatch(server_version or "")
     return version is not None and _comparable(version) < OLDEST_SERVER
 

@@ -1,7 +1,8 @@
 """The two small machines of the protocol, as tables: `(state, input) -> state`.
 
 The sides run on these tables and the diagrams in the docs are drawn from them. An input for which
-a state has no entry changes nothing there.
+a state has no entry changes nothing there: either it is looked up and not found, or nothing in
+that state can bring it about.
 """
 
 from collections.abc import Mapping

@@ -52,18 +52,18 @@ class ByteBudget:
         of_sender = self._of.get(sender_identity, 0) + count
         if total > self._in_all or of_sender > self._per_sender:
             return False
-        self.total = total
-        self._of[sender_identity] = of_sender
+        if count:
+            self.total = total
+            self._of[sender_identity] = of_sender
         return True
 
     def give_back(self, sender_identity: str, count: int) -> None:
         """`count` bytes that were taken are done with."""
-        self.total -= count
-        left = self._of.get(sender_identity, 0) - count
-        if left:
-            self._of[sender_identity] = left
-        else:
-            self._of.pop(sender_identity, None)
+        if count:
+            self.total -= count
+            self._of[sender_identity] -= count
+            if not self._of[sender_identity]:
+                del self._of[sender_identity]
 
 
 class IncomingStream:
@@ -240,6 +240,14 @@ class StreamReader:
         reason = trailer.reason
         self._end(stream, Fault(f"the stream ended early: {reason}") if reason else None)
         return None
+
+    def sid_learned(self, identity: str, sid: str) -> None:
+        """The first sid of `identity` is known: what it is sending goes on under it (R40)."""
+        for stream in list(self._streams.values()):
+            key = (identity, sid, stream.key[2])
+            if stream.key[:2] == (identity, "") and key not in self._streams:
+                stream.key = key
+        self._streams = OrderedDict((stream.key, stream) for stream in self._streams.values())
 
     def first(self) -> tuple[float, int] | None:
         """The deadline and the order of the stream that ends next unless bytes come (R28)."""

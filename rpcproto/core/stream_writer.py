@@ -91,7 +91,7 @@ class DeflatedSource:
 
 
 class StreamWriter:
-    """A stream whose header was sent and whose body is still leaving, piece by piece."""
+    """A stream whose header is made and whose body leaves piece by piece."""
 
     def __init__(
         self,

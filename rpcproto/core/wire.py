@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
+from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import (
     MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
+    MAX_UINT32,
     PACKET_VERSION,
     Ack,
     ErrorResponse,
@@ -145,7 +147,6 @@ MAX_UINT64: Final = 2**64 - 1
 _MIME_TYPE: Final = "text/plain"
 
 
-@lru_cache(256)
 def _varint(number: int) -> bytes:
     digits = bytearray()
     while number > 0x7F:
@@ -303,6 +304,9 @@ def stamp(
     """A packet with what adapters and routers add: a field written later wins over an earlier one.
 
     `sequence` is 0 (not sequenced) to 2^32 - 1, given at the moment of sending (A7); the sender
-    fields are what a server or hub writes. What is left empty stays as it is.
+    fields are what a server or hub writes. What is left empty stays as it is. Raises
+    LocalProtocolError for another sequence.
     """
+    if not 0 <= sequence <= MAX_UINT32:
+        raise LocalProtocolError("sequence must be from 0 to 2^32 - 1")
     return data + _text(4, sender_identity) + _uint(16, sequence) + _text(17, sender_sid)

@@ -1,0 +1,204 @@
+"""Corner cases that a close reading of the core once found wrong, named by their rules."""
+
+import gc
+import tracemalloc
+from typing import Any
+
+import pytest
+from helpers import START, Participant, request
+
+from rpcproto import (
+    CallFailed,
+    CallSucceeded,
+    InvocationAbandoned,
+    LocalProtocolError,
+    PacketKind,
+    RpcConfig,
+    RpcEngine,
+    stamp,
+)
+from rpcproto.core.messages import StreamChunk, StreamHeader, StreamTrailer
+from rpcproto.testing import counting_ids
+
+
+def response_header(request_id: str, stream_id: str = "s") -> StreamHeader:
+    return StreamHeader(stream_id, "lk.rpc_response", {"lk.rpc_request_id": request_id}, None, 0)
+
+
+def memory_of(*steps: range, about: Any) -> list[int]:
+    """Traced memory after each range of numbers was given to `about`."""
+    sizes = []
+    tracemalloc.start()
+    try:
+        for step in steps:
+            for number in step:
+                about(number)
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    return sizes
+
+
+def test_l14_an_empty_payload_leaves_nothing_behind_of_its_sender() -> None:
+    bob = Participant("bob", config=RpcConfig(remembered_requests=16))
+
+    def ask_and_answer(number: int) -> None:
+        bob.receive(request("r", payload=""), f"caller-{number}")
+        bob.respond(bob.invocation().invocation_id)
+        bob.packets()
+
+    sizes = memory_of(range(1_000), range(1_000, 4_000), about=ask_and_answer)
+    assert sizes[1] - sizes[0] < 20_000
+
+
+def test_r28_a_method_name_too_long_to_be_registered_is_not_held() -> None:
+    bob = Participant("bob")
+    name = "m" * 100_000
+
+    def open_a_stream(number: int) -> None:
+        attributes = {
+            "lk.rpc_request_id": f"r{number}",
+            "lk.rpc_request_method": name,
+            "lk.rpc_request_version": "2",
+        }
+        bob.receive(StreamHeader(f"s{number}", "lk.rpc_request", attributes, None, 0), "alice")
+
+    sizes = memory_of(range(10), range(10, 210), about=open_a_stream)
+    assert bob.statistics.open_streams_in == 210
+    assert sizes[1] - sizes[0] < 200 * 10_000
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"client_protocol": "2"}, {"client_protocol": None}, {"capabilities": None}]
+)
+def test_r33_a_wrong_announcement_changes_nothing(wrong: dict[str, Any]) -> None:
+    alice = Participant()
+    alice.joined("bob", "PA_1")
+    call = alice.call()
+    before = alice.appearance
+    with pytest.raises(LocalProtocolError):
+        alice.joined("bob", "PA_2", **wrong)
+    assert alice.appearance == before
+    assert alice.events() == []
+    assert alice.cancel(call)
+
+
+def test_r33_a_wrong_server_version_does_not_connect() -> None:
+    alice = Participant()
+    alice.disconnected()
+    with pytest.raises(LocalProtocolError):
+        alice.connected(server_version=180)
+    with pytest.raises(LocalProtocolError):
+        alice.call()
+
+
+@pytest.mark.parametrize("huge", [10**5000, -(10**5000)], ids=["high", "low"])
+def test_r33_numbers_too_long_to_be_printed_are_misuse_like_others(huge: int) -> None:
+    bob = Participant("bob")
+    bob.receive(request(), "alice")
+    invocation = bob.invocation()
+    with pytest.raises(LocalProtocolError):
+        bob.respond_error(invocation.invocation_id, huge)
+    with pytest.raises(LocalProtocolError):
+        bob.engine.handle_deadline(now=huge)
+    with pytest.raises(LocalProtocolError):
+        bob.call("alice", response_timeout=huge)
+    with pytest.raises(LocalProtocolError):
+        RpcConfig(max_invocations=-(10**5000))
+    assert bob.respond(invocation.invocation_id)
+
+
+@pytest.mark.parametrize("name", [[], {}, None, 5, b"bob"])
+def test_r33_names_that_are_no_text_are_misuse(name: Any) -> None:
+    alice = Participant()
+    with pytest.raises(LocalProtocolError):
+        alice.call(name)
+    with pytest.raises(LocalProtocolError):
+        alice.call(method=name)
+
+
+def test_r33_only_a_packet_can_fail_to_be_sent() -> None:
+    alice = Participant()
+    packet: Any = None
+    with pytest.raises(LocalProtocolError):
+        alice.send_failed(packet)
+
+
+@pytest.mark.parametrize("sequence", [-1, 2**32])
+def test_stamp_writes_no_sequence_that_is_none(sequence: int) -> None:
+    with pytest.raises(LocalProtocolError):
+        stamp(b"", sequence=sequence)
+
+
+def test_r10_r19_an_answer_to_a_newer_sid_can_fail_after_the_old_one_left() -> None:
+    bob = Participant("bob")
+    bob.joined("alice", "PA_1")
+    bob.receive(request(), "alice", sid="PA_2")
+    bob.respond(bob.invocation().invocation_id)
+    [_, response] = bob.packets()
+    bob.joined("alice", "PA_2")
+    bob.send_failed(response)
+    [error] = bob.packets()
+    assert error.kind is PacketKind.ERROR
+
+
+def test_r16_remembering_does_not_cost_more_in_a_larger_room() -> None:
+    """Who has asked for nothing has no ring that a full memory would have to look at."""
+    bob = Participant("bob", config=RpcConfig(remembered_requests=8))
+    for number in range(50):
+        bob.joined(f"caller-{number}")
+    for number in range(20):
+        bob.receive(request(f"r{number}"), "caller-7")
+        bob.respond(bob.invocation().invocation_id)
+    bob.packets()
+    bob.receive(request("r19"), "caller-7")
+    bob.receive(request("r12"), "caller-7")
+    assert bob.events() == []  # both are repeats: the last eight are known
+    bob.receive(request("r11"), "caller-7")
+    assert bob.invocation().request_id == "r11"
+
+
+@pytest.mark.parametrize("start", [0.0, 2.0**31])
+def test_l10_the_order_of_expiry_does_not_depend_on_where_the_clock_began(start: float) -> None:
+    bob = Participant("bob")
+    bob.now = start
+    bob.receive(request("r1", response_timeout_ms=8_002), "alice")
+    bob.now = start + 1
+    bob.receive(request("r2", response_timeout_ms=7_002), "alice")
+    bob.events()
+    bob.time_is(start + 60)
+    assert [
+        event.invocation_id for event in bob.events() if isinstance(event, InvocationAbandoned)
+    ] == [1, 2]
+
+
+@pytest.mark.parametrize("start", [0.0, 2.0**31, 1e17])
+def test_r3_a_window_shorter_than_the_call_is_1501_however_close_they_are(start: float) -> None:
+    alice = Participant()
+    alice.now = start
+    call = alice.call(response_timeout=7.0000001)
+    alice.time_is(start + 1_000)
+    [event] = alice.events()
+    assert isinstance(event, CallFailed)
+    assert (event.request_id, event.code) == (call, 1501)
+
+
+def test_r40_a_body_goes_on_when_the_first_sid_of_its_sender_is_learned() -> None:
+    alice = Participant()
+    alice.joined("bob", client_protocol=1)
+    call = alice.call()
+    alice.receive(response_header(call))
+    alice.receive(StreamChunk("s", 0, b"hel"))
+    alice.joined("bob", "PA_1", client_protocol=1)
+    alice.receive(StreamChunk("s", 1, b"lo"))
+    alice.receive(StreamTrailer("s", ""), sid="PA_1")
+    assert alice.events()[-1] == CallSucceeded(call, "hello")
+    assert alice.statistics.open_streams_in == 0
+
+
+def test_r5_any_latency_allowance_leaves_the_handler_its_second() -> None:
+    config = RpcConfig(latency_allowance=1e306)
+    engine = RpcEngine("alice", new_id=counting_ids("a"), config=config)
+    engine.call("bob", "greet", "", now=START)
+    assert engine.next_packet() is not None
