@@ -202,3 +202,15 @@ def test_r5_any_latency_allowance_leaves_the_handler_its_second() -> None:
     engine = RpcEngine("alice", new_id=counting_ids("a"), config=config)
     engine.call("bob", "greet", "", now=START)
     assert engine.next_packet() is not None
+
+
+def test_r16_the_last_remembered_request_of_a_caller_can_make_room_too() -> None:
+    bob = Participant("bob", config=RpcConfig(remembered_requests=3))
+    for caller in ("a", "b", "c", "d"):
+        bob.joined(caller)
+        bob.receive(request("r"), caller)
+        bob.respond(bob.invocation().invocation_id)
+    bob.receive(request("r"), "b")
+    assert bob.events() == []
+    bob.receive(request("r"), "a")
+    assert bob.invocation().caller_identity == "a"
