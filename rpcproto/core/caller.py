@@ -26,10 +26,11 @@ from rpcproto.core.messages import (
     Response,
     StreamHeader,
     fits,
+    new_value,
     request_attributes,
 )
 from rpcproto.core.roster import Participant
-from rpcproto.core.shared import Shared
+from rpcproto.core.shared import Shared, Side
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import Fault, IncomingStream
 from rpcproto.core.wire import envelope, write_request
@@ -40,9 +41,6 @@ _SENT: Final = CallState.SENT
 _ACK: Final = CallInput.ACK
 _RESPONSE: Final = CallInput.RESPONSE
 _REQUEST: Final = PacketKind.REQUEST
-
-_new: Final = tuple.__new__
-"""As in `wire`."""
 
 MAX_CHECKED_NAMES: Final = 1_024
 NO_PAYLOAD: Final = "the response has no payload"
@@ -77,28 +75,21 @@ class Call(Timed):
         return sid == expected or not sid or not expected
 
 
-class Caller:
+class Caller(Side):
     """All pending calls of one engine."""
 
     def __init__(self, shared: Shared) -> None:
-        self._identity = shared.identity
-        self._config = shared.config
-        self._roster = shared.roster
-        self._outbox = shared.outbox
-        self._reader = shared.reader
-        self._deadlines = shared.deadlines
-        self._events = shared.events
-        self._new_id = shared.new_id
-        self._next_order = shared.next_order
+        super().__init__(shared)
+        config = shared.config
         self._participants = shared.roster.by_identity
-        self._max_pending = shared.config.max_pending_calls
-        self._max_payload = shared.config.max_payload_bytes
+        self._max_pending = config.max_pending_calls
+        self._max_payload = config.max_payload_bytes
         timeout, window = self._config.response_timeout, self._config.ack_timeout
         self._usual_wire_ms = self._wire_ms(timeout)
         self._line = self._deadlines.kept_line(timeout)
         self._ack_line = self._deadlines.kept_line(window, HURRIED) if window < timeout else None
         self._pending: dict[str, Call] = {}
-        self._max_ended = shared.config.remembered_requests
+        self._max_ended = config.remembered_requests
         self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
         self._ended_before: dict[str, None] = {}
@@ -173,7 +164,7 @@ class Caller:
         data = write_request(to_recipient, request_id, method, payload, timeout_ms)
         outbox.waiting_bytes += len(data)
         outbox.small.append(
-            _new(OutgoingPacket, (data, destination_identity, request_id, _REQUEST, token))
+            new_value(OutgoingPacket, (data, destination_identity, request_id, _REQUEST, token))
         )
         return request_id
 

@@ -31,6 +31,9 @@ DEFLATE_RAW: Final = 1
 
 Attributes: TypeAlias = Mapping[str, str]
 
+new_value: Final = tuple.__new__
+"""Makes a NamedTuple from its class and a tuple in half the time that calling the class takes."""
+
 
 class PacketKind(Enum):
     """What an outgoing packet carries."""

@@ -11,6 +11,7 @@ from rpcproto.core.messages import (
     StreamChunk,
     StreamHeader,
     StreamTrailer,
+    new_value,
 )
 from rpcproto.core.roster import Participant
 from rpcproto.core.stream_writer import CANCELLED, StreamWriter, choose_form
@@ -20,9 +21,6 @@ TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
 
 MAX_DEFLATING: Final = 64
 """Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
-
-_new: Final = tuple.__new__
-"""As in `wire`."""
 
 MAX_UNIX_MS: Final = 2**62
 """Nobody reads the stamp of a stream; one beyond a million years must only not be too large."""
@@ -71,7 +69,7 @@ class Outbox:
         """Queue a small packet; `token` names what fails if it cannot be sent (R10)."""
         self.waiting_bytes += len(data)
         self.small.append(
-            _new(OutgoingPacket, (data, destination_identity, request_id, kind, token))
+            new_value(OutgoingPacket, (data, destination_identity, request_id, kind, token))
         )
 
     def send_stream(

@@ -31,12 +31,13 @@ from rpcproto.core.messages import (
     PacketKind,
     Request,
     StreamHeader,
+    new_value,
     response_attributes,
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
 from rpcproto.core.roster import Participant
-from rpcproto.core.shared import Shared
+from rpcproto.core.shared import Shared, Side
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
 from rpcproto.core.stream_reader import MALFORMED, OVER_CAP, TOO_MANY_BYTES, Fault, IncomingStream
 from rpcproto.core.wire import encode, envelope, write_ack, write_response
@@ -48,10 +49,6 @@ _BODY: Final = InvocationInput.BODY
 _ANSWER: Final = InvocationInput.ANSWER
 _ACK: Final = PacketKind.ACK
 _RESPONSE: Final = PacketKind.RESPONSE
-
-
-_new: Final = tuple.__new__
-"""As in `wire`."""
 
 
 class Invocation(Timed):
@@ -90,19 +87,12 @@ class Invocation(Timed):
         """Bytes of the payload that the host was handed, until the invocation ends (R28)."""
 
 
-class Responder:
+class Responder(Side):
     """The registered methods and all invocations of one engine."""
 
     def __init__(self, shared: Shared) -> None:
-        self._identity = shared.identity
-        self._config = config = shared.config
-        self._roster = shared.roster
-        self._outbox = shared.outbox
-        self._reader = shared.reader
-        self._deadlines = shared.deadlines
-        self._events = shared.events
-        self._new_id = shared.new_id
-        self._next_order = shared.next_order
+        super().__init__(shared)
+        config = shared.config
         self._max_packet_payload = min(MAX_V1_PAYLOAD_BYTES, config.max_payload_bytes)
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
@@ -146,7 +136,7 @@ class Responder:
             data = write_response(envelope(self._identity, identity), request_id, payload)
             outbox.waiting_bytes += len(data)
             outbox.small.append(
-                _new(OutgoingPacket, (data, identity, request_id, _RESPONSE, invocation_id))
+                new_value(OutgoingPacket, (data, identity, request_id, _RESPONSE, invocation_id))
             )
         return True
 
@@ -276,7 +266,7 @@ class Responder:
         to_caller = envelope(self._identity, identity)
         data = write_ack(to_caller, request_id)
         outbox.waiting_bytes += len(data)
-        outbox.small.append(_new(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
+        outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
         running = self._by_caller.get(identity)
         if key in self._memory or (running is not None and key in running):
             return IgnoreReason.REPEAT

@@ -26,3 +26,18 @@ class Shared:
     """Request and stream ids (R13)."""
     next_order: Callable[[], int]
     """Counts calls, invocations and streams; the number is also the token of their packets."""
+
+
+class Side:
+    """The caller or the responder: what both begin with."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._identity = shared.identity
+        self._config = shared.config
+        self._roster = shared.roster
+        self._outbox = shared.outbox
+        self._reader = shared.reader
+        self._deadlines = shared.deadlines
+        self._events = shared.events
+        self._new_id = shared.new_id
+        self._next_order = shared.next_order
