@@ -131,16 +131,32 @@ class Deadlines:
             heapq.heapify(self._rest)
             self._rest_limit = 2 * len(self._rest) + MIN_SWEPT
 
+    def next_deadline(self) -> float | None:
+        """When something is due next: what hosts ask after every input, so it makes nothing."""
+        first = self._rest_first()
+        soonest = None if first is None else first.deadline
+        for line in self._lines.values():
+            while line and line[0].stage < line.stage:
+                line.popleft()
+            if line:
+                deadline = line[0].started + line.timeout
+                if soonest is None or deadline < soonest:
+                    soonest = deadline
+        return soonest
+
     def first(self) -> Due | None:
         """What is due next, however late it is; items with the same deadline in their order."""
-        while self._rest and not _counts(self._rest[0]):
-            heapq.heappop(self._rest)
-        first = self._rest[0] if self._rest else None
+        first = self._rest_first()
         for line in self._lines.values():
             due = line.first()
             if due is not None and (first is None or due < first):
                 first = due
         return first
+
+    def _rest_first(self) -> Due | None:
+        while self._rest and not _counts(self._rest[0]):
+            heapq.heappop(self._rest)
+        return self._rest[0] if self._rest else None
 
 
 def _counts(due: Due) -> bool:

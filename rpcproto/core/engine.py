@@ -408,10 +408,10 @@ class RpcEngine:
     @property
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
-        due, idle = self._deadlines.first(), self._reader.first()
+        deadline, idle = self._deadlines.next_deadline(), self._reader.first()
         if idle is None:
-            return None if due is None else due.deadline
-        return idle[0] if due is None else min(due.deadline, idle[0])
+            return deadline
+        return idle[0] if deadline is None else min(deadline, idle[0])
 
     def statistics(self) -> Statistics:
         """The tables as they stand and the packets that passed; changes nothing."""
