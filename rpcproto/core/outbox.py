@@ -66,7 +66,10 @@ class Outbox:
         request_id: str,
         token: int = 0,
     ) -> None:
-        """Queue a small packet; `token` names what fails if it cannot be sent (R10)."""
+        """Queue a small packet; `token` names what fails if it cannot be sent (R10).
+
+        The sides queue the packets of a v1 call in line, by these same two steps.
+        """
         self.waiting_bytes += len(data)
         self.small.append(
             new_value(OutgoingPacket, (data, destination_identity, request_id, kind, token))
