@@ -84,7 +84,7 @@ class Caller(Side):
         self._participants = shared.roster.by_identity
         self._max_pending = config.max_pending_calls
         self._max_payload = config.max_payload_bytes
-        timeout, window = self._config.response_timeout, self._config.ack_timeout
+        timeout, window = config.response_timeout, config.ack_timeout
         self._usual_wire_ms = self._wire_ms(timeout)
         self._line = self._deadlines.kept_line(timeout)
         self._ack_line = self._deadlines.kept_line(window, HURRIED) if window < timeout else None
@@ -131,22 +131,13 @@ class Caller(Side):
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
         participant = self._participants.get(destination_identity)
-        # Whatever may fail a call at once is looked at closely; most calls have nothing of it.
-        if (
-            participant is None
-            or payload_bytes > MAX_V1_PAYLOAD_BYTES
-            or payload_bytes > self._max_payload
-            or destination_identity == self._identity
-            or self._roster.server_is_too_old
-            or len(outbox.small) >= outbox.max_packets
-            or outbox.waiting_bytes + payload_bytes > outbox.max_bytes
-        ):
-            refusal = self._refusal(destination_identity, participant, payload_bytes)
-            if refusal is not None:
-                self._events.append(CallFailed(request_id, *refusal))
-                self._remember(request_id)
-                return request_id
-            participant = participant or Participant(destination_identity)
+        refusal = self._refusal(destination_identity, participant, payload_bytes)
+        if refusal is not None:
+            self._events.append(CallFailed(request_id, *refusal))
+            self._remember(request_id)
+            return request_id
+        if participant is None:
+            participant = Participant(destination_identity)
         as_stream = participant.abilities.streams
         stream_id = self._new_id() if as_stream else ""
         # From here on nothing raises.
@@ -156,7 +147,7 @@ class Caller(Side):
         timeout_ms = self._start(call, others)
         if as_stream:
             attributes = request_attributes(request_id, method, timeout_ms)
-            self._outbox.send_stream(
+            outbox.send_stream(
                 stream_id, REQUEST_TOPIC, attributes, payload, participant, token, now
             )
             return request_id

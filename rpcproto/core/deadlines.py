@@ -58,12 +58,12 @@ class Line(deque[Timed]):
         self.stage = stage
         self.limit: int = MIN_SWEPT
         self.is_kept: bool = False
-        """Whether somebody appends to this line directly, so that it must stay when empty."""
+        """Whether somebody holds on to this line, so that it must stay when it is empty."""
 
     @property
     def is_unused(self) -> bool:
         """Whether nothing waits in this line, and nobody holds on to it."""
-        return not self.is_kept and self.first() is None
+        return not self.is_kept and self.front() is None
 
     def add(self, item: Timed) -> None:
         """Append an item that has just begun."""
@@ -78,15 +78,21 @@ class Line(deque[Timed]):
         self.extend(items)
         self.limit = 2 * len(items) + MIN_SWEPT
 
-    def first(self) -> Due | None:
-        """The deadline of this line that is due next."""
+    def front(self) -> Timed | None:
+        """The item that is due next; what is over is passed by."""
         while self:
             item = self[0]
             if item.stage >= self.stage:
-                is_last = self.stage == PENDING
-                return Due(item.started + self.timeout, item.order, is_last, item)
+                return item
             self.popleft()
         return None
+
+    def first(self) -> Due | None:
+        """The deadline of this line that is due next."""
+        item = self.front()
+        if item is None:
+            return None
+        return Due(item.started + self.timeout, item.order, self.stage == PENDING, item)
 
 
 class Deadlines:
@@ -98,7 +104,7 @@ class Deadlines:
         self._rest_limit = MIN_SWEPT
 
     def kept_line(self, timeout: float, stage: int = PENDING) -> Line:
-        """A line to append to directly, for a timeout that most items have."""
+        """A line to hold on to, for a timeout that most items have."""
         line = self._lines.setdefault((timeout, stage), Line(timeout, stage))
         line.is_kept = True
         return line
@@ -136,10 +142,9 @@ class Deadlines:
         first = self._rest_first()
         soonest = None if first is None else first.deadline
         for line in self._lines.values():
-            while line and line[0].stage < line.stage:
-                line.popleft()
-            if line:
-                deadline = line[0].started + line.timeout
+            item = line.front()
+            if item is not None:
+                deadline = item.started + line.timeout
                 if soonest is None or deadline < soonest:
                     soonest = deadline
         return soonest

@@ -92,13 +92,10 @@ def require_text(value: object, name: str, min_bytes: int = 0, max_bytes: int | 
     """The bytes of a local string in UTF-8, or LocalProtocolError if it is not usable (R33)."""
     if not isinstance(value, str):
         raise LocalProtocolError(f"{name} must be a str, not {type(value).__name__}")
-    if value.isascii():
-        length = len(value)
-    else:
-        try:
-            length = len(value.encode())
-        except UnicodeEncodeError:
-            raise LocalProtocolError(f"{name} is not valid Unicode text for UTF-8") from None
+    try:
+        length = byte_length(value)
+    except UnicodeEncodeError:
+        raise LocalProtocolError(f"{name} is not valid Unicode text for UTF-8") from None
     if length < min_bytes:
         raise LocalProtocolError(f"{name} must not be empty")
     if max_bytes is not None and length > max_bytes:

@@ -71,6 +71,7 @@ def decode(data: bytes) -> Packet | None:
     else:
         message = _READERS.get(kind, _read_other)(packet)
     name, identity, sid = message[0], packet.participant_identity, packet.participant_sid
+    # Short plain names, as nearly all are, need no closer look.
     if (
         not (0 < len(name) <= MAX_ID_BYTES and name.isascii())
         or sid
