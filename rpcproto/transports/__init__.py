@@ -2,9 +2,14 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.roster import DEFLATE_CAPABILITY, INLINE_PROTOCOL
+
+OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
+OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
+"""What a participant is announced with unless it says otherwise: all that our engine reads."""
 
 
 @dataclass(frozen=True, slots=True)

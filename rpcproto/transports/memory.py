@@ -4,12 +4,13 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from rpcproto.core.errors import require_finite
 from rpcproto.core.messages import OutgoingPacket
-from rpcproto.core.roster import DEFLATE_CAPABILITY, INLINE_PROTOCOL
 from rpcproto.transports import (
+    OUR_CAPABILITIES,
+    OUR_CLIENT_PROTOCOL,
     Connected,
     Disconnected,
     PacketReceived,
@@ -17,10 +18,6 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
-
-OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
-OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
-"""What a participant is announced with unless it says otherwise: all that our engine reads."""
 
 
 class Carried(NamedTuple):
