@@ -8,23 +8,18 @@ from inspect import isawaitable
 from types import TracebackType
 from typing import Final, Self
 
-from rpcproto.core.config import RpcConfig
-from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import RpcError
 from rpcproto.core.events import InvocationReceived
-from rpcproto.participant import ParticipantBase, logger
+from rpcproto.participant import Cancel, ParticipantBase, RpcInvocationData, Waiter, logger
 from rpcproto.transports import PacketNotSent, Transport
+
+__all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
 
 LEAVING_TIME: Final = 1.0
 """How long leaving may take, in seconds; what waits to be sent has half of it."""
 
 
-def _end(ended: asyncio.Future[str | RpcError], outcome: str | RpcError) -> None:
-    if not ended.done():
-        ended.set_result(outcome)
-
-
-class RpcParticipant(ParticipantBase):
+class RpcParticipant(ParticipantBase[Transport]):
     """A participant in a room: an async context manager, good for one use.
 
     Inside the `async with` it answers requests and makes calls; the transport is the participant's
@@ -36,22 +31,7 @@ class RpcParticipant(ParticipantBase):
     Not thread-safe: everything belongs to the event loop in which it was entered.
     """
 
-    def __init__(
-        self,
-        identity: str,
-        transport: Transport,
-        *,
-        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
-        new_id: Callable[[], str] | None = None,
-        engine_factory: Callable[..., RpcEngine] = RpcEngine,
-    ) -> None:
-        """See `ParticipantBase` for `new_id` and `engine_factory`."""
-        super().__init__(identity, config=config, new_id=new_id, engine_factory=engine_factory)
-        self._transport = transport
-        self._group = asyncio.TaskGroup()
-        self._timer: asyncio.TimerHandle | None = None
-        self._has_read = False
-        self._is_leaving = False
+    _timer: asyncio.TimerHandle | None = None
 
     async def perform_rpc(
         self,
@@ -65,29 +45,35 @@ class RpcParticipant(ParticipantBase):
         """Call `method` of a participant and wait for its answer.
 
         `response_timeout` bounds the whole call, `max_round_trip_latency` the wait for a sign of
-        life; both in seconds, None takes the config's. Cancelling ends the call here and now; the
-        handler at the other end may still run.
+        life; both in seconds, None takes the config's. They begin when the transport is connected:
+        until then the call waits. Cancelling ends the call here and now; the handler at the other
+        end may still run.
 
         Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
         broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
         """
-        while self._entered_engine is not None and not (self._has_read or self._is_leaving):
-            # What the transport knows already comes first: who is here, and what they speak.
-            await asyncio.sleep(0)
+        if self._is_connecting:
+            await self._outcome(partial(self._expect, None))
+        timeouts = response_timeout, max_round_trip_latency
+        start = partial(self._call, destination_identity, method, payload, *timeouts)
+        return await self._outcome(start)
+
+    async def wait_for_participant(self, identity: str) -> None:
+        """Wait until somebody (1 to 256 bytes of UTF-8) is here; at once if they are already.
+
+        Raises RpcError (1503) when the transport ends or the participant leaves before, and
+        LocalProtocolError for misuse. How long to wait is the caller's business: `asyncio.timeout`.
+        """
+        await self._outcome(partial(self._expect, identity))
+
+    async def _outcome(self, start: Callable[[Waiter], Cancel]) -> str:
+        """Start what has an outcome, and wait for it; cancelling ends it."""
         ended: asyncio.Future[str | RpcError] = asyncio.get_running_loop().create_future()
-        request_id = self._call(
-            destination_identity,
-            method,
-            payload,
-            response_timeout,
-            max_round_trip_latency,
-            partial(_end, ended),
-        )
+        cancel = start(partial(_end, ended))
         try:
             outcome = await ended
-        except asyncio.CancelledError:
-            self._cancel_call(request_id)
-            raise
+        finally:
+            cancel()
         if isinstance(outcome, str):
             return outcome
         try:
@@ -95,24 +81,11 @@ class RpcParticipant(ParticipantBase):
         finally:
             del outcome, ended  # else its traceback and this frame would keep each other alive
 
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._open(loop.time)
-        self._context = contextvars.copy_context()
-        self._wake = asyncio.Event()
-        await self._group.__aenter__()
-        self._reader = self._group.create_task(self._read())
-        self._writer = self._group.create_task(self._write())
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def aclose(self) -> None:
+        """Leave now, as the end of the `async with` does; no more than once."""
+        if self._is_closed:
+            return
         latest = asyncio.get_running_loop().time() + LEAVING_TIME
-        self._is_leaving = True
         self._reader.cancel()
         self._close()
         try:
@@ -126,27 +99,42 @@ class RpcParticipant(ParticipantBase):
                     await self._transport.aclose()
             except Exception:
                 logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
-            finally:
-                # The group need not know what the body raised, or it would wrap it in a group.
-                if isinstance(error, asyncio.CancelledError):
-                    await self._group.__aexit__(kind, error, traceback)
-                else:
-                    await self._group.__aexit__(None, None, None)
+
+    async def __aenter__(self) -> Self:
+        self._open(asyncio.get_running_loop().time)
+        self._context = contextvars.copy_context()
+        self._wake = asyncio.Event()
+        self._group = await asyncio.TaskGroup().__aenter__()
+        self._reader = self._group.create_task(self._read())
+        self._writer = self._group.create_task(self._write())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        finally:
+            # The group need not know what the body raised, or it would wrap it in a group.
+            if isinstance(error, asyncio.CancelledError):
+                await self._group.__aexit__(kind, error, traceback)
+            else:
+                await self._group.__aexit__(None, None, None)
 
     # the tasks
 
     async def _read(self) -> None:
-        cause: Exception | None = None
         # The body of the `async with` goes first, even where tasks start eagerly.
         await asyncio.sleep(0)
-        self._has_read = True
         try:
             async for event in self._transport:
                 self._receive(event)
         except Exception as error:
-            cause = error
-            logger.warning("%s: the connection broke", self._identity, exc_info=True)
-        self._connection_lost(cause)
+            self._connection_broke(error)
+        self._connection_over()
 
     async def _write(self) -> None:
         while True:
@@ -156,9 +144,8 @@ class RpcParticipant(ParticipantBase):
                 except PacketNotSent:
                     self._packet_not_sent(packet)
                 except Exception as error:
-                    logger.warning("%s: the connection broke", self._identity, exc_info=True)
-                    self._connection_lost(error)
-            if self._is_leaving:
+                    self._connection_broke(error)
+            if self._is_closed:
                 return
             self._wake.clear()
             await self._wake.wait()
@@ -190,3 +177,8 @@ class RpcParticipant(ParticipantBase):
     def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
         coroutine = self._handle(invocation)
         return self._group.create_task(coroutine, context=self._context.copy()).cancel
+
+
+def _end(ended: asyncio.Future[str | RpcError], outcome: str | RpcError) -> None:
+    if not ended.done():
+        ended.set_result(outcome)

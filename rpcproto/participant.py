@@ -8,11 +8,13 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, TypeAlias, TypeVar, assert_never, overload
+from enum import Enum, auto
+from functools import partial
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar, assert_never, overload
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
 from rpcproto.core.events import (
     CallAcknowledged,
     CallFailed,
@@ -23,7 +25,7 @@ from rpcproto.core.events import (
     PacketIgnored,
     Statistics,
 )
-from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.messages import MAX_IDENTITY_BYTES, MAX_METHOD_BYTES, OutgoingPacket
 from rpcproto.ids import random_ids
 from rpcproto.transports import (
     Connected,
@@ -50,26 +52,48 @@ class RpcInvocationData(NamedTuple):
 RpcHandler: TypeAlias = Callable[[RpcInvocationData], Awaitable[str] | str]
 """Answers with a text, at once or awaited, or raises `RpcError`."""
 HandlerT = TypeVar("HandlerT", bound=RpcHandler)
+TransportT = TypeVar("TransportT")
 Waiter: TypeAlias = Callable[[str | RpcError], None]
-"""Takes the one outcome of a call: the payload, or a fresh error to be raised."""
+"""Takes the one outcome of what somebody waits for: a text, or a fresh error to be raised."""
+Cancel: TypeAlias = Callable[[], None]
+"""Ends the waiting for an outcome, which then never comes; afterwards it does nothing."""
 
 
-class ParticipantBase(ABC):
+class Connection(Enum):
+    """How the transport stands."""
+
+    COMING = auto()
+    """Calls wait for it."""
+    THERE = auto()
+    LOST = auto()
+    """Calls fail; it may come back."""
+    OVER = auto()
+    """The transport is at its end."""
+
+
+class ParticipantBase(ABC, Generic[TransportT]):
     """A participant's engine, and everything around it that needs no waiting.
 
-    Synchronous; the pump never runs the application's code. `new_id` and `engine_factory` are for
-    tests and tools: the source of ids (None: random ones), and what makes the engine.
+    Synchronous; the pump never runs the application's code.
     """
 
     def __init__(
         self,
         identity: str,
+        transport: TransportT,
         *,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
+        """A participant for one use, `identity` being 1 to 256 bytes of UTF-8.
+
+        `new_id` and `engine_factory` are for tests and tools: the source of ids (None: random
+        ones), and what makes the engine. Raises LocalProtocolError for an identity that is none.
+        """
+        require_name(identity, "identity", MAX_IDENTITY_BYTES)
         self._identity = identity
+        self._transport = transport
         self._config = config
         self._new_id = new_id or random_ids()
         self._engine_factory = engine_factory
@@ -77,10 +101,14 @@ class ParticipantBase(ABC):
         self._clock: Callable[[], float] = time.monotonic
         self._handlers: dict[str, RpcHandler] = {}
         self._waiters: dict[str, Waiter] = {}
+        self._expected: dict[Waiter, str | None] = {}
+        """Who waits for whom: for a participant by its identity, for the connection by None."""
         self._handler_cancels: dict[int, Callable[[], object]] = {}
         self._timer_at: float | None = None
-        self._is_connected = True
+        self._connection = Connection.COMING
         self._connection_error: BaseException | None = None
+        """Why it is lost or over, where anybody knows."""
+        self._is_closed = False
         self._is_pumping = False
         self._is_dirty = False
 
@@ -90,6 +118,12 @@ class ParticipantBase(ABC):
     def identity(self) -> str:
         """The identity of this participant."""
         return self._identity
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """The identities of all others who are here, as they came; raises LocalProtocolError before
+        entering."""
+        return self._engine.participants
 
     def statistics(self) -> Statistics:
         """The engine's tables and counters; raises LocalProtocolError before entering."""
@@ -111,14 +145,19 @@ class ParticipantBase(ABC):
         raises is what the caller gets. Any other exception, and a result that is not a text, is
         logged, and the caller gets 1500 without a word of it.
 
-        Raises LocalProtocolError for a method that is registered already.
+        Raises LocalProtocolError for a method that is registered already, which LiveKit's SDK would
+        replace in silence, and for a name that is no text or too long.
         """
         if handler is None:
             return lambda function: self.register_rpc_method(method_name, function)
+        if not callable(handler):
+            raise LocalProtocolError(f"a handler is callable, not {type(handler).__name__}")
         if self._entered_engine is not None:
             self._entered_engine.register_method(method_name)
-        elif method_name in self._handlers:
-            raise LocalProtocolError(f"the method {method_name!r} is registered already")
+        else:
+            require_name(method_name, "method", MAX_METHOD_BYTES)
+            if method_name in self._handlers:
+                raise LocalProtocolError(f"the method {method_name!r} is registered already")
         self._handlers[method_name] = handler
         return handler
 
@@ -165,6 +204,11 @@ class ParticipantBase(ABC):
         self._clock = clock
         self._entered_engine = engine
 
+    @property
+    def _is_connecting(self) -> bool:
+        """Whether a call should wait: see `_expect`."""
+        return self._connection is Connection.COMING and not self._is_closed
+
     def _call(
         self,
         destination_identity: str,
@@ -173,11 +217,11 @@ class ParticipantBase(ABC):
         response_timeout: float | None,
         ack_timeout: float | None,
         waiter: Waiter,
-    ) -> str:
-        """Start a call whose outcome `waiter` takes; returns the request id."""
+    ) -> Cancel:
+        """Start a call whose outcome, the payload or an error, `waiter` takes."""
         engine = self._engine
-        if not self._is_connected:
-            raise RpcError(ErrorCode.RECIPIENT_DISCONNECTED) from self._connection_error
+        if not self._is_closed and self._connection in (Connection.LOST, Connection.OVER):
+            raise self._error_of(ErrorCode.RECIPIENT_DISCONNECTED)
         request_id = engine.call(
             destination_identity,
             method,
@@ -188,13 +232,39 @@ class ParticipantBase(ABC):
         )
         self._waiters[request_id] = waiter
         self._pump()
-        return request_id
+        return partial(self._cancel_call, request_id)
 
     def _cancel_call(self, request_id: str) -> None:
-        """Nobody waits for this call any more, ended or not."""
-        self._waiters.pop(request_id, None)
-        self._engine.cancel(request_id, now=self._clock())
-        self._pump()
+        if self._waiters.pop(request_id, None) is not None:
+            self._engine.cancel(request_id, now=self._clock())
+            self._pump()
+
+    def _expect(self, identity: str | None, waiter: Waiter) -> Cancel:
+        """Tell `waiter` once this participant is here, or, if None, once it is known how the
+        connection stands; an error when nobody can come any more."""
+        engine = self._engine
+        if self._is_closed:
+            raise LocalProtocolError("the participant is closed")
+        if identity is None:
+            is_known = self._connection is not Connection.COMING
+        else:
+            require_name(identity, "identity", MAX_IDENTITY_BYTES)
+            is_known = identity in engine.participants
+        if is_known:
+            waiter("")
+        elif self._connection is Connection.OVER:
+            waiter(self._error_of(ErrorCode.RECIPIENT_DISCONNECTED))
+        else:
+            self._expected[waiter] = identity
+        return partial(self._expect_no_more, waiter)
+
+    def _expect_no_more(self, waiter: Waiter) -> None:
+        self._expected.pop(waiter, None)
+
+    def _tell_expected(self, identity: str | None, outcome: str | RpcError = "") -> None:
+        for waiter in [waiter for waiter, other in self._expected.items() if other == identity]:
+            del self._expected[waiter]
+            waiter(outcome)
 
     def _run_handler(self, invocation: InvocationReceived) -> object:
         """For the task of a handler: its result, or an awaitable of it; raises what it raises."""
@@ -256,8 +326,15 @@ class ParticipantBase(ABC):
 
     def _close(self) -> None:
         """End all calls and handlers; what waits may still be taken (R42)."""
+        self._is_closed = True
         self._engine.close(now=self._clock())
+        self._nobody_comes()
         self._pump()
+
+    def _nobody_comes(self) -> None:
+        """Whoever waits for somebody waits in vain."""
+        for identity in set(self._expected.values()):
+            self._tell_expected(identity, self._error_of(ErrorCode.RECIPIENT_DISCONNECTED))
 
     # for the host: what happened to it
 
@@ -277,13 +354,25 @@ class ParticipantBase(ABC):
             logger.warning("%s: ignored a %s: %s", self._identity, kind, error)
         self._pump()
 
+    def _connection_broke(self, error: Exception) -> None:
+        """The transport raised, and not for one packet alone."""
+        logger.warning("%s: the connection broke", self._identity, exc_info=error)
+        self._connection_lost(error)
+
     def _connection_lost(self, cause: BaseException | None) -> None:
-        """The transport is broken, or at its end: whoever waits for a call is told why."""
-        if self._is_connected:
-            self._is_connected = False
+        """There is no connection any more: whoever waits for a call is told why."""
+        if self._connection in (Connection.COMING, Connection.THERE):
+            self._connection = Connection.LOST
             self._connection_error = cause
             self._engine.disconnected(now=self._clock())
+            self._tell_expected(None)
             self._pump()
+
+    def _connection_over(self) -> None:
+        """The transport is at its end, and will not bring the connection back."""
+        self._connection_lost(None)
+        self._connection = Connection.OVER
+        self._nobody_comes()
 
     def _timer_fired(self) -> None:
         self._timer_at = None
@@ -311,6 +400,7 @@ class ParticipantBase(ABC):
                     client_protocol=event.client_protocol,
                     capabilities=event.capabilities,
                 )
+                self._tell_expected(event.identity)
             case ParticipantLeft():
                 engine.participant_left(event.identity, now=now, participant_sid=event.sid)
             case Connected():
@@ -319,8 +409,9 @@ class ParticipantBase(ABC):
                     server_version=event.server_version,
                     participants_complete=event.participants_complete,
                 )
-                self._is_connected = True
+                self._connection = Connection.THERE
                 self._connection_error = None
+                self._tell_expected(None)
             case Disconnected():
                 self._connection_lost(event.cause)
             case _:
@@ -351,9 +442,7 @@ class ParticipantBase(ABC):
             case CallSucceeded():
                 self._call_ended(event.request_id, event.payload)
             case CallFailed():
-                error = RpcError(event.code, event.message, event.data)
-                if event.code == ErrorCode.RECIPIENT_DISCONNECTED:
-                    error.__cause__ = self._connection_error
+                error = self._error_of(event.code, event.message, event.data)
                 self._call_ended(event.request_id, error)
             case InvocationReceived():
                 self._handler_cancels[event.invocation_id] = self._start_handler(event)
@@ -370,3 +459,10 @@ class ParticipantBase(ABC):
         waiter = self._waiters.pop(request_id, None)
         if waiter is not None:
             waiter(outcome)
+
+    def _error_of(self, code: int, message: str = "", data: str = "") -> RpcError:
+        """A fresh error to be raised, with what broke the connection as its cause."""
+        error = RpcError(code, message, data)
+        if code == ErrorCode.RECIPIENT_DISCONNECTED:
+            error.__cause__ = self._connection_error
+        return error

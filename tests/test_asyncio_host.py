@@ -5,6 +5,7 @@ import contextvars
 import gc
 import logging
 import random
+import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -42,6 +43,7 @@ class FakeTransport:
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[TransportEvent | Exception | None] = asyncio.Queue()
+        self.events.put_nowait(Connected())
         self.sent: list[OutgoingPacket] = []
         self.closed_at: float | None = None
         self.on_send: Callable[[OutgoingPacket], Awaitable[None]] | None = None
@@ -413,15 +415,25 @@ def test_a_handler_that_is_cancelled_from_within_answers_1500(
 
 
 def test_what_must_end_the_program_is_not_held_up_by_a_handler() -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        def leave(data: RpcInvocationData) -> str:
-            raise SystemExit(3)
+    script = """
+import sys
+from rpcproto.asyncio import RpcParticipant
+from rpcproto.testing import virtual_time_run
+from rpcproto.transports.memory import MemoryRoom
 
-        bob.register_rpc_method("greet", leave)
-        await call_bob(alice)
+async def main():
+    room = MemoryRoom()
+    async with (
+        RpcParticipant("bob", room.join("bob")) as bob,
+        RpcParticipant("alice", room.join("alice")) as alice,
+    ):
+        bob.register_rpc_method("leave", lambda data: sys.exit(3))
+        await alice.perform_rpc(destination_identity="bob", method="leave", payload="")
 
-    with pytest.raises(SystemExit, match="3"):
-        in_a_room(scene)
+virtual_time_run(main())
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert run.returncode == 3
 
 
 def test_nothing_of_a_handler_is_left_when_it_has_answered() -> None:
@@ -1003,11 +1015,11 @@ def test_tasks_that_start_eagerly_change_nothing() -> None:
 # what all hosts share
 
 
-class HostWithoutATask(ParticipantBase):
+class HostWithoutATask(ParticipantBase[None]):
     """The three hooks, and nothing that waits."""
 
     def __init__(self) -> None:
-        super().__init__("alice", new_id=counting_ids("a"))
+        super().__init__("alice", None, new_id=counting_ids("a"))
         self._open(lambda: 0.0)
 
     def call(self, destination: str, waiter: Callable[[str | RpcError], None]) -> None:

@@ -56,7 +56,7 @@ class RpcEngine:
     * what happened outside: `receive_packet`, `participant_joined`, `participant_left`,
       `connected`, `disconnected`, `send_failed`, `handle_deadline`, `close`;
     * what comes of it: `next_packet`, `take_events`, to be taken after any input;
-    * what can be read at any time: `next_deadline`, `statistics`.
+    * what can be read at any time: `next_deadline`, `participants`, `statistics`.
 
     `now` is the host's monotonic clock in seconds, any finite float; a `now` before the last one
     counts as the last one. Local misuse raises `LocalProtocolError` before anything has changed
@@ -412,6 +412,11 @@ class RpcEngine:
         if idle is None:
             return deadline
         return idle[0] if deadline is None else min(deadline, idle[0])
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """The identities of all others who were announced and have not left, as they came."""
+        return tuple(self._participants)
 
     def statistics(self) -> Statistics:
         """The tables as they stand and the packets that passed; changes nothing."""

@@ -45,9 +45,11 @@ class ParticipantLeft:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection is there, or there again; a host takes it as there from the beginning.
+    """The connection is there, or there again.
 
-    `participants_complete` says that whoever was not announced is not here (R12).
+    Every transport says so once it carries packets, and tells who is here already before that:
+    calls wait for it. `participants_complete` says that whoever was not announced is not here
+    (R12).
     """
 
     server_version: str | None = None
@@ -74,7 +76,8 @@ class Transport(Protocol):
     """Carries packets for one participant.
 
     A host has one task that sends and one that iterates, once, from beginning to end. The end of
-    the iteration and any exception but `PacketNotSent` mean that the connection is lost.
+    the iteration and any exception but `PacketNotSent` mean that the connection is lost; while the
+    iteration goes on, `Connected` may bring it back.
     """
 
     async def send(self, packet: OutgoingPacket) -> None:

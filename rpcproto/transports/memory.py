@@ -1,10 +1,12 @@
 """A room inside one process: what LiveKit's server does for RPC, and nothing else."""
 
-import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import NamedTuple, Self, TypeAlias
+
+import anyio
+import anyio.lowlevel
 
 from rpcproto.core.errors import require_finite
 from rpcproto.core.messages import OutgoingPacket
@@ -37,7 +39,8 @@ class MemoryRoom:
     Like the server it never echoes, drops in silence what is for nobody, tells everyone the true
     sender with a sid of its own making (`PA_1`, `PA_2`, ...), and puts out whoever was here under
     an identity that joins again. The list of participants is complete (R12). A plain object of one
-    event loop, with no limit to what waits for a participant that does not read.
+    event loop, asyncio's or trio's, with no limit to what waits for a participant that does not
+    read.
 
     `latency` is the way from one participant to another, in seconds on the event loop's clock;
     `observe` is called with all that happens, as it happens. Raises LocalProtocolError for a
@@ -98,39 +101,40 @@ class MemoryRoom:
 
 
 class MemoryTransport:
-    """One participant's place in a `MemoryRoom`; see `Transport`. For asyncio."""
+    """One participant's place in a `MemoryRoom`; see `Transport`."""
 
     def __init__(self, room: MemoryRoom, arrival: ParticipantJoined) -> None:
         """Made by `MemoryRoom.join`; `arrival` is how the participant was announced."""
         self.arrival = arrival
         self._room = room
         self._events: deque[tuple[float, TransportEvent]] = deque()
-        self._wake = asyncio.Event()
+        self._wake: anyio.Event | None = None
         self._is_closed = False
 
     def deliver(self, event: TransportEvent, latency: float = 0.0) -> None:
         """For the room: let the participant know of `event`, `latency` seconds from now."""
-        due = asyncio.get_running_loop().time() + latency if latency > 0 else 0.0
+        due = anyio.current_time() + latency if latency > 0 else 0.0
         self._events.append((due, event))
-        self._wake.set()
+        self._wake_reader()
 
     async def send(self, packet: OutgoingPacket) -> None:
         """Hand a packet to the room; raises ConnectionError when not in it any more."""
         self._room.carry(self, packet)
-        await asyncio.sleep(0)  # a long body lets others have their turn
+        await anyio.lowlevel.checkpoint()  # a long body lets others have their turn
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> TransportEvent:
+        # No checkpoint while there is something: who is here is known before the first call goes.
         while not self._events:
             if self._is_closed:
                 raise StopAsyncIteration
-            self._wake.clear()
+            self._wake = anyio.Event()
             await self._wake.wait()
         due, event = self._events[0]
         if due:
-            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            await anyio.sleep_until(due)
         del self._events[0]
         return event
 
@@ -138,4 +142,10 @@ class MemoryTransport:
         """Leave the room; what has come in may still be read."""
         self._room.leave(self)
         self._is_closed = True
-        self._wake.set()
+        self._wake_reader()
+        await anyio.lowlevel.checkpoint()
+
+    def _wake_reader(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
