@@ -1,7 +1,7 @@
 # Needs Python 3.11 or later, make and git. Each target makes the virtual environment it uses.
 
 PYTHON ?= python3
-TYPED := rpcproto tests benchmarks proto docs
+TYPED := rpcproto examples tests benchmarks proto docs
 BIN := .venv/dev/bin
 
 .PHONY: demo test check bench proto format clean

@@ -1,0 +1,344 @@
+"""The hosts of the package, driven by the conformance kit."""
+
+import asyncio
+import selectors
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import anyio.lowlevel
+import trio
+import trio.testing
+from callback_host import CallbackParticipant
+
+import rpcproto.asyncio
+import rpcproto.trio
+from rpcproto import OutgoingPacket, RpcError
+from rpcproto.participant import RpcInvocationData
+from rpcproto.testing import counting_ids
+from rpcproto.testing.hosts import Channel, Handler, VirtualClock
+from rpcproto.transports import TransportEvent
+
+T = TypeVar("T")
+
+
+class ChannelTransport:
+    """A channel of the kit as a `Transport`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._events: deque[TransportEvent] = deque()
+        self._wake = anyio.Event()
+        channel.on_event = self._on_event
+        channel.on_room = self._on_room
+
+    def _on_event(self, event: TransportEvent) -> None:
+        self._events.append(event)
+        self._on_room()
+
+    def _on_room(self) -> None:
+        self._wake.set()
+        self._wake = anyio.Event()
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        while not self._channel.has_room():
+            await self._wake.wait()
+        self._channel.send(packet)
+        await anyio.lowlevel.checkpoint()
+
+    async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        while True:
+            while self._events:
+                yield self._events.popleft()
+            await self._wake.wait()
+
+    async def aclose(self) -> None:
+        self._channel.close()
+
+
+class Handle:
+    """A call, and what came of it."""
+
+    def __init__(self) -> None:
+        self.outcome: str | RpcError | None = None
+        self.cancel: Callable[[], object] = lambda: None
+
+    def end(self, outcome: str | RpcError) -> None:
+        assert self.outcome is None, "a second outcome"
+        self.outcome = outcome
+
+
+def takes_data(handler: Handler) -> Callable[[RpcInvocationData], Any]:
+    return lambda data: handler(data.payload)
+
+
+# asyncio
+
+
+class KitLoop(asyncio.SelectorEventLoop):
+    """An event loop on the kit's time; its timers may fire early."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._kit_clock = clock
+        self._selector_of_kit = _Selector(clock)
+        super().__init__(self._selector_of_kit)
+
+    def time(self) -> float:
+        return self._kit_clock.time()
+
+    def call_at(  # type: ignore[override]
+        self, when: float, *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        early = self._kit_clock.early
+        if 0.0 < early < when - self.time():
+            when -= early
+        return super().call_at(when, *args, **kwargs)
+
+    async def settle(self) -> None:
+        """Until nothing is ready."""
+        idle = self.create_future()
+        self._selector_of_kit.idle.append(idle)
+        await idle
+
+
+class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type,unused-ignore]
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.idle: list[asyncio.Future[None]] = []
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout > 0:
+            if self.idle:
+                self.idle.pop().set_result(None)
+                return []
+            instants = [] if timeout is None else [self._clock.time() + timeout]
+            if self._clock.next_timer is not None:
+                instants.append(self._clock.next_timer)
+            assert instants, "everything waits, and nothing will happen"
+            self._clock.move_to(min(instants))
+        return []
+
+
+class AsyncioDriver:
+    """Drives `rpcproto.asyncio.RpcParticipant`."""
+
+    def start(
+        self, identity: str, channel: Channel, clock: VirtualClock, handlers: Mapping[str, Handler]
+    ) -> None:
+        self._clock = clock
+        self._loop = KitLoop(clock)
+        self._leave = asyncio.Event()
+        self._calls: list[asyncio.Task[None]] = []
+
+        async def main() -> None:
+            participant = rpcproto.asyncio.RpcParticipant(
+                identity, ChannelTransport(channel), new_id=counting_ids("a")
+            )
+            for method, handler in handlers.items():
+                participant.register_rpc_method(method, takes_data(handler))
+            async with participant as self._participant:
+                await self._leave.wait()
+
+        self._main = self._loop.create_task(main())
+        self.advance(0.0)
+
+    def perform(
+        self, destination_identity: str, method: str, payload: str, response_timeout: float | None
+    ) -> Handle:
+        handle = Handle()
+
+        async def call() -> None:
+            try:
+                reply = await self._participant.perform_rpc(
+                    destination_identity=destination_identity,
+                    method=method,
+                    payload=payload,
+                    response_timeout=response_timeout,
+                )
+                handle.end(reply)
+            except RpcError as error:
+                handle.end(error)
+
+        task = self._loop.create_task(call())
+        self._calls.append(task)
+        handle.cancel = task.cancel
+        self.advance(0.0)
+        return handle
+
+    def cancel(self, handle: Handle) -> None:
+        handle.cancel()
+        self.advance(0.0)
+
+    def advance(self, seconds: float) -> None:
+        self._run(self._advance(seconds))
+
+    async def _advance(self, seconds: float) -> None:
+        over = self._loop.create_future()
+        self._clock.schedule(seconds, partial(over.set_result, None))
+        await over
+        await self._loop.settle()
+
+    def close(self) -> None:
+        self._leave.set()
+        self._run(self._main)
+        self._run(asyncio.wait(self._calls) if self._calls else asyncio.sleep(0))
+        assert not asyncio.all_tasks(self._loop)
+        self._loop.close()
+
+    def _run(self, what: Coroutine[Any, Any, Any] | asyncio.Task[Any]) -> None:
+        self._loop.run_until_complete(what)
+
+
+# trio
+
+
+class TrioClock(trio.abc.Clock):
+    """The kit's time, as trio asks for it; it never waits."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return self._clock.time()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return 0.0 if deadline <= self._clock.time() else 1e6
+
+
+class TrioDriver:
+    """Drives `rpcproto.trio.RpcParticipant`, whose trio runs in a thread of its own. Only one of
+    the two threads runs at a time."""
+
+    def start(
+        self, identity: str, channel: Channel, clock: VirtualClock, handlers: Mapping[str, Handler]
+    ) -> None:
+        self._clock = clock
+        self._error: BaseException | None = None
+        started = threading.Event()
+
+        async def main() -> None:
+            self._token = trio.lowlevel.current_trio_token()
+            self._leave = trio.Event()
+            participant = rpcproto.trio.RpcParticipant(
+                identity, ChannelTransport(channel), new_id=counting_ids("a")
+            )
+            for method, handler in handlers.items():
+                participant.register_rpc_method(method, takes_data(handler))
+            async with trio.open_nursery() as self._nursery, participant as self._participant:
+                started.set()
+                await self._leave.wait()
+
+        def run() -> None:
+            try:
+                trio.run(main, clock=TrioClock(clock))
+            except BaseException as error:
+                self._error = error
+                started.set()
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+        started.wait()
+        self.advance(0.0)
+
+    def perform(
+        self, destination_identity: str, method: str, payload: str, response_timeout: float | None
+    ) -> Handle:
+        handle = Handle()
+        scope = trio.CancelScope()
+        handle.cancel = scope.cancel
+
+        async def call() -> None:
+            with scope:
+                try:
+                    reply = await self._participant.perform_rpc(
+                        destination_identity=destination_identity,
+                        method=method,
+                        payload=payload,
+                        response_timeout=response_timeout,
+                    )
+                    handle.end(reply)
+                except RpcError as error:
+                    handle.end(error)
+
+        self._sync(partial(self._nursery.start_soon, call))
+        self.advance(0.0)
+        return handle
+
+    def cancel(self, handle: Handle) -> None:
+        self._sync(handle.cancel)
+        self.advance(0.0)
+
+    def advance(self, seconds: float) -> None:
+        trio.from_thread.run(self._advance, self._clock.time() + seconds, trio_token=self._token)
+
+    async def _advance(self, end: float) -> None:
+        while True:
+            await trio.testing.wait_all_tasks_blocked()
+            seconds = trio.lowlevel.current_statistics().seconds_to_next_deadline
+            instants = [end, self._clock.time() + max(seconds, 0.0)]
+            if self._clock.next_timer is not None:
+                instants.append(self._clock.next_timer)
+            at = min(instants)
+            is_last = at >= end and min(instants[1:]) > end
+            self._clock.move_to(at)
+            if is_last:
+                return
+
+    def close(self) -> None:
+        self._sync(self._leave.set)
+        while self._thread.is_alive():
+            try:
+                self.advance(0.0625)
+            except (trio.RunFinishedError, trio.Cancelled):
+                break
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _sync(self, what: Callable[[], object]) -> None:
+        trio.from_thread.run_sync(what, trio_token=self._token)
+
+
+# callbacks
+
+
+class CallbackDriver:
+    """Drives `examples/callback_host.py`."""
+
+    participant_type = CallbackParticipant
+
+    def start(
+        self, identity: str, channel: Channel, clock: VirtualClock, handlers: Mapping[str, Handler]
+    ) -> None:
+        self._clock = clock
+        self._participant = self.participant_type(identity, channel, clock)
+        for method, handler in handlers.items():
+            self._participant.register_rpc_method(method, takes_data(handler))
+
+    def perform(
+        self, destination_identity: str, method: str, payload: str, response_timeout: float | None
+    ) -> Handle:
+        handle = Handle()
+        try:
+            handle.cancel = self._participant.call(
+                destination_identity, method, payload, handle.end, response_timeout
+            )
+        except RpcError as error:
+            handle.outcome = error
+        return handle
+
+    def cancel(self, handle: Handle) -> None:
+        handle.cancel()
+
+    def advance(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    def close(self) -> None:
+        self._participant.close()
