@@ -19,6 +19,7 @@ from rpcproto import (
     InvocationReceived,
     LocalProtocolError,
     OutgoingPacket,
+    PacketKind,
     RpcConfig,
     RpcEngine,
     RpcError,
@@ -41,9 +42,10 @@ from rpcproto.transports.memory import MemoryRoom
 class FakeTransport:
     """A transport that does what a test tells it to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, connected: bool = True) -> None:
         self.events: asyncio.Queue[TransportEvent | Exception | None] = asyncio.Queue()
-        self.events.put_nowait(Connected())
+        if connected:
+            self.events.put_nowait(Connected())
         self.sent: list[OutgoingPacket] = []
         self.closed_at: float | None = None
         self.on_send: Callable[[OutgoingPacket], Awaitable[None]] | None = None
@@ -79,7 +81,7 @@ async def sleep_for_ever(data: RpcInvocationData) -> str:
     return "never"
 
 
-async def failure(call: Awaitable[str]) -> RpcError:
+async def failure(call: Awaitable[str | None]) -> RpcError:
     with pytest.raises(RpcError) as caught:
         await call
     return caught.value
@@ -163,9 +165,12 @@ def test_handlers_may_be_sync_async_or_anything_that_gives_an_awaitable() -> Non
             async def __call__(self, data: RpcInvocationData) -> str:
                 return "object"
 
-        for handler in (sync, gives_a_future, Handler()):
+            async def method(self, data: RpcInvocationData) -> str:
+                return "method"
+
+        for handler in (sync, gives_a_future, Handler(), Handler().method):
             bob.register_rpc_method("greet", handler)
-            assert await call_bob(alice) in ("sync", "future", "object")
+            assert await call_bob(alice) in ("sync", "future", "object", "method")
             bob.unregister_rpc_method("greet")
 
     in_a_room(scene)
@@ -256,6 +261,8 @@ def test_methods_may_be_registered_before_entering() -> None:
         bob.register_rpc_method("greet", lambda data: "Hello")
         with pytest.raises(LocalProtocolError, match="registered already"):
             bob.register_rpc_method("greet", lambda data: "Hello again")
+        with pytest.raises(LocalProtocolError, match="64"):
+            bob.register_rpc_method("m" * 65, lambda data: "")
         bob.register_rpc_method("dropped", lambda data: "")
         bob.unregister_rpc_method("dropped")
         async with bob, RpcParticipant("alice", room.join("alice")) as alice:
@@ -286,6 +293,8 @@ def test_registering_a_method_twice_raises_and_keeps_the_first() -> None:
             bob.register_rpc_method("greet", lambda data: "second")
         with pytest.raises(LocalProtocolError, match="64"):
             bob.register_rpc_method("m" * 65, lambda data: "")
+        with pytest.raises(LocalProtocolError, match="callable"):
+            bob.register_rpc_method("other", "a text")  # type: ignore[call-overload]
         assert await call_bob(alice) == "first"
 
     in_a_room(scene)
@@ -1010,6 +1019,122 @@ def test_tasks_that_start_eagerly_change_nothing() -> None:
                 assert await call_bob(alice) == "Hello"
 
     virtual_time_run(main())
+
+
+def test_calls_and_handlers_work_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        room = MemoryRoom()
+        async with (
+            RpcParticipant("alice", room.join("alice")) as alice,
+            RpcParticipant("bob", room.join("bob")) as bob,
+        ):
+            bob.register_rpc_method("greet", lambda data: "Hello")
+            assert await asyncio.gather(*(call_bob(alice) for _ in range(100))) == ["Hello"] * 100
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+# who is here, and since when
+
+
+def test_a_call_waits_for_the_connection() -> None:
+    async def main() -> None:
+        transport = FakeTransport(connected=False)
+        async with RpcParticipant("alice", transport) as alice:
+            call = asyncio.create_task(failure(call_bob(alice, response_timeout=3.0)))
+            await asyncio.sleep(100.0)
+            assert not transport.sent
+            transport.events.put_nowait(ParticipantJoined("bob", client_protocol=1))
+            transport.events.put_nowait(Connected())
+            assert (await call).code == 1502
+            assert now() == 103.0
+            assert transport.sent[0].kind is PacketKind.STREAM_HEADER  # bob was known in time
+
+    virtual_time_run(main())
+
+
+def test_a_call_that_waits_for_a_connection_that_never_comes_fails_with_the_cause() -> None:
+    async def main() -> None:
+        transport = FakeTransport(connected=False)
+        refused = ConnectionError("wrong token")
+        async with RpcParticipant("alice", transport) as alice:
+            call = asyncio.create_task(failure(call_bob(alice)))
+            somebody = asyncio.create_task(failure(alice.wait_for_participant("bob")))
+            await asyncio.sleep(1.0)
+            transport.events.put_nowait(refused)
+            for error in (await call, await somebody, await failure(call_bob(alice))):
+                assert (error.code, error.__cause__, now()) == (1503, refused, 1.0)
+
+    virtual_time_run(main())
+
+
+def test_waiting_for_somebody_ends_when_they_come() -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        async with RpcParticipant("alice", room.join("alice")) as alice:
+            waiting = asyncio.create_task(alice.wait_for_participant("bob"))
+            given_up = asyncio.create_task(alice.wait_for_participant("bob"))
+            await asyncio.sleep(1.0)
+            assert (waiting.done(), alice.participants) == (False, ())
+            given_up.cancel()
+            bob = room.join("bob")
+            room.join("carol")
+            await waiting
+            await alice.wait_for_participant("carol")
+            assert (now(), alice.participants) == (1.0, ("bob", "carol"))
+            await bob.aclose()
+            await asyncio.sleep(1.0)
+            assert alice.participants == ("carol",)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await alice.wait_for_participant("bob")
+            for wrong in ("", "x" * 257, 7):
+                with pytest.raises(LocalProtocolError, match="identity"):
+                    await alice.wait_for_participant(wrong)  # type: ignore[arg-type]
+
+    virtual_time_run(main())
+
+
+def test_waiting_for_somebody_goes_on_while_the_connection_may_come_back() -> None:
+    async def main() -> None:
+        transport = FakeTransport()
+        async with RpcParticipant("alice", transport) as alice:
+            waiting = asyncio.create_task(alice.wait_for_participant("bob"))
+            transport.events.put_nowait(Disconnected())
+            await asyncio.sleep(1.0)
+            transport.events.put_nowait(Connected())
+            transport.events.put_nowait(ParticipantJoined("bob"))
+            await waiting
+
+    virtual_time_run(main())
+
+
+def test_leaving_by_hand_is_like_leaving_the_context() -> None:
+    async def main() -> None:
+        transport = FakeTransport()
+        async with RpcParticipant("alice", transport) as alice:
+            call = asyncio.create_task(failure(call_bob(alice)))
+            waiting = asyncio.create_task(failure(alice.wait_for_participant("bob")))
+            await asyncio.sleep(1.0)
+            await alice.aclose()
+            await alice.aclose()
+            assert transport.closed_at == 1.0
+            assert [(await ended).code for ended in (call, waiting)] == [1503, 1503]
+            for use in (call_bob(alice), alice.wait_for_participant("bob")):
+                with pytest.raises(LocalProtocolError, match="closed"):
+                    await use
+
+    virtual_time_run(main())
+
+
+def test_an_identity_that_is_none_is_refused_at_once() -> None:
+    for wrong in ("", "x" * 257, 7):
+        with pytest.raises(LocalProtocolError, match="identity"):
+            RpcParticipant(wrong, FakeTransport())  # type: ignore[arg-type]
 
 
 # what all hosts share

@@ -1,0 +1,497 @@
+"""The trio host: what is its own, on a clock that jumps. What all hosts do is in test_host_kit."""
+
+import contextvars
+import logging
+import math
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from rpcproto import LocalProtocolError, OutgoingPacket, RpcEngine, RpcError
+from rpcproto.testing import counting_ids
+from rpcproto.transports import (
+    Connected,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
+from rpcproto.transports.memory import MemoryRoom
+from rpcproto.trio import RpcInvocationData, RpcParticipant
+
+
+class FakeTransport:
+    """A transport that does what a test tells it to; `tell` brings events."""
+
+    def __init__(self, *events: TransportEvent) -> None:
+        self.tell, self._events = trio.open_memory_channel[TransportEvent | Exception](100)
+        self.sent: list[OutgoingPacket] = []
+        self.closed_at: float | None = None
+        self.on_send: Callable[[OutgoingPacket], Awaitable[None]] | None = None
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        for event in events or (Connected(),):
+            self.tell.send_nowait(event)
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        if self.on_send is not None:
+            await self.on_send(packet)
+        self.sent.append(packet)
+
+    async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        async for event in self._events:
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+    async def aclose(self) -> None:
+        self.closed_at = trio.current_time()
+        if self.on_close is not None:
+            await self.on_close()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run on virtual time; afterwards no task of the program is left (trio sees to it)."""
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+Scene = Callable[[RpcParticipant, RpcParticipant], Coroutine[Any, Any, None]]
+
+
+def in_a_room(scene: Scene) -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        transport = room.join("bob")
+        async with (
+            RpcParticipant("alice", room.join("alice"), new_id=counting_ids("a")) as alice,
+            RpcParticipant("bob", transport, new_id=counting_ids("b")) as bob,
+        ):
+            await scene(alice, bob)
+
+    run(main)
+
+
+def call_bob(
+    alice: RpcParticipant, method: str = "greet", **options: Any
+) -> Coroutine[Any, Any, str]:
+    return alice.perform_rpc(destination_identity="bob", method=method, payload="Hi", **options)
+
+
+async def failure(call: Awaitable[str]) -> RpcError:
+    with pytest.raises(RpcError) as caught:
+        await call
+    return caught.value
+
+
+async def sleep_for_ever(data: RpcInvocationData) -> str:
+    await trio.sleep(math.inf)
+    return "never"
+
+
+# calls and handlers
+
+
+def test_a_greeting_comes_back() -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            await trio.sleep(1.0)
+            return f"Hello, {data.caller_identity}!"
+
+        assert await call_bob(alice, response_timeout=5.0) == "Hello, alice!"
+        assert trio.current_time() == 1.0
+
+    in_a_room(scene)
+
+
+def test_handlers_may_be_sync_async_methods_or_anything_that_gives_an_awaitable() -> None:
+    class Handlers:
+        async def __call__(self, data: RpcInvocationData) -> str:
+            return "object"
+
+        async def method(self, data: RpcInvocationData) -> str:
+            return "method"
+
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        bob.register_rpc_method("sync", lambda data: "sync")
+        bob.register_rpc_method("object", Handlers())
+        bob.register_rpc_method("method", Handlers().method)
+        bob.register_rpc_method("awaitable", lambda data: Handlers().method(data))
+        for method in ("sync", "object", "method"):
+            assert await call_bob(alice, method) == method
+        assert await call_bob(alice, "awaitable") == "method"
+
+    in_a_room(scene)
+
+
+def test_a_handler_may_call_back_to_its_caller() -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        alice.register_rpc_method("name", lambda data: "Alice")
+
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            caller = data.caller_identity
+            name = await bob.perform_rpc(destination_identity=caller, method="name", payload="")
+            return f"Hello, {name}!"
+
+        assert await call_bob(alice) == "Hello, Alice!"
+
+    in_a_room(scene)
+
+
+def test_handlers_run_side_by_side() -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            await trio.sleep(1.0)
+            return "done"
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(call_bob, alice)
+        assert trio.current_time() == 1.0
+
+    in_a_room(scene)
+
+
+def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
+    variable = contextvars.ContextVar("variable", default="nobody's")
+
+    class Transport(FakeTransport):
+        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+            variable.set("the transport's")
+            async for event in super().__aiter__():
+                yield event
+
+    async def main() -> None:
+        transport = Transport()
+        seen: list[str] = []
+
+        def greet(data: RpcInvocationData) -> str:
+            seen.append(variable.get())
+            variable.set("a handler's")
+            return ""
+
+        variable.set("the owner's")
+        async with RpcParticipant("bob", transport) as bob:
+            variable.set("the body's")
+            bob.register_rpc_method("greet", greet)
+            alice = RpcEngine("alice", new_id=counting_ids("a"))
+            for _ in range(2):
+                alice.call("bob", "greet", "", now=0.0)
+                request = alice.next_packet()
+                assert request is not None
+                await transport.tell.send(PacketReceived(request.data))
+                await trio.testing.wait_all_tasks_blocked()
+        assert seen == ["the owner's"] * 2
+
+    run(main)
+
+
+def test_a_bug_in_a_handler_is_logged_and_none_of_it_is_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            raise ValueError("swordfish")
+
+        error = await failure(call_bob(alice))
+        assert (error.code, error.message) == (1500, "Application error in method handler")
+
+    in_a_room(scene)
+    assert [(record.name, record.levelno) for record in caplog.records] == [
+        ("rpcproto", logging.ERROR)
+    ]
+    assert "ValueError: swordfish" in caplog.text
+
+
+def test_what_must_end_the_program_comes_out_of_a_handler_as_itself() -> None:
+    script = """
+import sys, trio
+from rpcproto.transports.memory import MemoryRoom
+from rpcproto.trio import RpcParticipant
+
+async def main():
+    room = MemoryRoom()
+    async with (
+        RpcParticipant("bob", room.join("bob")) as bob,
+        RpcParticipant("alice", room.join("alice")) as alice,
+    ):
+        bob.register_rpc_method("leave", lambda data: sys.exit(3))
+        await alice.perform_rpc(destination_identity="bob", method="leave", payload="")
+
+trio.run(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert ended.returncode == 3
+    assert b"Group" not in ended.stderr
+
+
+# ends
+
+
+def test_a_scope_around_a_call_ends_it_and_the_others_go_on() -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        bob.register_rpc_method("greet", sleep_for_ever)
+        bob.register_rpc_method("echo", lambda data: data.payload)
+        with trio.move_on_after(1.0) as scope:
+            await call_bob(alice)
+        assert scope.cancelled_caught
+        assert alice.statistics().pending_calls == 0
+        assert await call_bob(alice, "echo") == "Hi"
+
+    in_a_room(scene)
+
+
+def test_a_handler_is_cancelled_when_its_caller_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    cancelled_at: list[float] = []
+
+    async def main() -> None:
+        room = MemoryRoom()
+        async with RpcParticipant("bob", room.join("bob")) as bob:
+
+            @bob.register_rpc_method("greet")
+            async def greet(data: RpcInvocationData) -> str:
+                try:
+                    return await sleep_for_ever(data)
+                finally:
+                    cancelled_at.append(trio.current_time())
+
+            async with (
+                trio.open_nursery() as nursery,
+                RpcParticipant("alice", room.join("alice")) as alice,
+            ):
+                nursery.start_soon(failure, call_bob(alice))
+                await trio.sleep(1.0)
+            await trio.sleep(1.0)
+            assert cancelled_at == [1.0]
+            assert bob.statistics().running_invocations == 0
+
+    run(main)
+    assert not caplog.records
+
+
+def test_a_handler_whose_caller_leaves_before_it_has_begun_never_begins() -> None:
+    alice = RpcEngine("alice", new_id=counting_ids("a"))
+    alice.call("bob", "greet", "", now=0.0)
+    request = alice.next_packet()
+    assert request is not None
+    received = PacketReceived(request.data)
+
+    class Transport(FakeTransport):
+        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+            yield Connected()
+            yield received
+            yield ParticipantLeft("alice")
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        begun: list[RpcInvocationData] = []
+
+        def greet(data: RpcInvocationData) -> str:
+            begun.append(data)
+            return ""
+
+        bob = RpcParticipant("bob", Transport())
+        bob.register_rpc_method("greet", greet)
+        async with bob:
+            await trio.testing.wait_all_tasks_blocked()
+            assert bob.statistics().packets_in == 1
+        assert begun == []
+
+    run(main)
+
+
+def test_what_the_body_raises_comes_out_as_itself() -> None:
+    raised = ValueError("mine")
+
+    async def main() -> None:
+        transport = FakeTransport()
+        with pytest.raises(ValueError, match="mine") as caught:
+            async with RpcParticipant("alice", transport):
+                raise raised
+        assert caught.value is raised
+        assert transport.closed_at == 0.0
+
+    run(main)
+
+
+def test_cancelling_the_body_sends_what_waits_closes_the_transport_and_logs_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        transport = FakeTransport(Connected(), ParticipantJoined("bob"))
+
+        async def on_send(packet: OutgoingPacket) -> None:
+            await trio.sleep(0.125)
+
+        async with trio.open_nursery() as nursery:
+            transport.on_send = on_send
+            with trio.move_on_after(1.0) as scope:
+                async with RpcParticipant("alice", transport) as alice:
+                    alice.register_rpc_method("sleep", sleep_for_ever)
+                    bob = RpcEngine("bob", new_id=counting_ids("b"))
+                    bob.call("alice", "sleep", "", now=0.0)
+                    request = bob.next_packet()
+                    assert request is not None
+                    await transport.tell.send(PacketReceived(request.data))
+                    await trio.sleep(0.9375)
+                    nursery.start_soon(failure, call_bob(alice))
+                    nursery.start_soon(failure, call_bob(alice))
+                    await trio.sleep_forever()
+            assert scope.cancelled_caught
+            assert len(transport.sent) == 3
+            assert transport.closed_at == 0.9375 + 2 * 0.125
+
+    run(main)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("hanging", ["on_send", "on_close"])
+def test_leaving_a_transport_that_hangs_takes_at_most_a_second(hanging: str) -> None:
+    async def main() -> None:
+        transport = FakeTransport()
+
+        async def hang(*_: object) -> None:
+            await trio.sleep_forever()
+
+        setattr(transport, hanging, hang)
+        async with trio.open_nursery() as nursery:
+            async with RpcParticipant("alice", transport) as alice:
+                nursery.start_soon(failure, call_bob(alice))
+                await trio.sleep(1.0)
+            assert 1.0 < trio.current_time() <= 2.0
+            assert transport.closed_at is not None
+
+    run(main)
+
+
+def test_a_transport_that_cannot_be_closed_is_logged_only(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        transport = FakeTransport()
+
+        async def on_close() -> None:
+            raise OSError("stuck")
+
+        transport.on_close = on_close
+        async with RpcParticipant("alice", transport):
+            pass
+
+    run(main)
+    assert "OSError: stuck" in caplog.text
+
+
+def test_a_transport_that_breaks_while_reading_ends_calls_with_its_cause() -> None:
+    async def main() -> None:
+        transport = FakeTransport()
+        broken = OSError("cable cut")
+        async with RpcParticipant("alice", transport) as alice, trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def call() -> None:
+                error = await failure(call_bob(alice))
+                assert (error.code, error.__cause__, trio.current_time()) == (1503, broken, 1.0)
+
+            await trio.sleep(1.0)
+            await transport.tell.send(broken)
+
+    run(main)
+
+
+def test_a_lost_call_of_the_nursery_comes_out_alone() -> None:
+    """One exception out of perform_rpc, never a group."""
+
+    async def main() -> None:
+        transport = FakeTransport()
+        async with RpcParticipant("alice", transport) as alice:
+            transport.tell.send_nowait(OSError("cable cut"))
+            with pytest.raises(RpcError):
+                await call_bob(alice)
+
+    run(main)
+
+
+def test_every_async_function_is_a_checkpoint() -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        bob = RpcParticipant("bob", room.join("bob"))
+        bob.register_rpc_method("greet", lambda data: "Hello")
+        alice = RpcParticipant("alice", room.join("alice"))
+        with trio.testing.assert_checkpoints():
+            await bob.__aenter__()
+        await alice.__aenter__()
+        with trio.testing.assert_checkpoints():
+            await call_bob(alice)
+        with trio.testing.assert_checkpoints():
+            await failure(
+                alice.perform_rpc(destination_identity="alice", method="self", payload="")
+            )
+        with trio.testing.assert_checkpoints():
+            await alice.wait_for_participant("bob")
+        with trio.testing.assert_checkpoints():
+            await alice.aclose()
+        with trio.testing.assert_checkpoints():
+            await alice.aclose()
+        await alice.__aexit__(None, None, None)
+        with trio.testing.assert_checkpoints():
+            await bob.__aexit__(None, None, None)
+
+    run(main)
+
+
+# who is here
+
+
+def test_waiting_for_somebody_ends_when_they_come() -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        async with RpcParticipant("alice", room.join("alice")) as alice:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def wait() -> None:
+                    await alice.wait_for_participant("bob")
+                    assert trio.current_time() == 1.0
+                    assert alice.participants == ("bob",)
+
+                await trio.sleep(1.0)
+                assert alice.participants == ()
+                room.join("bob")
+            with trio.move_on_after(1.0) as scope:
+                await alice.wait_for_participant("carol")
+            assert scope.cancelled_caught
+            with pytest.raises(LocalProtocolError, match="identity"):
+                await alice.wait_for_participant("")
+            await alice.wait_for_participant("bob")
+
+    run(main)
+
+
+def test_leaving_by_hand_is_like_leaving_the_context() -> None:
+    async def main() -> None:
+        transport = FakeTransport()
+        async with RpcParticipant("alice", transport) as alice, trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def call() -> None:
+                assert (await failure(call_bob(alice))).code == 1503
+                assert trio.current_time() == 1.0
+
+            @nursery.start_soon
+            async def wait() -> None:
+                with pytest.raises(RpcError, match="1503"):
+                    await alice.wait_for_participant("bob")
+
+            await trio.sleep(1.0)
+            await alice.aclose()
+            await alice.aclose()
+            assert transport.closed_at == 1.0
+            with pytest.raises(LocalProtocolError, match="closed"):
+                await call_bob(alice)
+
+    run(main)
