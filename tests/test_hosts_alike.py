@@ -1,0 +1,215 @@
+"""What must be the same on asyncio and on trio, as programs that only know anyio."""
+
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import pytest
+from worlds import World, each_world
+
+from rpcproto import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.asyncio import RpcParticipant
+from rpcproto.participant import RpcInvocationData
+from rpcproto.transports import Connected, PacketReceived, TransportEvent
+from rpcproto.transports.memory import MemoryRoom
+
+Scene = Callable[[RpcParticipant, RpcParticipant], Coroutine[Any, Any, None]]
+
+
+def in_a_room(world: World, scene: Scene, *, latency: float = 0.0) -> None:
+    async def main() -> None:
+        room = MemoryRoom(latency=latency)
+        bob_transport = room.join("bob")
+        async with (
+            world.participant("alice", room.join("alice")) as alice,
+            world.participant("bob", bob_transport) as bob,
+        ):
+            await scene(alice, bob)
+
+    world.run(main)
+
+
+@each_world
+def test_programs_for_livekits_own_sdk_run_as_they_are(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[ErrorCode] = []
+
+    async def scene(alice: RpcParticipant, local_participant: RpcParticipant) -> None:
+        # Registering, with the decorator.
+        @local_participant.register_rpc_method("greet")
+        async def handle_greet(data: RpcInvocationData) -> str:
+            print(f"Received greeting from {data.caller_identity}: {data.payload}")
+            return f"Hello, {data.caller_identity}!"
+
+        # Registering, by a call.
+        async def handle_refuse(data: RpcInvocationData) -> str:
+            raise RpcError(code=1500, message="No greeting today", data=data.payload)
+
+        local_participant.register_rpc_method("refuse", handle_refuse)
+
+        local_participant = alice
+        for method in ("greet", "refuse"):
+            # Calling.
+            try:
+                response = await local_participant.perform_rpc(
+                    destination_identity="bob", method=method, payload="Hello from RPC!"
+                )
+                print(f"RPC response: {response}")
+            except RpcError as e:
+                print(f"RPC call failed: {e.code} {e.message} ({e.data})")
+                codes.append(RpcError.ErrorCode(e.code))
+        try:
+            await local_participant.perform_rpc(
+                destination_identity="bob",
+                method="none",
+                payload="",
+                response_timeout=5.0,
+                max_round_trip_latency=2.0,
+            )
+        except Exception as e:
+            print(f"RPC call failed: {e}")
+
+    in_a_room(world, scene)
+    assert codes == [RpcError.ErrorCode.APPLICATION_ERROR]
+    assert capsys.readouterr().out.splitlines() == [
+        "Received greeting from alice: Hello from RPC!",
+        "RPC response: Hello, alice!",
+        "RPC call failed: 1500 No greeting today (Hello from RPC!)",
+        "RPC call failed: 1400 Method not supported at destination",
+    ]
+
+
+@each_world
+def test_a_thousand_calls_cancelled_at_random_moments_cost_nobody_else_an_answer(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    dice = random.Random(2026)
+    answered: dict[int, str] = {}
+    cancelled: list[int] = []
+
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        @bob.register_rpc_method("echo")
+        async def echo(data: RpcInvocationData) -> str:
+            await anyio.sleep(int(data.payload) % 7 * 0.125)
+            return data.payload * 100
+
+        async def call(number: int, patience: float | None) -> None:
+            with anyio.move_on_after(patience):
+                answered[number] = await alice.perform_rpc(
+                    destination_identity="bob", method="echo", payload=f"{number}"
+                )
+                return
+            cancelled.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(2_000):
+                patience = dice.choice((0.0, 0.0625, dice.random())) if number % 2 else None
+                group.start_soon(call, number, patience)
+                if number % 100 == 0:
+                    await anyio.sleep(0.125)
+        assert alice.statistics().pending_calls == 0
+        assert alice.statistics().waiting_bytes == 0
+        await anyio.sleep(20.0)
+        assert bob.statistics().running_invocations == 0
+        assert bob.statistics().open_streams_in == 0
+
+    in_a_room(world, scene, latency=0.0625)
+    assert len(cancelled) > 500
+    assert sorted([*answered, *cancelled]) == list(range(2_000))
+    assert set(range(0, 2_000, 2)) <= set(answered)
+    assert all(answered[number] == f"{number}" * 100 for number in answered)
+    assert not caplog.records
+
+
+@each_world
+def test_misuse_raises_before_anything_is_sent(world: World) -> None:
+    class Transport:
+        def __init__(self) -> None:
+            self.sent = 0
+
+        async def send(self, packet: object) -> None:
+            self.sent += 1
+
+        async def __aiter__(self) -> Any:
+            yield Connected()
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            pass
+
+    right: dict[str, Any] = {"destination_identity": "bob", "method": "greet", "payload": "Hi"}
+    wrong: list[dict[str, Any]] = [
+        {"method": "m" * 65},
+        {"method": ""},
+        {"method": b"greet"},
+        {"payload": None},
+        {"payload": b"Hi"},
+        {"payload": "\ud800"},
+        {"destination_identity": ""},
+        {"destination_identity": None},
+        {"response_timeout": 0.0},
+        {"response_timeout": "10"},
+        {"max_round_trip_latency": float("nan")},
+    ]
+
+    async def main() -> None:
+        transport = Transport()
+        alice = world.participant("alice", transport)
+        with pytest.raises(LocalProtocolError, match="async with"):
+            await alice.perform_rpc(**right)
+        with pytest.raises(LocalProtocolError, match="async with"):
+            await alice.wait_for_participant("bob")
+        with pytest.raises(LocalProtocolError, match="async with"):
+            alice.statistics()
+        with pytest.raises(LocalProtocolError, match="async with"):
+            print(alice.participants)
+        async with alice:
+            for options in wrong:
+                with pytest.raises(LocalProtocolError):
+                    await alice.perform_rpc(**{**right, **options})
+            with pytest.raises(TypeError):
+                await alice.perform_rpc("bob", "greet", "Hi")  # type: ignore[call-arg]
+            await anyio.sleep(1.0)
+            assert transport.sent == 0
+            assert alice.statistics().pending_calls == 0
+
+    world.run(main)
+
+
+@each_world
+def test_a_broken_transport_fails_all_calls_at_once_and_lets_the_context_end(world: World) -> None:
+    broken = OSError("cable cut")
+
+    class Transport:
+        async def send(self, packet: object) -> None:
+            await anyio.sleep(1.0)
+            raise broken
+
+        async def __aiter__(self) -> Any:
+            event: TransportEvent = Connected()
+            yield event
+            yield PacketReceived(b"garbage")
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> None:
+        errors: list[RpcError] = []
+
+        async def call() -> None:
+            with pytest.raises(RpcError) as caught:
+                await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
+            errors.append(caught.value)
+            assert anyio.current_time() - began == 1.0
+
+        began = anyio.current_time()
+        async with world.participant("alice", Transport()) as alice, anyio.create_task_group() as g:
+            for _ in range(10):
+                g.start_soon(call)
+        assert [error.code for error in errors] == [ErrorCode.RECIPIENT_DISCONNECTED] * 10
+        assert {error.__cause__ for error in errors} == {broken}
+
+    world.run(main)
