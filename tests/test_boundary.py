@@ -26,6 +26,17 @@ FLOORS = [
 """The rooms of the core, from the top. A room uses only rooms below it; on the last floor there
 is nothing below, so what is there may use its neighbours."""
 
+UPPER_FLOORS = [
+    {"cli", "__main__"},
+    {"asyncio", "trio"},
+    {"participant"},
+    {"testing"},
+    {"transports"},
+    {"ids"},
+    {"core"},
+]
+"""The same of the whole house; a floor of several modules may use itself."""
+
 FORBIDDEN = {
     "_thread", "asyncio", "builtins", "concurrent", "contextvars", "datetime", "importlib", "io",
     "locale", "logging", "multiprocessing", "os", "pathlib", "platform", "queue", "random",
@@ -92,6 +103,22 @@ def test_a_room_uses_only_rooms_below_it(path: Path) -> None:
         else:
             # from rpcproto.core import wire
             raise AssertionError(f"{name} is no room")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PACKAGE.rglob("*.py") if path.parent != CORE and path.parent != PACKAGE]
+    + [path for path in PACKAGE.glob("*.py") if path.stem != "__init__"],
+    ids=lambda path: path.relative_to(PACKAGE).as_posix(),
+)
+def test_above_the_core_too_a_room_uses_only_rooms_below_it(path: Path) -> None:
+    user = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        package, *rest = name.split(".")
+        if package == "rpcproto" and rest and any(rest[0] in floor for floor in UPPER_FLOORS):
+            used = next(n for n, floor in enumerate(UPPER_FLOORS) if rest[0] in floor)
+            floor = next(n for n, rooms in enumerate(UPPER_FLOORS) if user in rooms)
+            assert used > floor or rest[0] == user or user == "__main__", f"{user} uses {name}"
 
 
 @each_module

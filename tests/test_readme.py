@@ -1,32 +1,46 @@
-"""Every Python block of the README runs, each as a program of its own."""
+"""Every Python block of the README and of the docs runs, each as a program of its own."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from rpcproto.testing import virtual_time_run
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-TEXT = README.read_text("utf-8")
-BLOCKS = [
-    pytest.param(
-        "\n" * (TEXT.count("\n", 0, match.start()) + 1) + match[1],
-        id=f"line-{TEXT.count(chr(10), 0, match.start()) + 1}",
-    )
-    for match in re.finditer(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-]
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ON_REAL_TIME = {"transports.md"}
+"""Pages whose programs open sockets."""
 
 
-@pytest.mark.parametrize("source", BLOCKS)
-def test_a_block_of_the_readme_runs(
-    source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def blocks(page: Path) -> Iterator[Any]:
+    """The blocks of a page, each moved down so that line numbers in a traceback are the page's."""
+    text = page.read_text("utf-8")
+    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, match.start()) + 1
+        yield pytest.param(page, "\n" * line + match[1], id=f"{page.name}-{line}")
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+@pytest.mark.parametrize(("page", "source"), BLOCKS)
+def test_a_block_runs(
+    page: Path, source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Line numbers in a traceback are those of the README. What waits, waits on virtual time."""
-    monkeypatch.setattr("asyncio.run", virtual_time_run)
+    """What waits, waits on virtual time where it can."""
+    if page.name not in ON_REAL_TIME:
+        trio_run = trio.run
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        monkeypatch.setattr("asyncio.run", virtual_time_run)
+        monkeypatch.setattr("trio.run", lambda main: trio_run(main, clock=clock))
     monkeypatch.chdir(tmp_path)
-    exec(compile(source, str(README), "exec"), {"__name__": "__main__"})
+    exec(compile(source, str(page), "exec"), {"__name__": "__main__"})
 
 
 def test_the_readme_has_python_in_it() -> None:
-    assert BLOCKS
+    assert len([block for block in BLOCKS if block.values[0].name == "README.md"]) >= 4
