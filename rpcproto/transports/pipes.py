@@ -1,0 +1,125 @@
+"""A byte stream over two pipes, such as standard input and output. Not on Windows."""
+
+import os
+import stat
+import sys
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import ByteStream
+
+
+class PipeStream(ByteStream):
+    """A byte stream that reads one file descriptor and writes another, as anyio has streams.
+
+    Both are the stream's from then on. They do not block while it lives, which everybody notices
+    who shares them; on closing they become again what they were. The end of what is written is
+    the end of the pipe: `send_eof` closes the write end.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        """Takes pipes, named ones too, and sockets, and of a socket two descriptors (`os.dup`).
+
+        Raises ValueError for anything else (files, terminals and other devices cannot be waited
+        for, or would mix the packets with what is typed) and for twice the same descriptor;
+        NotImplementedError on Windows.
+        """
+        if sys.platform == "win32":
+            raise NotImplementedError("pipes cannot be waited for on Windows")
+        if read_fd == write_fd:
+            raise ValueError("a pipe stream needs two different file descriptors")
+        modes = {fd: os.fstat(fd).st_mode for fd in (read_fd, write_fd)}
+        for fd, mode in modes.items():
+            if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+                raise ValueError(f"file descriptor {fd} is neither a pipe nor a socket")
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._was_blocking = {fd: os.get_blocking(fd) for fd in (read_fd, write_fd)}
+        if stat.S_ISSOCK(modes[write_fd]) and os.path.sameopenfile(read_fd, write_fd):
+            # What blocks is the socket behind both: the last one to be closed sees to it.
+            self._was_blocking[write_fd] = False
+        self._reading = anyio.ResourceGuard("reading from")
+        self._writing = anyio.ResourceGuard("writing to")
+        for fd in (read_fd, write_fd):
+            os.set_blocking(fd, False)
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        """At least one byte; see anyio's `ByteReceiveStream.receive`."""
+        await anyio.lowlevel.checkpoint()
+        with self._reading:
+            while True:
+                self._require_open(self._read_fd)
+                try:
+                    data = os.read(self._read_fd, max_bytes)
+                except BlockingIOError:
+                    await anyio.wait_readable(self._read_fd)
+                except OSError as error:
+                    raise anyio.BrokenResourceError from error
+                else:
+                    if not data:
+                        raise anyio.EndOfStream
+                    return data
+
+    async def send(self, item: bytes) -> None:
+        """All of `item`, when this returns; part of it, when it is cancelled."""
+        await anyio.lowlevel.checkpoint()
+        with self._writing, memoryview(item) as view:
+            sent = 0
+            while sent < len(view):
+                self._require_open(self._write_fd)
+                try:
+                    sent += os.write(self._write_fd, view[sent:])
+                except BlockingIOError:
+                    await anyio.wait_writable(self._write_fd)
+                except OSError as error:
+                    raise anyio.BrokenResourceError from error
+
+    async def send_eof(self) -> None:
+        """Close the write end."""
+        self._close(self._write_fd)
+        await anyio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Close both ends."""
+        self._close(self._write_fd)
+        self._close(self._read_fd)
+        await anyio.lowlevel.checkpoint()
+
+    def _require_open(self, fd: int) -> None:
+        if fd not in self._was_blocking:
+            raise anyio.ClosedResourceError
+
+    def _close(self, fd: int) -> None:
+        if fd not in self._was_blocking:
+            return
+        was_blocking = self._was_blocking.pop(fd)
+        anyio.notify_closing(fd)
+        os.set_blocking(fd, was_blocking)
+        os.close(fd)
+
+
+_STDIN: Final = 0
+_STDOUT: Final = 1
+_STDERR: Final = 2
+
+
+def stdio() -> PipeStream:
+    """Take standard input and output for a byte stream; the rest of the process loses them.
+
+    From then on, and after closing too, what the process writes to its standard output goes to its
+    standard error, and its standard input is at its end: nothing but packets comes onto the stream.
+    Call it before anything is read. Raises as `PipeStream` does, and then nothing has changed.
+    """
+    read_fd, write_fd = os.dup(_STDIN), os.dup(_STDOUT)
+    try:
+        stream = PipeStream(read_fd, write_fd)
+    except BaseException:
+        os.close(read_fd)
+        os.close(write_fd)
+        raise
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, _STDIN)
+    os.close(nothing)
+    os.dup2(_STDERR, _STDOUT)
+    return stream

@@ -1,0 +1,398 @@
+"""Packets over any byte stream: TCP, a Unix socket, pipes. Two participants, one at each end.
+
+Written on anyio, for asyncio and trio alike; it needs the extra `anyio`. What goes over the stream
+is in `framing`. Nothing is encrypted, and nobody proves who they are: the peer is whoever its hello
+says, so let only those connect who may, or bring a stream that sees to it.
+"""
+
+import errno
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, NotRequired, Self, TypedDict, Unpack
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import AsyncResource, ByteStream, Listener, SocketAttribute, SocketStream
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.errors import LocalProtocolError, require_timeout
+from rpcproto.core.messages import OutgoingPacket
+from rpcproto.transports import (
+    OUR_CAPABILITIES,
+    OUR_CLIENT_PROTOCOL,
+    Connected,
+    PacketNotSent,
+    PacketReceived,
+    ParticipantJoined,
+    TransportEvent,
+)
+from rpcproto.transports.framing import BadPeer, Hello, Link, frame
+
+MAX_FRAME_BYTES: Final = RpcConfig().max_packet_bytes
+"""What an engine reads of one packet, unless configured otherwise (R28)."""
+HELLO_TIMEOUT: Final = 10.0
+"""How long a peer may take to say who it is, in seconds."""
+
+_KEEP_ALIVE: Final = (
+    ("TCP_KEEPIDLE", 15),
+    ("TCP_KEEPALIVE", 15),  # what macOS calls TCP_KEEPIDLE
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 3),
+)
+"""A TCP peer that is silent is asked after so many seconds, then every so many, so many times."""
+_NO_ROOM: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
+"""Why accepting a connection may fail although the next one may not."""
+_NO_ROOM_WAIT: Final = 0.1
+"""How long to wait then, in seconds."""
+
+_STREAM_ERRORS: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+"""What a byte stream raises when it is no more."""
+
+_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
+
+
+class StreamOptions(TypedDict):
+    """What `StreamTransport` takes by name, for those that make one."""
+
+    client_protocol: NotRequired[int]
+    capabilities: NotRequired[Collection[int]]
+    max_frame_bytes: NotRequired[int]
+    hello_timeout: NotRequired[float]
+
+
+class StreamTransport(AsyncResource):
+    """One end of a byte stream as a participant's transport; see `Transport`.
+
+    Each side says hello first: who it is and what it can do. Then the peer has joined, and everyone
+    is here (R12). Every packet is from the peer, whatever it claims (R36). A packet for anybody
+    else is dropped in silence, as a server would.
+
+    The peer's end of the stream, between two packets, ends the iteration. Whatever else ends the
+    stream raises ConnectionError out of it: `BadPeer` for bytes that cannot be, the network's
+    reason for a broken stream. Either way the stream is closed then.
+
+    One task sends and one iterates. As an async context manager it closes on leaving.
+    """
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        identity: str,
+        *,
+        client_protocol: int = OUR_CLIENT_PROTOCOL,
+        capabilities: Collection[int] = OUR_CAPABILITIES,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        hello_timeout: float = HELLO_TIMEOUT,
+    ) -> None:
+        """`identity`, `client_protocol` and `capabilities` are what the peer is told of us.
+
+        `max_frame_bytes` bounds a packet, both ways; `hello_timeout` is how long both hellos may
+        take, in seconds. The stream is the transport's from then on, and must have room for a
+        hello, at most 4 KiB, that nobody has read yet, as sockets and pipes do. Raises
+        LocalProtocolError for values that cannot be.
+        """
+        if type(max_frame_bytes) is not int or max_frame_bytes <= 0:
+            raise LocalProtocolError("max_frame_bytes must be an int above 0")
+        self._max_frame_bytes = max_frame_bytes
+        self._hello_timeout = require_timeout(hello_timeout, "hello_timeout")
+        ours = Hello(identity, client_protocol, tuple(capabilities))
+        self._link = Link(ours, max_frame_bytes)
+        self._stream = stream
+        self._sending = anyio.ResourceGuard("sending on")
+        self._has_said_hello = False
+        self._greeted = anyio.Event()
+        self._over = anyio.Event()
+        self._failure: ConnectionError | None = None
+        self._events: deque[TransportEvent] = deque()
+        _watch_over(stream)
+
+    @property
+    def peer(self) -> Hello | None:
+        """Who is at the other end, once it has said so."""
+        return self._link.peer
+
+    async def greet(self) -> Hello:
+        """Say hello, and wait for the peer's; from the second time on just return it.
+
+        The iteration does so itself. Done before, a participant that takes this transport knows its
+        peer from the beginning. Raises ConnectionError where nothing came of it, BadPeer among
+        them: also for a peer that says nothing in time.
+        """
+        if self._link.peer is None:
+            try:
+                await self._exchange_hellos()
+            except ConnectionError as failure:
+                await self._end(failure)
+                raise
+        assert self._link.peer is not None
+        return self._link.peer
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        """Send a packet; waits for the peer's hello, and while the stream is full.
+
+        Raises PacketNotSent for one of more than `max_frame_bytes`, ConnectionError once the
+        stream is over. Cancelling may cut a packet in two, and nothing can follow one half: the
+        stream is closed then.
+        """
+        if len(packet.data) > self._max_frame_bytes:
+            raise PacketNotSent(f"{len(packet.data)} bytes are more than {self._max_frame_bytes}")
+        if not self._greeted.is_set():
+            await self._greeted.wait()
+        if self._over.is_set():
+            raise self._over_error()
+        peer = self._link.peer
+        if peer is not None and packet.destination_identity == peer.identity:
+            await self._write(frame(packet.data))
+        else:
+            await anyio.lowlevel.checkpoint()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TransportEvent:
+        if self._link.peer is None and not self._over.is_set():
+            await self.greet()
+        if self._events:
+            return self._events.popleft()
+        try:
+            while (data := self._link.next_packet()) is None and await self._read():
+                pass
+        except ConnectionError as failure:
+            await self._end(failure)
+            raise
+        if data is not None and self._link.peer is not None:
+            return PacketReceived(data, self._link.peer.identity)
+        await self._end(None)
+        if self._failure is not None:
+            raise self._over_error()
+        raise StopAsyncIteration
+
+    async def wait_closed(self) -> None:
+        """Wait until the stream is over: the iteration has come to its end, or `aclose` began."""
+        await self._over.wait()
+
+    async def aclose(self) -> None:
+        """Tell the peer that this was all, and close the stream; what has come may still be read.
+
+        The peer reads everything that was sent, unless it does not read.
+        """
+        if self._over.is_set():
+            return
+        self._say_it_is_over(None)
+        try:
+            # Without it, the peer might read of a reset: where we close with something unread.
+            with suppress(NotImplementedError, anyio.BusyResourceError, *_STREAM_ERRORS):
+                await self._stream.send_eof()
+        finally:
+            await self._stream.aclose()
+
+    async def _exchange_hellos(self) -> None:
+        with anyio.move_on_after(self._hello_timeout) as patience:
+            if not self._has_said_hello:
+                self._has_said_hello = True
+                # A peer that has left already may have said something before.
+                with suppress(ConnectionError):
+                    await self._write(self._link.hello)
+            while self._link.peer is None and await self._read():
+                pass
+        if patience.cancelled_caught:
+            raise BadPeer(f"no hello within {self._hello_timeout:g} seconds")
+        peer = self._link.peer
+        if peer is None:
+            raise self._over_error()
+        self._events.append(
+            ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
+        )
+        self._events.append(Connected(participants_complete=True))
+        self._greeted.set()
+
+    async def _read(self) -> bool:
+        """Take in what comes next; False when nothing will come, since one of us has left."""
+        if self._over.is_set():
+            return False
+        try:
+            data = await self._stream.receive()
+        except anyio.EndOfStream:
+            self._link.receive_end()
+            return False
+        except _STREAM_ERRORS as error:
+            if self._over.is_set():
+                return False
+            raise _broken(error) from error
+        self._link.receive_bytes(data)
+        return True
+
+    async def _write(self, data: bytes) -> None:
+        # Here cancelling does no harm yet.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        with self._sending:
+            try:
+                await self._stream.send(data)
+            except _STREAM_ERRORS as error:
+                if self._over.is_set():
+                    raise self._over_error() from self._failure
+                # What has come may still be read: it is the reader that finds the end.
+                raise _broken(error) from error
+            except BaseException:
+                await self._end(ConnectionError("a packet was cut off while it was being sent"))
+                raise
+
+    async def _end(self, failure: ConnectionError | None) -> None:
+        """Nothing can follow: whoever waits hears of it, and the stream is closed at once."""
+        if not self._over.is_set():
+            self._say_it_is_over(failure)
+            await anyio.aclose_forcefully(self._stream)
+
+    def _over_error(self) -> ConnectionError:
+        error = ConnectionError("the stream is over")
+        error.__cause__ = self._failure
+        return error
+
+    def _say_it_is_over(self, failure: ConnectionError | None) -> None:
+        self._failure = failure
+        self._over.set()
+        self._greeted.set()
+
+
+def _broken(error: BaseException) -> ConnectionError:
+    reason = error.__cause__ or error
+    return ConnectionError(f"the stream broke: {str(reason) or type(reason).__name__}")
+
+
+def _watch_over(stream: ByteStream) -> None:
+    """Have a TCP connection that is silent asked now and then whether it is still there."""
+    tcp = stream.extra(SocketAttribute.raw_socket, None)
+    if tcp is None or tcp.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with suppress(OSError):  # it may be gone already: the first to use it will hear
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEP_ALIVE:
+            if hasattr(socket, name):
+                tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+# --- connecting and serving
+
+
+async def connect_tcp(
+    host: str, port: int, identity: str, **options: Unpack[StreamOptions]
+) -> StreamTransport:
+    """Connect to whoever serves at `host` and `port`; both have said hello when this returns.
+
+    Raises OSError where nobody answers, and as `StreamTransport` and its `greet` do.
+    """
+    return await _greeted(await anyio.connect_tcp(host, port), identity, options)
+
+
+async def connect_unix(
+    path: str | os.PathLike[str], identity: str, **options: Unpack[StreamOptions]
+) -> StreamTransport:
+    """The same, over the Unix socket at `path`."""
+    return await _greeted(await anyio.connect_unix(path), identity, options)
+
+
+async def _greeted(stream: ByteStream, identity: str, options: StreamOptions) -> StreamTransport:
+    try:
+        transport = StreamTransport(stream, identity, **options)
+        await transport.greet()
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+    return transport
+
+
+@asynccontextmanager
+async def listen_tcp(host: str | None, port: int) -> AsyncIterator[Listener[SocketStream]]:
+    """Listen at a host name or an address, None for all of them; with a port of 0 at a free one.
+
+    The port is `listener.extra(anyio.abc.SocketAttribute.local_port)`. Raises OSError.
+    """
+    async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
+        yield listener
+
+
+@asynccontextmanager
+async def listen_unix(
+    path: str | os.PathLike[str], mode: int | None = None
+) -> AsyncIterator[Listener[SocketStream]]:
+    """Listen on a Unix socket, which is there until the end and has the permissions `mode`.
+
+    A socket that somebody has left there is replaced. Raises OSError: also if somebody listens on
+    it, or if `path` is something else.
+    """
+    await _require_nobody_listens(path)
+    async with await anyio.create_unix_listener(path, mode=mode) as listener:
+        ours = os.lstat(path)
+        try:
+            yield listener
+        finally:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(ours, os.lstat(path)):
+                    Path(path).unlink()
+
+
+async def _require_nobody_listens(path: str | os.PathLike[str]) -> None:
+    try:
+        stream = await anyio.connect_unix(path)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return
+    await stream.aclose()
+    raise OSError(errno.EADDRINUSE, "somebody listens on it", os.fspath(path))
+
+
+async def serve(
+    listener: Listener[ByteStream],
+    identity: str,
+    handle: Callable[[StreamTransport], Awaitable[None]],
+    **options: Unpack[StreamOptions],
+) -> None:
+    """Be the participant `identity` for whoever connects, each in a room of their own, for ever.
+
+    `handle` is called in a task of its own with each connection, after both have said hello; when
+    it returns, the connection is closed. A peer that cannot be is refused, an exception that
+    `handle` raises is logged, and the others go on either way. Raises as `StreamTransport` does,
+    and what the listener raises.
+    """
+    # Misuse raises now, and not when somebody comes.
+    Hello(identity, options.get("client_protocol", 0), tuple(options.get("capabilities", ())))
+
+    async def welcome(stream: ByteStream) -> None:
+        async with stream, StreamTransport(stream, identity, **options) as transport:
+            address = stream.extra(SocketAttribute.remote_address, None) or "a local peer"
+            try:
+                await transport.greet()
+            except ConnectionError as error:
+                _logger.warning("%s: refused %s: %s", identity, address, error)
+                return
+            try:
+                await handle(transport)
+            except Exception:
+                _logger.exception("%s: serving %s failed", identity, address)
+
+    async with anyio.create_task_group() as connections:
+        while True:
+            try:
+                await listener.serve(welcome, connections)
+            except Exception as error:
+                if not all(map(_is_for_want_of_room, _leaves(error))):
+                    raise
+                _logger.warning("%s: cannot accept connections", identity, exc_info=True)
+                await anyio.sleep(_NO_ROOM_WAIT)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """What several listeners, or one, have raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def _is_for_want_of_room(error: BaseException) -> bool:
+    reason = error.__cause__ or error
+    return isinstance(reason, OSError) and reason.errno in _NO_ROOM

@@ -1,0 +1,1073 @@
+"""Packets over real TCP connections, Unix sockets and pipes, on asyncio and on trio."""
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TypeAlias
+
+import anyio
+import pytest
+import trio
+import trio.testing
+from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.stapled import StapledByteStream
+
+from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind, RpcError
+from rpcproto.asyncio import RpcParticipant
+from rpcproto.participant import RpcInvocationData
+from rpcproto.testing import virtual_time_run
+from rpcproto.transports import (
+    Connected,
+    PacketNotSent,
+    PacketReceived,
+    ParticipantJoined,
+    TransportEvent,
+)
+from rpcproto.transports.framing import BadPeer, Hello, frame
+from rpcproto.transports.pipes import PipeStream
+from rpcproto.transports.stream import (
+    MAX_FRAME_BYTES,
+    StreamTransport,
+    connect_tcp,
+    connect_unix,
+    listen_tcp,
+    listen_unix,
+    serve,
+)
+
+pytestmark = pytest.mark.anyio
+
+each_kind = pytest.mark.parametrize("kind", ["tcp", "unix", "pipes"])
+each_socket = pytest.mark.parametrize("kind", ["tcp", "unix"])
+asyncio_alone = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+PATIENCE = 20.0
+"""Nothing here takes so many seconds; what hangs fails."""
+HERE = Connected(participants_complete=True)
+BOB = frame(Hello("bob").write())
+"""The hello of bob, for tests that play bob byte by byte."""
+
+Handler: TypeAlias = Callable[[StreamTransport], Awaitable[None]]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def packet(destination: str, data: bytes = b"data") -> OutgoingPacket:
+    return OutgoingPacket(data, destination, "id", PacketKind.REQUEST, 0)
+
+
+def port_of(listener: Listener[SocketStream]) -> int:
+    return listener.extra(SocketAttribute.local_port)
+
+
+@asynccontextmanager
+async def two_pipes() -> AsyncIterator[tuple[ByteStream, ByteStream]]:
+    (read_1, write_2), (read_2, write_1) = os.pipe(), os.pipe()
+    async with PipeStream(read_1, write_1) as one, PipeStream(read_2, write_2) as two:
+        with anyio.fail_after(PATIENCE):
+            yield one, two
+
+
+@asynccontextmanager
+async def two_streams(kind: str, path: Path) -> AsyncIterator[tuple[ByteStream, ByteStream]]:
+    """The two ends of a connection."""
+    if kind == "pipes":
+        async with two_pipes() as ends:
+            yield ends
+        return
+    accepted, accept = anyio.create_memory_object_stream[ByteStream](1)
+    listening = listen_tcp("127.0.0.1", 0) if kind == "tcp" else listen_unix(path / "socket")
+    async with listening as listener, accepted, accept:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, accepted.send)
+            if kind == "tcp":
+                one: ByteStream = await anyio.connect_tcp("127.0.0.1", port_of(listener))
+            else:
+                one = await anyio.connect_unix(path / "socket")
+            two = await accept.receive()
+            tasks.cancel_scope.cancel()
+        async with one, two:
+            with anyio.fail_after(PATIENCE):
+                yield one, two
+
+
+@asynccontextmanager
+async def alice_and_bob(
+    kind: str, path: Path
+) -> AsyncIterator[tuple[StreamTransport, StreamTransport]]:
+    """Two transports that have greeted each other, with that news taken."""
+    async with (
+        two_streams(kind, path) as (one, two),
+        StreamTransport(one, "alice") as alice,
+        StreamTransport(two, "bob") as bob,
+    ):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(alice.greet)
+            tasks.start_soon(bob.greet)
+        for transport in (alice, bob):
+            for _ in range(2):
+                await anext(transport)
+        yield alice, bob
+
+
+@asynccontextmanager
+async def alice_and_bytes(
+    kind: str, path: Path
+) -> AsyncIterator[tuple[StreamTransport, ByteStream]]:
+    """Alice's transport, and the bare other end of its stream."""
+    async with two_streams(kind, path) as (one, two), StreamTransport(one, "alice") as alice:
+        yield alice, two
+
+
+async def heard(transport: StreamTransport) -> list[TransportEvent]:
+    """Everything until the end."""
+    return [event async for event in transport]
+
+
+async def told(stream: ByteStream) -> bytes:
+    """All bytes until the end."""
+    return b"".join([data async for data in stream])
+
+
+async def everything_waits() -> None:
+    """Nothing will happen by itself any more. Also before cancelling anyio's Unix sockets: on
+    asyncio a callback of theirs complains where bytes come at the same moment."""
+    await anyio.wait_all_tasks_blocked()
+
+
+# --- the greeting
+
+
+@each_kind
+async def test_two_participants_greet_each_other(kind: str, tmp_path: Path) -> None:
+    async with two_streams(kind, tmp_path) as (one, two):
+        alice = StreamTransport(one, "alice", client_protocol=1, capabilities=[2, 7])
+        bob = StreamTransport(two, "bob")
+        assert (alice.peer, bob.peer) == (None, None)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(alice.greet)
+            assert await bob.greet() == Hello("alice", 1, (2, 7))
+        assert alice.peer == await alice.greet() == Hello("bob", 2, (2,))
+        await alice.aclose()
+        assert await heard(bob) == [ParticipantJoined("alice", "", 1, (2, 7)), HERE]
+        await bob.aclose()
+
+
+@each_kind
+async def test_the_iteration_greets_by_itself(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, bob):
+        await bob.send(BOB[:10])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(bob.send, BOB[10:] + frame(b"data"))
+            assert [await anext(alice) for _ in range(3)] == [
+                ParticipantJoined("bob", "", 2, (2,)),
+                HERE,
+                PacketReceived(b"data", "bob"),
+            ]
+        assert await bob.receive() == frame(Hello("alice").write())
+
+
+async def test_what_is_known_after_greeting_is_told_without_waiting() -> None:
+    """A participant knows its peer before it makes its first call."""
+    async with two_pipes() as (one, two), StreamTransport(one, "alice") as alice:
+        await two.send(BOB)
+        await alice.greet()
+        for event in (ParticipantJoined("bob", "", 2, (2,)), HERE):
+            with pytest.raises(StopIteration) as result:
+                alice.__anext__().__await__().__next__()
+            assert result.value.value == event
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("garbage", "complaint"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "1195725856 bytes, more than 4096"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "369295618 bytes, more than 4096"),
+        (Random(1).randbytes(1_000), "more than 4096"),
+        (frame(b"a packet"), "the hello is not JSON"),
+        (frame(b'{"rpcproto":2,"identity":"bob"}'), "the hello is not of version 1"),
+        (frame(Hello("alice").write()), "the peer has our own identity, 'alice'"),
+    ],
+    ids=["http", "tls", "random", "no hello", "version", "our identity"],
+)
+async def test_a_bad_peer_is_refused_with_a_reason(
+    kind: str, garbage: bytes, complaint: str, tmp_path: Path
+) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, peer):
+        await peer.send(garbage)
+        with pytest.raises(BadPeer, match=complaint):
+            await anext(alice)
+        with pytest.raises(ConnectionError, match="the stream is over") as caught:
+            await alice.send(packet("bob"))
+        assert isinstance(caught.value.__cause__, BadPeer)
+        # It was our end that closed.
+        assert await told(peer) == frame(Hello("alice").write())
+
+
+@each_kind
+async def test_a_peer_that_leaves_before_its_hello_is_a_bad_one(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, peer):
+        await peer.send(BOB[:-1])
+        await peer.send_eof()
+        with pytest.raises(BadPeer, match="the stream ended before the hello"):
+            await alice.greet()
+        await alice.wait_closed()
+
+
+class MemoryStream(ByteStream):
+    """One end of a byte stream in memory, for virtual time."""
+
+    def __init__(
+        self, incoming: MemoryObjectReceiveStream[bytes], outgoing: MemoryObjectSendStream[bytes]
+    ) -> None:
+        self.incoming = incoming
+        self.outgoing = outgoing
+
+    async def receive(self, max_bytes: int = 65_536) -> bytes:
+        return await self.incoming.receive()
+
+    async def send(self, item: bytes) -> None:
+        await self.outgoing.send(item)
+
+    async def send_eof(self) -> None:
+        await self.outgoing.aclose()
+
+    async def aclose(self) -> None:
+        self.incoming.close()
+        self.outgoing.close()
+        await anyio.lowlevel.checkpoint()
+
+
+def memory_streams(room: float) -> tuple[MemoryStream, MemoryStream]:
+    """Two ends with room for so many pieces each way."""
+    to_one, one = anyio.create_memory_object_stream[bytes](room)
+    to_two, two = anyio.create_memory_object_stream[bytes](room)
+    return MemoryStream(one, to_two), MemoryStream(two, to_one)
+
+
+on_virtual_time = pytest.mark.parametrize(
+    "run",
+    [
+        lambda main: virtual_time_run(main()),
+        lambda main: trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)),
+    ],
+    ids=["asyncio", "trio"],
+)
+Run: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+@on_virtual_time
+@pytest.mark.parametrize("room", [1, 0], ids=["silent", "deaf"])
+def test_a_peer_that_says_nothing_is_given_up_in_time(run: Run, room: int) -> None:
+    async def main() -> None:
+        one, two = memory_streams(room)
+        async with two, StreamTransport(one, "alice", hello_timeout=2.5) as alice:
+            started = anyio.current_time()
+            with pytest.raises(BadPeer, match=r"no hello within 2\.5 seconds"):
+                await anext(alice)
+            assert anyio.current_time() == started + 2.5
+            with pytest.raises(ConnectionError):
+                await alice.send(packet("bob"))
+
+    run(main)
+
+
+@on_virtual_time
+def test_a_hello_that_dribbles_in_is_given_up_as_well(run: Run) -> None:
+    async def main() -> None:
+        one, two = memory_streams(10)
+
+        async def dribble() -> None:
+            for letter in BOB:
+                await two.send(bytes([letter]))
+                await anyio.sleep(1.0)
+
+        alice = StreamTransport(one, "alice", hello_timeout=9.5)
+        async with two, alice, anyio.create_task_group() as tasks:
+            tasks.start_soon(dribble)
+            started = anyio.current_time()
+            with pytest.raises(BadPeer, match=r"no hello within 9\.5 seconds"):
+                await alice.greet()
+            assert anyio.current_time() == started + 9.5
+            tasks.cancel_scope.cancel()
+
+    run(main)
+
+
+@on_virtual_time
+def test_after_the_hello_silence_is_no_fault(run: Run) -> None:
+    async def main() -> None:
+        one, two = memory_streams(10)
+        async with two, StreamTransport(one, "alice") as alice:
+            await two.send(BOB)
+            await alice.greet()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(heard, alice)
+                await anyio.sleep(1_000_000.0)
+                await two.send_eof()
+
+    run(main)
+
+
+@on_virtual_time
+def test_sending_waits_for_the_hello(run: Run) -> None:
+    """Before it nobody knows who is there, so nothing is dropped either."""
+
+    async def main() -> None:
+        one, two = memory_streams(10)
+        async with two, StreamTransport(one, "alice") as alice, anyio.create_task_group() as tasks:
+            tasks.start_soon(alice.send, packet("bob", b"early"))
+            tasks.start_soon(alice.greet)
+            await anyio.sleep(5.0)
+            assert two.incoming.statistics().current_buffer_used == 1  # the hello
+            await two.send(BOB)
+            assert await two.receive() == frame(Hello("alice").write())
+            assert await two.receive() == frame(b"early")
+
+    run(main)
+
+
+@on_virtual_time
+def test_a_greeting_that_was_cancelled_can_go_on(run: Run) -> None:
+    async def main() -> None:
+        one, two = memory_streams(10)
+        async with two, StreamTransport(one, "alice") as alice:
+            with anyio.move_on_after(1.0):
+                await alice.greet()
+            await two.send(BOB)
+            assert await alice.greet() == Hello("bob")
+            await alice.aclose()
+            assert [await two.receive()] == [frame(Hello("alice").write())]
+            with pytest.raises(anyio.EndOfStream):
+                await two.receive()
+
+    run(main)
+
+
+# --- packets
+
+
+@each_kind
+async def test_a_megabyte_each_way_at_the_same_time(kind: str, tmp_path: Path) -> None:
+    random = Random(2)
+    bodies = [random.randbytes(size) for size in [0, 1, 64_000, MAX_FRAME_BYTES, *[62_500] * 16]]
+
+    async def send_all(transport: StreamTransport, destination: str) -> None:
+        for body in bodies:
+            await transport.send(packet(destination, body))
+
+    async with alice_and_bob(kind, tmp_path) as (alice, bob), anyio.create_task_group() as tasks:
+        tasks.start_soon(send_all, alice, "bob")
+        tasks.start_soon(send_all, bob, "alice")
+        for transport, sender in ((alice, "bob"), (bob, "alice")):
+            got = [await anext(transport) for _ in bodies]
+            assert got == [PacketReceived(body, sender) for body in bodies]
+
+
+@each_kind
+async def test_packets_for_anybody_else_are_dropped_in_silence(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        for destination in ("", "alice", "carol", "bob"):
+            await alice.send(packet(destination, destination.encode()))
+        await alice.aclose()
+        assert await heard(bob) == [PacketReceived(b"bob", "alice")]
+
+
+@each_kind
+async def test_r10_a_packet_over_the_limit_is_not_sent_and_the_connection_stands(
+    kind: str, tmp_path: Path
+) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        with pytest.raises(PacketNotSent, match="131073 bytes are more than 131072"):
+            await alice.send(packet("bob", bytes(MAX_FRAME_BYTES + 1)))
+        await alice.send(packet("bob"))
+        assert await anext(bob) == PacketReceived(b"data", "alice")
+
+
+@each_kind
+async def test_a_frame_over_the_limit_ends_the_stream_after_what_came_before(
+    kind: str, tmp_path: Path
+) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, bob):
+        await bob.send(BOB + frame(b"good") + (MAX_FRAME_BYTES + 1).to_bytes(4))
+        assert [await anext(alice) for _ in range(3)][-1] == PacketReceived(b"good", "bob")
+        with pytest.raises(BadPeer, match="a frame of 131073 bytes, more than 131072"):
+            await anext(alice)
+        await alice.wait_closed()
+        assert await told(bob) == frame(Hello("alice").write())
+
+
+@each_kind
+async def test_a_slow_reader_makes_the_sender_wait_and_memory_stays_flat(
+    kind: str, tmp_path: Path
+) -> None:
+    sent = 0
+    count = 1_000
+
+    async def send_all(transport: StreamTransport) -> None:
+        nonlocal sent
+        for _ in range(count):
+            await transport.send(packet("bob", bytes(64_000)))
+            sent += 1
+
+    async with alice_and_bob(kind, tmp_path) as (alice, bob), anyio.create_task_group() as tasks:
+        tracemalloc.start()
+        try:
+            tasks.start_soon(send_all, alice)
+            await everything_waits()
+            # What is under way is in the system's buffers, which hold far less than 64 MB.
+            assert sent < count
+            got = 0
+            while got < count:
+                assert await anext(bob) == PacketReceived(bytes(64_000), "alice")
+                got += 1
+            assert tracemalloc.get_traced_memory()[1] < 3_000_000
+        finally:
+            tracemalloc.stop()
+
+
+# --- the end
+
+
+@each_kind
+async def test_the_peer_that_leaves_ends_the_iteration(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        await alice.send(packet("bob", b"last"))
+        await alice.aclose()
+        assert await heard(bob) == [PacketReceived(b"last", "alice")]
+        assert await heard(bob) == []
+        await bob.wait_closed()
+        with pytest.raises(ConnectionError, match="the stream is over"):
+            await bob.send(packet("alice"))
+
+
+@each_kind
+async def test_a_half_close_is_the_end(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, bob):
+        await bob.send(BOB + frame(b"last"))
+        await bob.send_eof()
+        assert (await heard(alice))[-1] == PacketReceived(b"last", "bob")
+        assert await told(bob) == frame(Hello("alice").write())
+
+
+async def test_a_peer_that_leaves_without_reading_everything_is_no_reset(tmp_path: Path) -> None:
+    async with alice_and_bob("tcp", tmp_path) as (alice, bob):
+        await alice.send(packet("bob", b"unread"))
+        await bob.send(packet("alice", b"last"))
+        await bob.aclose()
+        assert await heard(alice) == [PacketReceived(b"last", "bob")]
+
+
+@each_kind
+async def test_an_end_within_a_frame_is_an_error(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, bob):
+        await bob.send(BOB + frame(b"whole") + frame(b"data")[:-1])
+        await bob.aclose()
+        assert [await anext(alice) for _ in range(3)][-1] == PacketReceived(b"whole", "bob")
+        with pytest.raises(BadPeer, match="the stream ended after 7 bytes of a frame"):
+            await anext(alice)
+
+
+async def test_a_reset_is_an_error_with_its_cause(tmp_path: Path) -> None:
+    async with alice_and_bytes("tcp", tmp_path) as (alice, bob):
+        await bob.send(BOB)
+        await alice.greet()
+        # Closing without lingering resets the connection.
+        raw = bob.extra(SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await bob.aclose()
+        with pytest.raises(ConnectionError, match=r"the stream broke: .*[Rr]eset") as caught:
+            await heard(alice)
+        assert not isinstance(caught.value, BadPeer)
+        assert isinstance(caught.value.__cause__, anyio.BrokenResourceError)
+
+
+@each_kind
+async def test_sending_to_one_who_is_gone_is_an_error(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        await bob.aclose()
+        with pytest.raises(ConnectionError, match="the stream broke"):  # noqa: PT012
+            for _ in range(1_000):
+                await alice.send(packet("bob", bytes(64_000)))
+
+
+@each_kind
+async def test_closing_ends_an_iteration_that_waits_and_may_be_done_twice(
+    kind: str, tmp_path: Path
+) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(heard, alice)
+            tasks.start_soon(alice.wait_closed)
+            await everything_waits()
+            await alice.aclose()
+        await alice.aclose()
+        assert await heard(alice) == []
+        with pytest.raises(ConnectionError, match="the stream is over"):
+            await alice.send(packet("bob"))
+        assert await heard(bob) == []
+
+
+@each_kind
+async def test_closing_ends_a_send_that_waits(kind: str, tmp_path: Path) -> None:
+    async def send_for_ever(transport: StreamTransport) -> None:
+        with pytest.raises(ConnectionError, match="the stream is over"):  # noqa: PT012
+            while True:
+                await transport.send(packet("bob", bytes(64_000)))
+
+    async with alice_and_bob(kind, tmp_path) as (alice, _), anyio.create_task_group() as tasks:
+        tasks.start_soon(send_for_ever, alice)
+        await everything_waits()
+        await alice.aclose()
+
+
+async def test_closing_before_the_hello_wakes_everybody(tmp_path: Path) -> None:
+    async with alice_and_bytes("tcp", tmp_path) as (alice, _):
+
+        async def send() -> None:
+            with pytest.raises(ConnectionError, match="the stream is over"):
+                await alice.send(packet("bob"))
+
+        async def greet() -> None:
+            with pytest.raises(ConnectionError, match="the stream is over"):
+                await alice.greet()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            tasks.start_soon(greet)
+            await everything_waits()
+            await alice.aclose()
+        assert await heard(alice) == []
+
+
+@each_kind
+async def test_a_packet_cut_off_by_cancelling_ends_the_stream(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+
+                async def send_for_ever() -> None:
+                    while True:
+                        await alice.send(packet("bob", bytes(100_000)))
+
+                tasks.start_soon(send_for_ever)
+                await everything_waits()
+                scope.cancel()
+        with pytest.raises(ConnectionError, match="the stream is over") as caught:
+            await alice.send(packet("bob"))
+        assert "cut off" in str(caught.value.__cause__)
+        with pytest.raises(ConnectionError, match="the stream is over") as caught:
+            await heard(alice)
+        assert "cut off" in str(caught.value.__cause__)
+        # Whole packets arrive, a part of one never does.
+        with pytest.raises(ConnectionError):  # noqa: PT012
+            while True:
+                assert await anext(bob) == PacketReceived(bytes(100_000), "alice")
+
+
+@each_kind
+async def test_cancelling_before_anything_is_written_does_no_harm(
+    kind: str, tmp_path: Path
+) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await alice.send(packet("bob", b"cancelled"))
+        await alice.send(packet("bob", b"sent"))
+        assert await anext(bob) == PacketReceived(b"sent", "alice")
+
+
+@each_kind
+async def test_cancelling_the_iteration_loses_nothing(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bob(kind, tmp_path) as (alice, bob):
+        data = bytes(range(256)) * 250
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(heard, bob)
+            await everything_waits()
+            tasks.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(alice.send, packet("bob", data))
+            assert await anext(bob) == PacketReceived(data, "alice")
+
+
+async def test_two_tasks_that_send_are_one_too_many(tmp_path: Path) -> None:
+    async with alice_and_bob("tcp", tmp_path) as (alice, bob), anyio.create_task_group() as tasks:
+
+        async def send_for_ever() -> None:
+            while True:
+                await alice.send(packet("bob", bytes(64_000)))
+
+        tasks.start_soon(send_for_ever)
+        await everything_waits()
+        with pytest.raises(anyio.BusyResourceError):
+            await alice.send(packet("bob"))
+        # The one that was first goes on.
+        for _ in range(300):
+            assert await anext(bob) == PacketReceived(bytes(64_000), "alice")
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_tcp_connection_is_watched_over(tmp_path: Path) -> None:
+    async with alice_and_bob("tcp", tmp_path) as ends:
+        for transport in ends:
+            raw = transport._stream.extra(SocketAttribute.raw_socket)
+            assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3
+            assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"identity": ""},
+        {"identity": "é" * 129},
+        {"client_protocol": -1},
+        {"capabilities": ["2"]},
+        {"max_frame_bytes": 0},
+        {"max_frame_bytes": 1e6},
+        {"hello_timeout": 0.0},
+        {"hello_timeout": float("inf")},
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_is_misuse(options: dict[str, object]) -> None:
+    async with two_pipes() as (one, _):
+        with pytest.raises(LocalProtocolError):
+            StreamTransport(one, **({"identity": "alice"} | options))  # type: ignore[arg-type]
+
+
+# --- connecting and serving
+
+
+class Messages(logging.Handler):
+    """What is logged, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = anyio.Event()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+        self.came.set()
+        self.came = anyio.Event()
+
+    async def count(self, number: int) -> list[str]:
+        """The texts, once there are so many."""
+        while len(self.texts) < number:
+            await self.came.wait()
+        return self.texts
+
+
+@pytest.fixture
+async def messages() -> AsyncIterator[Messages]:
+    handler = Messages()
+    logger = logging.getLogger("rpcproto")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+@asynccontextmanager
+async def served(
+    kind: str, path: Path, handle: Handler
+) -> AsyncIterator[Callable[[str], Awaitable[StreamTransport]]]:
+    """Bob, who serves with `handle`; gives what connects to him under an identity."""
+    listening = listen_tcp("127.0.0.1", 0) if kind == "tcp" else listen_unix(path / "socket")
+    async with listening as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(serve, listener, "bob", handle)
+        with anyio.fail_after(PATIENCE):
+            if kind == "tcp":
+                yield partial(connect_tcp, "127.0.0.1", port_of(listener))
+            else:
+                yield partial(connect_unix, path / "socket")
+            await everything_waits()
+        tasks.cancel_scope.cancel()
+
+
+async def echo(transport: StreamTransport) -> None:
+    """Send back what comes, until the end."""
+    async for event in transport:
+        if isinstance(event, PacketReceived):
+            assert event.sender_identity is not None
+            await transport.send(packet(event.sender_identity, event.data))
+
+
+async def assert_echoes(transport: StreamTransport) -> None:
+    await transport.send(packet("bob", b"anybody there?"))
+    async for event in transport:
+        if event == PacketReceived(b"anybody there?", "bob"):
+            return
+    raise AssertionError("no")
+
+
+@each_socket
+async def test_a_server_serves_many_side_by_side(kind: str, tmp_path: Path) -> None:
+    async with served(kind, tmp_path, echo) as connect:
+        async with await connect("alice") as alice, await connect("carol") as carol:
+            assert alice.peer == carol.peer == Hello("bob")
+            for transport in (carol, alice, carol):
+                await assert_echoes(transport)
+        async with await connect("alice") as again:
+            await assert_echoes(again)
+
+
+@each_socket
+async def test_a_bad_peer_is_refused_and_logged_and_the_others_go_on(
+    kind: str, tmp_path: Path, messages: Messages
+) -> None:
+    async with served(kind, tmp_path, echo) as connect, await connect("alice") as alice:
+        with pytest.raises(ConnectionError):
+            await connect("bob")
+        [text] = await messages.count(1)
+        assert text.startswith("bob: refused ")
+        assert text.endswith(": the peer has our own identity, 'bob'")
+        await assert_echoes(alice)
+        async with await connect("carol") as carol:
+            await assert_echoes(carol)
+
+
+@each_socket
+async def test_a_handler_that_fails_is_logged_and_the_others_go_on(
+    kind: str, tmp_path: Path, messages: Messages
+) -> None:
+    async def handle(transport: StreamTransport) -> None:
+        if (await transport.greet()).identity == "carol":
+            raise RuntimeError("not carol")
+        await echo(transport)
+
+    async with served(kind, tmp_path, handle) as connect, await connect("alice") as alice:
+        async with await connect("carol") as carol:
+            assert await heard(carol) == [ParticipantJoined("bob", "", 2, (2,)), HERE]
+        [text] = await messages.count(1)
+        assert text.startswith("bob: serving ")
+        assert text.endswith(" failed")
+        await assert_echoes(alice)
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """Opening a file or a socket fails meanwhile."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_a_server_without_room_goes_on_when_there_is_some_again(
+    tmp_path: Path, messages: Messages
+) -> None:
+    async with served("unix", tmp_path, echo) as connect, await connect("alice") as alice:
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.setblocking(False)
+            with no_more_files():
+                waiting.connect(str(tmp_path / "socket"))
+                assert await messages.count(1) == ["bob: cannot accept connections"]
+            await assert_echoes(alice)
+        async with await connect("carol") as carol:
+            await assert_echoes(carol)
+
+
+async def test_whoever_serves_is_told_of_misuse_at_once() -> None:
+    async with listen_tcp("127.0.0.1", 0) as listener:
+        with pytest.raises(LocalProtocolError):
+            await serve(listener, "", echo)
+        with pytest.raises(LocalProtocolError):
+            await serve(listener, "bob", echo, client_protocol=-1)
+
+
+async def test_connecting_to_a_bad_peer_fails_with_the_reason(tmp_path: Path) -> None:
+    async def speak_http(stream: ByteStream) -> None:
+        async with stream:
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with listen_unix(tmp_path / "socket") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, speak_http)
+        with pytest.raises(BadPeer, match="begins with b'HTTP'"):
+            await connect_unix(tmp_path / "socket", "alice")
+        tasks.cancel_scope.cancel()
+    with pytest.raises(OSError, match=r"."):
+        await connect_unix(tmp_path / "socket", "alice")
+
+
+async def test_a_unix_socket_is_there_while_somebody_listens(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    async with listen_unix(path, mode=0o600):
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+async def test_a_unix_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    async with listen_unix(path) as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(serve, listener, "bob", echo)
+        async with await connect_unix(path, "alice") as alice:
+            await assert_echoes(alice)
+        await everything_waits()
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_unix_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    async with served("unix", tmp_path, echo) as connect:
+        with pytest.raises(OSError, match="somebody listens on it") as caught:
+            async with listen_unix(tmp_path / "socket"):
+                pass
+        assert caught.value.errno == errno.EADDRINUSE
+        async with await connect("alice") as alice:
+            await assert_echoes(alice)
+
+
+async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(OSError, match=r"."):
+        async with listen_unix(path):
+            pass
+    assert path.read_text() == "precious"
+
+
+async def test_a_socket_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as other:
+        async with listen_unix(path):
+            path.unlink()
+            other.bind(str(path))
+    assert path.exists()
+
+
+# --- pipes
+
+
+def test_only_pipes_and_sockets_can_be_waited_for(tmp_path: Path) -> None:
+    read_fd, write_fd = os.pipe()
+    with (tmp_path / "file").open("wb") as file, Path(os.devnull).open("rb") as null:
+        for fd in (file.fileno(), null.fileno()):
+            with pytest.raises(ValueError, match=f"file descriptor {fd} is neither"):
+                PipeStream(fd, write_fd)
+            with pytest.raises(ValueError, match=f"file descriptor {fd} is neither"):
+                PipeStream(read_fd, fd)
+    with pytest.raises(ValueError, match="two different"):
+        PipeStream(read_fd, read_fd)
+    assert os.get_blocking(read_fd)
+    assert os.get_blocking(write_fd)
+    os.close(read_fd)
+    os.close(write_fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        PipeStream(read_fd, write_fd)
+
+
+async def test_pipes_block_again_for_whoever_shares_them() -> None:
+    read_fd, write_fd = os.pipe()
+    shared = [os.dup(read_fd), os.dup(write_fd)]
+    async with PipeStream(read_fd, write_fd):
+        assert [os.get_blocking(fd) for fd in shared] == [False, False]
+    assert [os.get_blocking(fd) for fd in shared] == [True, True]
+    for fd in shared:
+        os.close(fd)
+
+
+async def test_a_socket_can_stand_for_both_pipes() -> None:
+    """As a program has it that inetd starts."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        shared = os.dup(ours.fileno())
+        async with PipeStream(os.dup(ours.fileno()), ours.detach()) as stream:
+            await stream.send_eof()
+            assert not os.get_blocking(shared)
+            theirs.send(b"data")
+            assert await stream.receive() == b"data"
+        assert os.get_blocking(shared)
+        os.close(shared)
+
+
+async def test_a_pipe_stream_is_a_byte_stream() -> None:
+    async with two_pipes() as (one, two):
+        await one.send(b"")
+        await one.send(b"abc")
+        assert await two.receive(2) == b"ab"
+        assert await two.receive(2) == b"c"
+        await one.send_eof()
+        await one.send_eof()
+        with pytest.raises(anyio.EndOfStream):
+            await two.receive()
+        with pytest.raises(anyio.ClosedResourceError):
+            await one.send(b"abc")
+        await two.send(b"still open")
+        assert await one.receive() == b"still open"
+        await one.aclose()
+        with pytest.raises(anyio.BrokenResourceError):
+            await two.send(b"abc")
+        with pytest.raises(anyio.ClosedResourceError):
+            await one.receive()
+
+
+CHILD = """
+import sys
+
+import anyio
+
+from rpcproto.transports import PacketReceived
+from rpcproto.transports.pipes import stdio
+from rpcproto.transports.stream import StreamTransport
+from rpcproto.core.messages import OutgoingPacket, PacketKind
+
+async def main():
+    print("buffered before")
+    async with StreamTransport(stdio(), "bob") as transport:
+        print("printed within", flush=True)
+        async for event in transport:
+            if isinstance(event, PacketReceived):
+                reply = OutgoingPacket(event.data.upper(), "alice", "", PacketKind.REQUEST, 0)
+                await transport.send(reply)
+    print("printed after", repr(sys.stdin.read()))
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+async def test_a_child_process_speaks_over_its_standard_input_and_output(
+    anyio_backend_name: str,
+) -> None:
+    command = [sys.executable, "-I", "-X", "dev", "-W", "error", "-c", CHILD, anyio_backend_name]
+    async with await anyio.open_process(command) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        async with StreamTransport(StapledByteStream(child.stdin, child.stdout), "alice") as alice:
+            await alice.greet()
+            for data in (b"hello", b"x" * 100_000):
+                await alice.send(packet("bob", data))
+            events = [await anext(alice) for _ in range(4)]
+            assert events[2:] == [
+                PacketReceived(b"HELLO", "bob"),
+                PacketReceived(b"X" * 100_000, "bob"),
+            ]
+        printed = b"".join([data async for data in child.stderr]).decode()
+        assert await child.wait() == 0
+        assert sorted(printed.splitlines()) == [
+            "buffered before",
+            "printed after ''",
+            "printed within",
+        ]
+
+
+def test_standard_input_and_output_that_are_no_pipes_are_refused() -> None:
+    script = (
+        "from rpcproto.transports.pipes import stdio\n"
+        "try:\n    stdio()\nexcept ValueError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script]
+    run = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "is neither a pipe nor a socket" in run.stdout
+
+
+# --- participants
+
+
+async def shout(data: RpcInvocationData) -> str:
+    return data.payload.upper()
+
+
+async def answer_shouts(transport: StreamTransport) -> None:
+    async with RpcParticipant("bob", transport) as bob:
+        bob.register_rpc_method("shout", shout)
+        await transport.wait_closed()
+
+
+@asyncio_alone
+@each_socket
+async def test_participants_call_each_other_across_a_socket(kind: str, tmp_path: Path) -> None:
+    async with (
+        served(kind, tmp_path, answer_shouts) as connect,
+        RpcParticipant("alice", await connect("alice")) as alice,
+    ):
+        call = partial(alice.perform_rpc, destination_identity="bob", method="shout")
+        # The very first call can be a large one: what the peer reads is known already.
+        letters = "".join(Random(3).choices("abcdefghijklmnopqrstuvwxyz ", k=1_000_000))
+        assert await call(payload=letters) == letters.upper()
+        replies = await asyncio.gather(*(call(payload=f"call {n}") for n in range(100)))
+        assert replies == [f"CALL {n}" for n in range(100)]
+        with pytest.raises(RpcError) as caught:
+            await alice.perform_rpc(destination_identity="dave", method="shout", payload="")
+        assert caught.value.code == RpcError.ErrorCode.RECIPIENT_NOT_FOUND
+
+
+@asyncio_alone
+async def test_participants_call_each_other_across_pipes() -> None:
+    async with (
+        two_pipes() as (one, two),
+        RpcParticipant("alice", StreamTransport(one, "alice")) as alice,
+        RpcParticipant("bob", StreamTransport(two, "bob")) as bob,
+    ):
+        bob.register_rpc_method("shout", shout)
+        reply = await alice.perform_rpc(destination_identity="bob", method="shout", payload="hello")
+        assert reply == "HELLO"
+
+
+@asyncio_alone
+@each_kind
+async def test_a_call_fails_with_the_reason_for_which_the_connection_broke(
+    kind: str, tmp_path: Path
+) -> None:
+    async with (
+        alice_and_bytes(kind, tmp_path) as (transport, bob),
+        RpcParticipant("alice", transport) as alice,
+    ):
+        call = asyncio.create_task(
+            alice.perform_rpc(destination_identity="bob", method="shout", payload="")
+        )
+        await bob.send(BOB)
+        await bob.receive()
+        await bob.send(frame(b"data")[:3])
+        await bob.send_eof()
+        with pytest.raises(RpcError) as caught:
+            await call
+        assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+        assert isinstance(caught.value.__cause__, BadPeer)
+
+
+@asyncio_alone
+@each_kind
+async def test_a_call_fails_at_once_when_the_peer_leaves(kind: str, tmp_path: Path) -> None:
+    async with (
+        alice_and_bob(kind, tmp_path) as (transport, bob),
+        RpcParticipant("alice", transport) as alice,
+    ):
+        call = asyncio.create_task(
+            alice.perform_rpc(destination_identity="bob", method="shout", payload="")
+        )
+        await anext(bob)
+        await bob.aclose()
+        with pytest.raises(RpcError) as caught:
+            await call
+        assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+        assert caught.value.__cause__ is None
