@@ -5,6 +5,7 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import trio
 import trio.testing
+from blocking_host import BlockingParticipant
 from callback_host import CallbackParticipant
 
 import rpcproto.asyncio
@@ -342,3 +344,75 @@ class CallbackDriver:
 
     def close(self) -> None:
         self._participant.close()
+
+
+# threads
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._futures: list[Future[Any]] = []
+
+    def submit(self, *args: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = super().submit(*args, **options)
+        self._futures.append(future)
+        return future
+
+    def settle(self) -> None:
+        """Until nothing runs any more, and nothing has failed."""
+        while self._futures:
+            future = self._futures.pop()
+            if not future.cancelled():
+                future.result()
+
+
+class BlockingDriver:
+    """Drives `examples/blocking_host.py`: while it settles, the kit's own thread does nothing."""
+
+    def start(
+        self, identity: str, channel: Channel, clock: VirtualClock, handlers: Mapping[str, Handler]
+    ) -> None:
+        self._clock = clock
+        self._threads = Threads()
+        self._participant = BlockingParticipant(identity, channel, clock, self._threads)
+        for method, handler in handlers.items():
+            self._participant.register_rpc_method(method, takes_data(handler))
+
+    def perform(
+        self, destination_identity: str, method: str, payload: str, response_timeout: float | None
+    ) -> Handle:
+        handle = Handle()
+        future = self._participant.submit_rpc(
+            destination_identity, method, payload, response_timeout
+        )
+        handle.cancel = future.cancel
+
+        def ended(_: "Future[str]") -> None:
+            if not future.cancelled():
+                error = future.exception()
+                assert error is None or isinstance(error, RpcError)
+                handle.end(error or future.result())
+
+        future.add_done_callback(ended)
+        self._threads.settle()
+        return handle
+
+    def cancel(self, handle: Handle) -> None:
+        handle.cancel()
+        self._threads.settle()
+
+    def advance(self, seconds: float) -> None:
+        end = self._clock.time() + seconds
+        self._threads.settle()
+        while (at := self._clock.next_timer) is not None and at <= end:
+            self._clock.move_to(at)
+            self._threads.settle()
+        self._clock.move_to(end)
+
+    def close(self) -> None:
+        self._participant.close()
+        self._threads.settle()
+        self._threads.shutdown()

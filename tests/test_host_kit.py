@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from callback_host import CallbackParticipant
-from host_drivers import AsyncioDriver, CallbackDriver, Handle, TrioDriver
+from host_drivers import AsyncioDriver, BlockingDriver, CallbackDriver, Handle, TrioDriver
 
 from rpcproto import InvocationReceived, OutgoingPacket, RpcError
 from rpcproto.testing.hosts import (
@@ -24,6 +24,7 @@ DRIVERS: dict[str, Callable[[], HostDriver[Any]]] = {
     "asyncio": AsyncioDriver,
     "trio": TrioDriver,
     "callback": CallbackDriver,
+    "blocking": BlockingDriver,
 }
 
 

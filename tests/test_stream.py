@@ -1059,13 +1059,15 @@ async def test_a_call_fails_with_the_reason_for_which_the_connection_broke(
 @each_kind
 async def test_a_call_fails_at_once_when_the_peer_leaves(kind: str, tmp_path: Path) -> None:
     async with (
-        alice_and_bob(kind, tmp_path) as (transport, bob),
-        RpcParticipant("alice", transport) as alice,
+        two_streams(kind, tmp_path) as (one, two),
+        StreamTransport(two, "bob") as bob,
+        RpcParticipant("alice", StreamTransport(one, "alice")) as alice,
     ):
         call = asyncio.create_task(
             alice.perform_rpc(destination_identity="bob", method="shout", payload="")
         )
-        await anext(bob)
+        while not isinstance(await anext(bob), PacketReceived):
+            pass
         await bob.aclose()
         with pytest.raises(RpcError) as caught:
             await call

@@ -1,0 +1,39 @@
+"""Every example runs as it is, in a process of its own, and prints what it should."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+PRINTED = {
+    "blocking_host.py": ["Hello, alice!", "1400 Method not supported at destination"],
+    "callback_host.py": ["greet: Hello, alice!", "dance: 1400 Method not supported"],
+    "engine_by_hand.py": [
+        "request        -> bob (68 bytes)",
+        "payload='Hello, alice!",
+        "code=1400",
+    ],
+}
+"""What each prints, among other things; those that need a server are run by its tests."""
+
+
+def output_of(example: str, *arguments: str) -> str:
+    command = [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / example), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    return run.stdout
+
+
+@pytest.mark.parametrize("example", PRINTED)
+def test_an_example_prints_what_it_should(example: str) -> None:
+    output = output_of(example)
+    for text in PRINTED[example]:
+        assert text in output
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    others = {"room_of_ten.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} - others == set(PRINTED)
