@@ -2,6 +2,7 @@
 
 import gc
 import platform
+import statistics
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import google.protobuf
 from google.protobuf.internal import api_implementation
 
-from benchmarks import bodies, floor, jsonrpc, memory
+from benchmarks import bodies, floor, hosts, jsonrpc, memory
 from benchmarks.echo import Pair
 from benchmarks.floor import PAYLOAD
 from benchmarks.table import Row, table
@@ -93,12 +94,32 @@ def body_times(body: str, rounds: int, plain: Pair, compressing: Pair) -> Times:
     return by_turns(works, rounds)
 
 
+def host_rows() -> Iterator[Row]:
+    """Whole hosts, both ends in one process, and how much of their time is the engines'.
+
+    Hosts announce all that an engine can read, so that a call is a request and a response stream,
+    inline; the engines are measured at the same.
+    """
+    calls = 4_000
+    pair = Pair(client_protocol=2, capabilities=(CAP_COMPRESSION_DEFLATE_RAW,))
+    for host in hosts.HOSTS:
+        for way in hosts.WAYS:
+            rounds = []
+            for _ in range(5):
+                whole = hosts.seconds_per_call(host, way, calls, PAYLOAD)
+                engines = by_turns([partial(pair.echo, 200, PAYLOAD)], rounds=5).median(0) / 200
+                rounds.append((whole, engines / whole))
+            whole, share = map(statistics.median, zip(*rounds, strict=True))
+            yield Row(f"calls a second, {host}, {way}, {hosts.AT_ONCE} at once", 1 / whole, "/s")
+            yield Row("  the engines' share of it", share * 100, "%")
+
+
 def main() -> int:
     """Measure part by part, then print the table."""
     protobuf = f"protobuf {google.protobuf.__version__} ({api_implementation.Type()})"
     print(f"{platform.python_implementation()} {platform.python_version()}, {protobuf}", flush=True)
     rows: list[Row] = []
-    for part in (memory_rows, echo_rows, pending_rows, body_rows):
+    for part in (memory_rows, echo_rows, pending_rows, body_rows, host_rows):
         rows.extend(part())
         gc.collect()
     print(table(rows))
