@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+import re
 import resource
 import socket
 import stat
@@ -791,6 +792,24 @@ async def test_a_server_without_room_goes_on_when_there_is_some_again(
             await assert_echoes(carol)
 
 
+@each_socket
+async def test_with_the_listener_closed_serving_ends_with_the_last_connection(
+    kind: str, tmp_path: Path
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        listening = (
+            listen_tcp("127.0.0.1", 0) if kind == "tcp" else listen_unix(tmp_path / "socket")
+        )
+        async with listening as listener:
+            tasks.start_soon(serve, listener, "bob", echo)
+            if kind == "tcp":
+                alice = await connect_tcp("127.0.0.1", port_of(listener), "alice")
+            else:
+                alice = await connect_unix(tmp_path / "socket", "alice")
+        async with alice:
+            await assert_echoes(alice)
+
+
 async def test_whoever_serves_is_told_of_misuse_at_once() -> None:
     async with listen_tcp("127.0.0.1", 0) as listener:
         with pytest.raises(LocalProtocolError):
@@ -1073,3 +1092,27 @@ async def test_a_call_fails_at_once_when_the_peer_leaves(kind: str, tmp_path: Pa
             await call
         assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
         assert caught.value.__cause__ is None
+
+
+# --- the documentation
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "transports.md").read_text("utf-8")
+PROGRAMS = [
+    pytest.param(block, id=f"program {number}")
+    for number, block in enumerate(
+        re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL), 1
+    )
+    if "rpcproto.transports.stream" in block
+]
+
+
+def test_the_documentation_has_programs() -> None:
+    assert len(PROGRAMS) == 3
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_of_the_documentation_runs(program: str) -> None:
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr in ("", "this goes to standard error\n")

@@ -218,7 +218,8 @@ class StreamTransport(AsyncResource):
         try:
             data = await self._stream.receive()
         except anyio.EndOfStream:
-            self._link.receive_end()
+            if not self._over.is_set():
+                self._link.receive_end()
             return False
         except _STREAM_ERRORS as error:
             if self._over.is_set():
@@ -352,7 +353,9 @@ async def serve(
     handle: Callable[[StreamTransport], Awaitable[None]],
     **options: Unpack[StreamOptions],
 ) -> None:
-    """Be the participant `identity` for whoever connects, each in a room of their own, for ever.
+    """Be the participant `identity` for whoever connects, each in a room of their own.
+
+    Goes on until it is cancelled; with the listener closed, until the last connection ends.
 
     `handle` is called in a task of its own with each connection, after both have said hello; when
     it returns, the connection is closed. A peer that cannot be is refused, an exception that
@@ -380,7 +383,10 @@ async def serve(
             try:
                 await listener.serve(welcome, connections)
             except Exception as error:
-                if not all(map(_is_for_want_of_room, _leaves(error))):
+                reasons = _leaves(error)
+                if all(isinstance(reason, anyio.ClosedResourceError) for reason in reasons):
+                    return
+                if not all(map(_is_for_want_of_room, reasons)):
                     raise
                 _logger.warning("%s: cannot accept connections", identity, exc_info=True)
                 await anyio.sleep(_NO_ROOM_WAIT)
