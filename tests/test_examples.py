@@ -11,6 +11,10 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PRINTED = {
     "blocking_host.py": ["Hello, alice!", "1400 Method not supported at destination"],
     "callback_host.py": ["greet: Hello, alice!", "dance: 1400 Method not supported"],
+    "greeting.py": ["alice says: Hello from RPC!", "bob answers: Hello, alice!"],
+    "nested_call.py": ["alice, 42: Here is Dracula", "charlie, 8: Not for children"],
+    "two_processes.py": ["Hello, alice! You said 1400000 characters."],
+    "trio_over_a_pipe.py": ["bob counted to 10", "1502 Response timeout"],
     "engine_by_hand.py": [
         "request        -> bob (68 bytes)",
         "payload='Hello, alice!",
