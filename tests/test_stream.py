@@ -219,8 +219,12 @@ async def test_a_bad_peer_is_refused_with_a_reason(
         with pytest.raises(ConnectionError, match="the stream is over") as caught:
             await alice.send(packet("bob"))
         assert isinstance(caught.value.__cause__, BadPeer)
-        # It was our end that closed.
+        # It was our end that closed, and closing it again changes nothing.
         assert await told(peer) == frame(Hello("alice").write())
+        await alice.aclose()
+        with pytest.raises(ConnectionError) as caught:
+            await alice.send(packet("bob"))
+        assert isinstance(caught.value.__cause__, BadPeer)
 
 
 @each_kind
@@ -528,6 +532,17 @@ async def test_closing_ends_an_iteration_that_waits_and_may_be_done_twice(
 
 
 @each_kind
+async def test_closing_within_a_frame_is_no_fault_of_the_peer(kind: str, tmp_path: Path) -> None:
+    async with alice_and_bytes(kind, tmp_path) as (alice, bob):
+        await bob.send(BOB + frame(b"data")[:-1])
+        await alice.greet()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(heard, alice)
+            await everything_waits()
+            await alice.aclose()
+
+
+@each_kind
 async def test_closing_ends_a_send_that_waits(kind: str, tmp_path: Path) -> None:
     async def send_for_ever(transport: StreamTransport) -> None:
         with pytest.raises(ConnectionError, match="the stream is over"):  # noqa: PT012
@@ -812,10 +827,38 @@ async def test_with_the_listener_closed_serving_ends_with_the_last_connection(
 
 async def test_whoever_serves_is_told_of_misuse_at_once() -> None:
     async with listen_tcp("127.0.0.1", 0) as listener:
-        with pytest.raises(LocalProtocolError):
+        with anyio.fail_after(PATIENCE), pytest.raises(LocalProtocolError):
             await serve(listener, "", echo)
-        with pytest.raises(LocalProtocolError):
-            await serve(listener, "bob", echo, client_protocol=-1)
+        with anyio.fail_after(PATIENCE), pytest.raises(LocalProtocolError):
+            await serve(listener, "bob", echo, hello_timeout=-1.0)
+    with pytest.raises(LocalProtocolError):
+        await connect_tcp("nowhere", 1, "")
+    with pytest.raises(LocalProtocolError):
+        await connect_unix("nowhere", "alice", max_frame_bytes=0)
+
+
+async def test_connecting_can_be_given_up(tmp_path: Path) -> None:
+    hellos, hello = anyio.create_memory_object_stream[bytes](2)
+
+    async def listen_to(stream: ByteStream) -> None:
+        async with stream:
+            await hellos.send(await stream.receive())
+            await hellos.send(await told(stream))
+
+    async with (
+        hellos,
+        hello,
+        listen_unix(tmp_path / "socket") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, listen_to)
+        async with anyio.create_task_group() as connecting:
+            connecting.start_soon(connect_unix, tmp_path / "socket", "alice")
+            assert await hello.receive() == frame(Hello("alice").write())
+            connecting.cancel_scope.cancel()
+        with anyio.fail_after(PATIENCE):
+            assert await hello.receive() == b""
+        tasks.cancel_scope.cancel()
 
 
 async def test_connecting_to_a_bad_peer_fails_with_the_reason(tmp_path: Path) -> None:
@@ -947,6 +990,7 @@ async def test_a_pipe_stream_is_a_byte_stream() -> None:
 
 
 CHILD = """
+import os
 import sys
 
 import anyio
@@ -958,8 +1002,11 @@ from rpcproto.core.messages import OutgoingPacket, PacketKind
 
 async def main():
     print("buffered before")
-    async with StreamTransport(stdio(), "bob") as transport:
-        print("printed within", flush=True)
+    before = len(os.listdir("/dev/fd"))
+    stream = stdio()
+    assert len(os.listdir("/dev/fd")) == before + 2
+    async with StreamTransport(stream, "bob") as transport:
+        print("printed within", repr(sys.stdin.read()), flush=True)
         async for event in transport:
             if isinstance(event, PacketReceived):
                 reply = OutgoingPacket(event.data.upper(), "alice", "", PacketKind.REQUEST, 0)
@@ -992,14 +1039,17 @@ async def test_a_child_process_speaks_over_its_standard_input_and_output(
         assert sorted(printed.splitlines()) == [
             "buffered before",
             "printed after ''",
-            "printed within",
+            "printed within ''",
         ]
 
 
 def test_standard_input_and_output_that_are_no_pipes_are_refused() -> None:
     script = (
+        "import os\n"
         "from rpcproto.transports.pipes import stdio\n"
+        "before = os.listdir('/dev/fd')\n"
         "try:\n    stdio()\nexcept ValueError as error:\n    print(error)\n"
+        "assert os.listdir('/dev/fd') == before\n"
     )
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", script]
     run = subprocess.run(

@@ -147,6 +147,21 @@ async def test_closing_ends_what_waits_on_both_sides() -> None:
 
 
 @on_asyncio
+async def test_closing_within_a_frame_is_no_fault_of_the_peer() -> None:
+    async def handle(connection: ServerConnection) -> None:
+        await connection.send(BOB + frame(b"data")[:-1])
+        await connection.wait_closed()
+
+    async with connected(handle) as connection:
+        transport = StreamTransport(WebSocketStream(connection), "alice")
+        await transport.greet()
+        reading = asyncio.create_task(heard(transport))
+        await anyio.wait_all_tasks_blocked()
+        await transport.aclose()
+        assert len(await reading) == 2
+
+
+@on_asyncio
 async def test_closing_does_not_wait_for_a_peer_that_is_stuck_when_it_is_cancelled() -> None:
     let_go = asyncio.Event()
 

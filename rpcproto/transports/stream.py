@@ -96,12 +96,10 @@ class StreamTransport(AsyncResource):
         hello, at most 4 KiB, that nobody has read yet, as sockets and pipes do. Raises
         LocalProtocolError for values that cannot be.
         """
-        if type(max_frame_bytes) is not int or max_frame_bytes <= 0:
-            raise LocalProtocolError("max_frame_bytes must be an int above 0")
-        self._max_frame_bytes = max_frame_bytes
-        self._hello_timeout = require_timeout(hello_timeout, "hello_timeout")
-        ours = Hello(identity, client_protocol, tuple(capabilities))
+        ours = _checked(identity, client_protocol, capabilities, max_frame_bytes, hello_timeout)
         self._link = Link(ours, max_frame_bytes)
+        self._max_frame_bytes = max_frame_bytes
+        self._hello_timeout = hello_timeout
         self._stream = stream
         self._sending = anyio.ResourceGuard("sending on")
         self._has_said_hello = False
@@ -260,6 +258,20 @@ class StreamTransport(AsyncResource):
         self._greeted.set()
 
 
+def _checked(
+    identity: str,
+    client_protocol: int = OUR_CLIENT_PROTOCOL,
+    capabilities: Collection[int] = OUR_CAPABILITIES,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+    hello_timeout: float = HELLO_TIMEOUT,
+) -> Hello:
+    """Our hello; raises LocalProtocolError for any of it that cannot be."""
+    if type(max_frame_bytes) is not int or max_frame_bytes <= 0:
+        raise LocalProtocolError("max_frame_bytes must be an int above 0")
+    require_timeout(hello_timeout, "hello_timeout")
+    return Hello(identity, client_protocol, tuple(capabilities))
+
+
 def _broken(error: BaseException) -> ConnectionError:
     reason = error.__cause__ or error
     return ConnectionError(f"the stream broke: {str(reason) or type(reason).__name__}")
@@ -288,6 +300,7 @@ async def connect_tcp(
 
     Raises OSError where nobody answers, and as `StreamTransport` and its `greet` do.
     """
+    _checked(identity, **options)
     return await _greeted(await anyio.connect_tcp(host, port), identity, options)
 
 
@@ -295,15 +308,16 @@ async def connect_unix(
     path: str | os.PathLike[str], identity: str, **options: Unpack[StreamOptions]
 ) -> StreamTransport:
     """The same, over the Unix socket at `path`."""
+    _checked(identity, **options)
     return await _greeted(await anyio.connect_unix(path), identity, options)
 
 
 async def _greeted(stream: ByteStream, identity: str, options: StreamOptions) -> StreamTransport:
+    transport = StreamTransport(stream, identity, **options)
     try:
-        transport = StreamTransport(stream, identity, **options)
         await transport.greet()
     except BaseException:
-        await anyio.aclose_forcefully(stream)
+        await anyio.aclose_forcefully(transport)
         raise
     return transport
 
@@ -362,11 +376,10 @@ async def serve(
     `handle` raises is logged, and the others go on either way. Raises as `StreamTransport` does,
     and what the listener raises.
     """
-    # Misuse raises now, and not when somebody comes.
-    Hello(identity, options.get("client_protocol", 0), tuple(options.get("capabilities", ())))
+    _checked(identity, **options)  # now, and not when somebody comes
 
     async def welcome(stream: ByteStream) -> None:
-        async with stream, StreamTransport(stream, identity, **options) as transport:
+        async with StreamTransport(stream, identity, **options) as transport:
             address = stream.extra(SocketAttribute.remote_address, None) or "a local peer"
             try:
                 await transport.greet()
