@@ -642,9 +642,10 @@ async def test_two_tasks_that_send_are_one_too_many(tmp_path: Path) -> None:
 
 
 async def test_a_tcp_connection_is_watched_over(tmp_path: Path) -> None:
-    async with alice_and_bob("tcp", tmp_path) as ends:
-        for transport in ends:
-            raw = transport._stream.extra(SocketAttribute.raw_socket)
+    async with two_streams("tcp", tmp_path) as ends:
+        for stream in ends:
+            StreamTransport(stream, "alice")
+            raw = stream.extra(SocketAttribute.raw_socket)
             assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3

@@ -121,14 +121,13 @@ class StreamTransport(AsyncResource):
         peer from the beginning. Raises ConnectionError where nothing came of it, BadPeer among
         them: also for a peer that says nothing in time.
         """
-        if self._link.peer is None:
-            try:
-                await self._exchange_hellos()
-            except ConnectionError as failure:
-                await self._end(failure)
-                raise
-        assert self._link.peer is not None
-        return self._link.peer
+        if self._link.peer is not None:
+            return self._link.peer
+        try:
+            return await self._exchange_hellos()
+        except ConnectionError as failure:
+            await self._end(failure)
+            raise
 
     async def send(self, packet: OutgoingPacket) -> None:
         """Send a packet; waits for the peer's hello, and while the stream is full.
@@ -183,13 +182,13 @@ class StreamTransport(AsyncResource):
             return
         self._say_it_is_over(None)
         try:
-            # Without it, the peer might read of a reset: where we close with something unread.
+            # Closing with something unread is a reset; the peer is to find the end before it.
             with suppress(NotImplementedError, anyio.BusyResourceError, *_STREAM_ERRORS):
                 await self._stream.send_eof()
         finally:
             await self._stream.aclose()
 
-    async def _exchange_hellos(self) -> None:
+    async def _exchange_hellos(self) -> Hello:
         with anyio.move_on_after(self._hello_timeout) as patience:
             if not self._has_said_hello:
                 self._has_said_hello = True
@@ -208,6 +207,7 @@ class StreamTransport(AsyncResource):
         )
         self._events.append(Connected(participants_complete=True))
         self._greeted.set()
+        return peer
 
     async def _read(self) -> bool:
         """Take in what comes next; False when nothing will come, since one of us has left."""
