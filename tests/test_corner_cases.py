@@ -12,6 +12,7 @@ from rpcproto import (
     CallSucceeded,
     InvocationAbandoned,
     LocalProtocolError,
+    PacketIgnored,
     PacketKind,
     RpcConfig,
     RpcEngine,
@@ -214,3 +215,13 @@ def test_r16_the_last_remembered_request_of_a_caller_can_make_room_too() -> None
     assert bob.events() == []
     bob.receive(request("r"), "a")
     assert bob.invocation().caller_identity == "a"
+
+
+def test_no_event_equals_one_of_another_kind_or_a_plain_tuple() -> None:
+    event, same = CallSucceeded("r1", "x"), CallSucceeded("r1", "x")
+    assert [event] == [same]
+    assert len({event, same}) == 1
+    for other in (CallSucceeded("r1", "y"), PacketIgnored._make(event), tuple(event)):
+        assert event != other
+        assert other != event
+        assert [event] != [other]

@@ -7,7 +7,6 @@ import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -358,9 +357,6 @@ def renamed(value: Any) -> Any:
         value = type(value)(renamed(part) for part in value)
     elif isinstance(value, dict):
         value = {key: renamed(part) for key, part in value.items()}
-    elif isinstance(value, Event):
-        names = value.__dataclass_fields__
-        value = replace(value, **{name: renamed(getattr(value, name)) for name in names})
     return value
 
 
@@ -404,10 +400,10 @@ def seen_by_each(rounds: Rounds, order: Callable[[list[Step], list[Step]], list[
                 case InvocationReceived(invocation_id, _, peer):
                     number = len([owner for owner, _ in own_number.values() if owner == peer])
                     own_number[invocation_id] = peer, number
-                    events[peer].append(replace(event, invocation_id=number))
+                    events[peer].append(event._replace(invocation_id=number))
                 case InvocationAbandoned(invocation_id):
                     peer, number = own_number[invocation_id]
-                    events[peer].append(replace(event, invocation_id=number))
+                    events[peer].append(event._replace(invocation_id=number))
                 case PacketIgnored():
                     events[event.sender_identity].append(event)
                 case _:

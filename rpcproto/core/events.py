@@ -3,26 +3,43 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
+
+_E = TypeVar("_E", bound=tuple[object, ...])
 
 
-@dataclass(frozen=True, slots=True)
-class CallAcknowledged:
+def _event(kind: type[_E]) -> type[_E]:
+    """Events are named tuples, which are made in a fraction of the time that frozen dataclasses
+    take; but no event equals one of another kind, or a plain tuple."""
+
+    def equals(self: _E, other: object) -> bool:
+        return type(other) is kind and tuple.__eq__(self, other)
+
+    def differs(self: _E, other: object) -> bool:
+        return not equals(self, other)
+
+    setattr(kind, "__eq__", equals)  # noqa: B010 (mypy takes no assignment to a method)
+    setattr(kind, "__ne__", differs)  # noqa: B010
+    return kind
+
+
+@_event
+class CallAcknowledged(NamedTuple):
     """The responder has the request; its handler may be running now. At most once a call (R4)."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallSucceeded:
+@_event
+class CallSucceeded(NamedTuple):
     """The call ended with a response."""
 
     request_id: str
     payload: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallFailed:
+@_event
+class CallFailed(NamedTuple):
     """The call ended with an error, the responder's or our own; see `ErrorCode`."""
 
     request_id: str
@@ -31,8 +48,8 @@ class CallFailed:
     data: str
 
 
-@dataclass(frozen=True, slots=True)
-class InvocationReceived:
+@_event
+class InvocationReceived(NamedTuple):
     """Run the handler of `method`, then answer with `respond` or `respond_error`.
 
     `response_timeout` is the caller's own figure, in seconds (R20).
@@ -55,8 +72,8 @@ class AbandonReason(Enum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class InvocationAbandoned:
+@_event
+class InvocationAbandoned(NamedTuple):
     """Nobody waits for this invocation any more: its handler may be cancelled (R19, R20)."""
 
     invocation_id: int
@@ -90,8 +107,8 @@ ONLY_COUNTED = frozenset(
 """What a healthy room is full of: counted in the statistics, never told as an event (R32)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PacketIgnored:
+@_event
+class PacketIgnored(NamedTuple):
     """A received packet had no effect. `sender_identity` is empty where nobody knows it."""
 
     reason: IgnoreReason
