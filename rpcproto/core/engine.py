@@ -40,7 +40,7 @@ from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import Roster, abilities_from, is_too_old
 from rpcproto.core.shared import Shared
 from rpcproto.core.stream_reader import StreamReader
-from rpcproto.core.wire import decode
+from rpcproto.core.wire import read
 
 _NEVER: Final = math.inf
 
@@ -256,11 +256,11 @@ class RpcEngine:
         self._packets_in += 1
         packet = None
         if self._is_connected and len(data) <= self._max_packet_bytes:
-            packet = decode(data)
+            packet = read(data)
         if packet is None:
             self._ignore(self._why_unread(data), sender_identity or "")
             return
-        identity, sid, destinations, sequence, message = packet
+        identity, sid, destinations, sequence, kind, fields = packet
         if sender_identity is not None:
             identity, sid = sender_identity, sender_sid or ""
         if sid or sequence or identity == self._identity or self._identity not in destinations:
@@ -270,7 +270,7 @@ class RpcEngine:
                 return
         if not sid and identity in self._participants:
             sid = self._participants[identity].sid
-        reason = self._handlers[type(message)](message, identity, sid, now)
+        reason = self._handlers[kind](fields, identity, sid, now)
         if reason is not None:
             self._ignore(reason, identity)
 

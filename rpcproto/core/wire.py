@@ -5,7 +5,7 @@ because building protobuf objects in Python is what a call would spend most of i
 bytes are those that protobuf's deterministic serialization gives (R35).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -41,55 +41,61 @@ _parse: Final = DataPacket.FromString
 
 def decode(data: bytes) -> Packet | None:
     """The packet in `data`, or None if it is malformed: no protobuf, or a name too long (R28)."""
+    parts = read(data)
+    if parts is None:
+        return None
+    identity, sid, destinations, sequence, kind, fields = parts
+    return Packet(identity, sid, tuple(destinations), sequence, new_value(kind, fields))
+
+
+def read(data: bytes) -> tuple[str, str, Sequence[str], int, type[Message], Any] | None:
+    """What `decode` gives, for the engine, which takes it apart at once: of the message, its class
+    and its fields."""
     try:
         packet = _parse(data)
     except (DecodeError, ValueError):
         return None
-    kind = packet.WhichOneof("value")
-    message: Message
+    which = packet.WhichOneof("value")
+    kind: type[Message]
+    fields: Any
     # The packets of a v1 call are read in line: they are most of all packets.
-    if kind == "rpc_ack":
-        message = new_value(Ack, (packet.rpc_ack.request_id,))
-    elif kind == "rpc_request":
+    if which == "rpc_ack":
+        kind, fields = Ack, (packet.rpc_ack.request_id,)
+    elif which == "rpc_request":
         request = packet.rpc_request
-        message = new_value(
-            Request,
-            (
-                request.id,
-                request.method,
-                request.payload,
-                request.response_timeout_ms,
-                request.version,
-                bool(request.compressed_payload),
-            ),
+        kind = Request
+        fields = (
+            request.id,
+            request.method,
+            request.payload,
+            request.response_timeout_ms,
+            request.version,
+            request.compressed_payload != b"",
         )
-    elif (
-        kind == "rpc_response"
-        and (response := packet.rpc_response).WhichOneof("value") == "payload"
-    ):
-        message = new_value(Response, (response.request_id, response.payload))
+    elif which == "rpc_response" and (response := packet.rpc_response).payload:
+        # A payload that is not empty is there for sure.
+        kind, fields = Response, (response.request_id, response.payload)
     else:
-        message = _READERS.get(kind, _read_other)(packet)
-    name, identity, sid = message[0], packet.participant_identity, packet.participant_sid
+        fields = _READERS.get(which, _read_other)(packet)
+        kind = type(fields)
+    name, identity, sid = fields[0], packet.participant_identity, packet.participant_sid
     # Short plain names, as nearly all are, need no closer look.
     if (
-        not (0 < len(name) <= MAX_ID_BYTES and name.isascii())
-        or sid
+        sid
         or len(identity) > _SURELY_SHORT
-    ) and not _names_fit(message, identity, sid):
+        or not (0 < len(name) <= MAX_ID_BYTES and name.isascii())
+    ) and not _names_fit(kind, name, identity, sid):
         return None
-    repeated = packet.destination_identities
-    destinations = (repeated[0],) if len(repeated) == 1 else tuple(repeated)
-    return new_value(Packet, (identity, sid, destinations, packet.sequence, message))
+    return identity, sid, packet.destination_identities, packet.sequence, kind, fields
 
 
 _SURELY_SHORT: Final = MAX_IDENTITY_BYTES // 4
 """So many characters cannot be too many bytes."""
 
 
-def _names_fit(message: Message, identity: str, sid: str) -> bool:
+def _names_fit(kind: type[Message], name: str, identity: str, sid: str) -> bool:
     return (
-        (type(message) is Unread or is_id(message[0]))
+        (kind is Unread or is_id(name))
         and fits(identity, MAX_IDENTITY_BYTES)
         and fits(sid, MAX_IDENTITY_BYTES)
     )
@@ -97,8 +103,9 @@ def _names_fit(message: Message, identity: str, sid: str) -> bool:
 
 def _read_response(packet: DataPacket) -> Response | ErrorResponse:
     response = packet.rpc_response
-    if response.WhichOneof("value") != "error":
-        return Response(response.request_id, None)
+    value = response.WhichOneof("value")
+    if value != "error":
+        return Response(response.request_id, "" if value == "payload" else None)
     error = response.error
     return ErrorResponse(response.request_id, error.code, error.message, error.data)
 
@@ -185,17 +192,34 @@ def envelope(sender_identity: str, destination_identity: str) -> bytes:
     return _text(4, sender_identity) + _sized(5, destination_identity.encode())
 
 
-@lru_cache(256)
-def _method(method: str) -> bytes:
-    return _text(2, method)
+# A packet of a v1 call is what differs in each, its id and payload, and what stands around them.
 
 
-@lru_cache(256)
-def _timeout_and_version(response_timeout_ms: int, version: int) -> bytes:
-    return _uint(4, response_timeout_ms) + _uint(5, version)
+@lru_cache(1024)
+def _around_request(
+    id_bytes: int, method: str, payload_bytes: int, response_timeout_ms: int, version: int
+) -> tuple[bytes, bytes, bytes]:
+    """What stands before the id of a request, between it and the payload, and after that."""
+    before = _head(1, id_bytes)
+    between = _text(2, method) + (_head(3, payload_bytes) if payload_bytes else b"")
+    after = _uint(4, response_timeout_ms) + _uint(5, version)
+    length = len(before) + id_bytes + len(between) + payload_bytes + len(after)
+    return _head(10, length) + before, between, after
 
 
-# The packets of a v1 call are written in line, as they are read.
+@lru_cache(128)
+def _before_ack(id_bytes: int) -> bytes:
+    """What stands before the id of an ack."""
+    before = _head(1, id_bytes)
+    return _head(11, len(before) + id_bytes) + before
+
+
+@lru_cache(1024)
+def _around_response(id_bytes: int, payload_bytes: int) -> tuple[bytes, bytes]:
+    """What stands before the id of a response, and between it and the payload."""
+    before, between = _head(1, id_bytes), _head(2, payload_bytes)
+    length = len(before) + id_bytes + len(between) + payload_bytes
+    return _head(12, length) + before, between
 
 
 def write_request(
@@ -208,42 +232,28 @@ def write_request(
 ) -> bytes:
     """The packet of a v1 request."""
     id_text, content = request_id.encode(), payload.encode()
-    body = (
-        _head(1, len(id_text))
-        + id_text
-        + _method(method)
-        + (_head(3, len(content)) + content if content else b"")
-        + _timeout_and_version(response_timeout_ms, version)
+    before, between, after = _around_request(
+        len(id_text), method, len(content), response_timeout_ms, version
     )
-    return envelope + _head(10, len(body)) + body
+    return b"".join((envelope, before, id_text, between, content, after))
 
 
 def write_ack(envelope: bytes, request_id: str) -> bytes:
     """The packet of an ack."""
     id_text = request_id.encode()
-    body = _head(1, len(id_text)) + id_text
-    return envelope + _head(11, len(body)) + body
+    return envelope + _before_ack(len(id_text)) + id_text
 
 
-def write_response(envelope: bytes, request_id: str, payload: str | None) -> bytes:
+def write_response(envelope: bytes, request_id: str, payload: str) -> bytes:
     """The packet of a v1 response; an empty payload is there all the same (R29)."""
-    id_text = request_id.encode()
-    body = _head(1, len(id_text)) + id_text
-    if payload is not None:
-        content = payload.encode()
-        body += _head(2, len(content)) + content
-    return envelope + _head(12, len(body)) + body
-
-
-def _write_request(envelope: bytes, request: Request) -> bytes:
-    return write_request(envelope, *request[:5])
-
-
-def _write_ack(envelope: bytes, ack: Ack) -> bytes:
-    return write_ack(envelope, ack.request_id)
+    id_text, content = request_id.encode(), payload.encode()
+    before, between = _around_response(len(id_text), len(content))
+    return b"".join((envelope, before, id_text, between, content))
 
 
 def _write_response(envelope: bytes, response: Response) -> bytes:
+    if response.payload is None:
+        return envelope + _sized(12, _text(1, response.request_id))
     return write_response(envelope, response.request_id, response.payload)
 
 
@@ -273,8 +283,10 @@ def _write_header(envelope: bytes, header: StreamHeader) -> bytes:
 
 
 def _write_chunk(envelope: bytes, chunk: StreamChunk) -> bytes:
-    head = _text(1, chunk.stream_id) + _uint(2, chunk.chunk_index)
-    return envelope + _sized(14, head + _sized(3, chunk.content))
+    content = chunk.content
+    before = _text(1, chunk.stream_id) + _uint(2, chunk.chunk_index) + _head(3, len(content))
+    # One join copies the content once.
+    return b"".join((envelope, _head(14, len(before) + len(content)), before, content))
 
 
 def _write_trailer(envelope: bytes, trailer: StreamTrailer) -> bytes:
@@ -282,8 +294,8 @@ def _write_trailer(envelope: bytes, trailer: StreamTrailer) -> bytes:
 
 
 _WRITERS: Final[dict[type[OutgoingMessage], Callable[[bytes, Any], bytes]]] = {
-    Request: _write_request,
-    Ack: _write_ack,
+    Request: lambda envelope, request: write_request(envelope, *request[:5]),
+    Ack: lambda envelope, ack: write_ack(envelope, ack.request_id),
     Response: _write_response,
     ErrorResponse: _write_error,
     StreamHeader: _write_header,
