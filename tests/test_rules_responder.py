@@ -685,6 +685,18 @@ def test_r22_there_are_so_many_slots_in_all() -> None:
     assert bob.sent() == [Ack("r3")]
 
 
+def test_r22_the_slots_of_a_caller_are_counted_however_many_others_come_and_go() -> None:
+    bob = bob_with(RpcConfig(max_invocations_per_caller=1))
+    bob.receive(GREETING, "alice")
+    bob.events()
+    for number in range(300):
+        bob.receive(GREETING, f"caller-{number}")
+        assert bob.respond(bob.invocation().invocation_id)
+    bob.packets()
+    bob.receive(request("r2"), "alice")
+    assert refused_with_too_many_requests(bob, "r2")
+
+
 def test_r22_by_default_1000_for_one_caller_and_10000_in_all() -> None:
     bob = bob_with()
     for number in range(1_000):

@@ -1,7 +1,8 @@
 """The calling side: our calls, from `call` to the one end that each of them has (R1)."""
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Timed
 from rpcproto.core.errors import (
@@ -14,9 +15,9 @@ from rpcproto.core.errors import (
 )
 from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, IgnoreReason
 from rpcproto.core.messages import (
+    MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
     MAX_METHOD_BYTES,
-    MAX_UINT32,
     MAX_V1_PAYLOAD_BYTES,
     REQUEST_TOPIC,
     Ack,
@@ -29,50 +30,59 @@ from rpcproto.core.messages import (
     new_value,
     request_attributes,
 )
+from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES, TOO_MANY_WAITING_PACKETS
 from rpcproto.core.roster import Participant
-from rpcproto.core.shared import Shared, Side
+from rpcproto.core.shared import Shared, Side, wire_timeout_ms
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import Fault, IncomingStream
 from rpcproto.core.wire import envelope, write_request
 
-MIN_WIRE_TIMEOUT_MS: Final = 1_000
 # Members that every call needs: to look one up in its enum costs as much as a step of the protocol.
 _SENT: Final = CallState.SENT
 _ACK: Final = CallInput.ACK
 _RESPONSE: Final = CallInput.RESPONSE
 _REQUEST: Final = PacketKind.REQUEST
 
-MAX_CHECKED_NAMES: Final = 1_024
+MAX_ROUTES: Final = 1_024
 NO_PAYLOAD: Final = "the response has no payload"
+
+
+Address: TypeAlias = tuple[str, str]
+"""A participant's identity and sid, the sid empty where it is not known."""
 
 
 class Call(Timed):
     """One pending call."""
 
-    __slots__ = ("destination_identity", "destination_sid", "request_id", "state")
+    __slots__ = ("recipient", "request_id", "state")
 
-    def __init__(
-        self,
-        request_id: str,
-        order: int,
-        destination_identity: str,
-        destination_sid: str,
-        now: float,
-    ) -> None:
+    def __init__(self, request_id: str, order: int, recipient: Address, now: float) -> None:
         self.request_id: str = request_id
         self.order = order
-        self.destination_identity: str = destination_identity
-        self.destination_sid: str = destination_sid
+        self.recipient: Address = recipient
         self.started = now
         self.stage = HURRIED
         self.state: CallState = _SENT
 
     def is_answered_by(self, identity: str, sid: str) -> bool:
         """Whether this is the participant that was called; a sid counts if both are known (R7)."""
-        if self.destination_identity != identity:
-            return False
-        expected = self.destination_sid
-        return sid == expected or not sid or not expected
+        expected_identity, expected_sid = self.recipient
+        return identity == expected_identity and (
+            sid == expected_sid or not sid or not expected_sid
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is known of a call before its payload is there; it holds until the roster changes."""
+
+    recipient: Participant
+    address: Address
+    envelope: bytes
+    as_stream: bool
+    max_payload_bytes: int
+    refusal: int
+    """The code with which every such call fails (R11, R12), or 0."""
 
 
 class Caller(Side):
@@ -81,21 +91,22 @@ class Caller(Side):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         config = shared.config
-        self._participants = shared.roster.by_identity
         self._max_pending = config.max_pending_calls
         self._max_payload = config.max_payload_bytes
         timeout, window = config.response_timeout, config.ack_timeout
-        self._usual_wire_ms = self._wire_ms(timeout)
-        self._line = self._deadlines.kept_line(timeout)
-        self._ack_line = self._deadlines.kept_line(window, HURRIED) if window < timeout else None
+        self._usual_wire_ms = wire_timeout_ms(config)
+        self._usual_lines = [self._deadlines.kept_line(timeout)]
+        """Where calls without timeouts of their own wait for their deadlines."""
+        if window < timeout:
+            self._usual_lines.append(self._deadlines.kept_line(window, HURRIED))
         self._pending: dict[str, Call] = {}
         self._max_ended = config.remembered_requests
         self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
         self._ended_before: dict[str, None] = {}
         """Those that ended before them. Two generations are a bound that costs next to nothing."""
-        self._checked_names: set[tuple[str, str]] = set()
-        """Destinations and methods of earlier calls, which need no second look."""
+        self._routes: dict[tuple[str, str], Route] = {}
+        """By destination and method."""
         self._reading: dict[str, IncomingStream] = {}
         """By request id, the response that a call reads."""
 
@@ -114,49 +125,58 @@ class Caller(Side):
         ack_timeout: float | None,
     ) -> str:
         """See `RpcEngine.call`."""
-        if (
-            type(destination_identity) is not str
-            or type(method) is not str
-            or (destination_identity, method) not in self._checked_names
-        ):
-            self._check_names(destination_identity, method)
-        payload_bytes = require_text(payload, "payload")
-        others = None
+        route = None
+        if type(destination_identity) is str and type(method) is str:
+            route = self._routes.get((destination_identity, method))
+        if route is None:
+            route = self._find_route(destination_identity, method)
+        if type(payload) is str and payload.isascii():
+            payload_bytes = len(payload)
+        else:
+            payload_bytes = require_text(payload, "payload")
+        timeouts = None
         if response_timeout is not None or ack_timeout is not None:
-            others = self._other_timeouts(response_timeout, ack_timeout)
+            timeouts = self._checked_timeouts(response_timeout, ack_timeout)
         pending, outbox = self._pending, self._outbox
         if len(pending) >= self._max_pending:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         request_id = self._new_id()
+        if type(request_id) is not str or len(request_id) != 36 or not request_id.isascii():
+            # Not what R13 asks for; of our own ids it only matters that they can be sent.
+            require_name(request_id, "a new id", MAX_ID_BYTES)
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
-        participant = self._participants.get(destination_identity)
-        refusal = self._refusal(destination_identity, participant, payload_bytes)
-        if refusal is not None:
-            self._events.append(CallFailed(request_id, *refusal))
-            self._remember(request_id)
-            return request_id
-        if participant is None:
-            participant = Participant(destination_identity)
-        as_stream = participant.abilities.streams
-        stream_id = self._new_id() if as_stream else ""
+        # What refuses a call, in the order of R1.
+        if route.refusal:
+            return self._refuse(request_id, route.refusal)
+        if payload_bytes > route.max_payload_bytes:
+            return self._refuse(request_id, ErrorCode.REQUEST_PAYLOAD_TOO_LARGE)
+        if len(outbox.small) >= outbox.max_packets:
+            return self._refuse(request_id, ErrorCode.SEND_FAILED, TOO_MANY_WAITING_PACKETS)
+        if outbox.waiting_bytes + payload_bytes > outbox.max_bytes:
+            return self._refuse(request_id, ErrorCode.SEND_FAILED, TOO_MANY_WAITING_BYTES)
+        stream_id = self._new_stream_id() if route.as_stream else ""
         # From here on nothing raises.
-        token = self._next_order()
-        call = Call(request_id, token, destination_identity, participant.sid, now)
+        call = Call(request_id, next(self._orders), route.address, now)
         pending[request_id] = call
-        timeout_ms = self._start(call, others)
-        if as_stream:
+        if timeouts is None:
+            timeout_ms = self._usual_wire_ms
+            for line in self._usual_lines:
+                line.append(call)
+                if len(line) > line.limit:
+                    line.sweep()
+        else:
+            timeout_ms = self._start(call, *timeouts)
+        if stream_id:
             attributes = request_attributes(request_id, method, timeout_ms)
             outbox.send_stream(
-                stream_id, REQUEST_TOPIC, attributes, payload, participant, token, now
+                stream_id, REQUEST_TOPIC, attributes, payload, route.recipient, call.order, now
             )
-            return request_id
-        to_recipient = envelope(self._identity, destination_identity)
-        data = write_request(to_recipient, request_id, method, payload, timeout_ms)
-        outbox.waiting_bytes += len(data)
-        outbox.small.append(
-            new_value(OutgoingPacket, (data, destination_identity, request_id, _REQUEST, token))
-        )
+        else:
+            data = write_request(route.envelope, request_id, method, payload, timeout_ms)
+            outbox.waiting_bytes += len(data)
+            packet = (data, destination_identity, request_id, _REQUEST, call.order)
+            outbox.small.append(new_value(OutgoingPacket, packet))
         return request_id
 
     def cancel(self, request_id: str) -> bool:
@@ -171,15 +191,18 @@ class Caller(Side):
 
     def receive_ack(self, ack: Ack, identity: str, sid: str, now: float) -> IgnoreReason | None:
         """The responder has the request (R4)."""
-        call = self._pending.get(ack[0])
-        if call is None or not call.is_answered_by(identity, sid):
-            return self._why_not(call, ack[0])
+        request_id = ack[0]
+        call = self._pending.get(request_id)
+        if call is None or (
+            call.recipient != (identity, sid) and not call.is_answered_by(identity, sid)
+        ):
+            return self._why_not(call, request_id)
         state = CALL_TABLE[call.state].get(_ACK)
         if state is None:
             return IgnoreReason.REPEAT
         call.state = state
         call.stage = PENDING
-        self._events.append(CallAcknowledged(call.request_id))
+        self._events.append(new_value(CallAcknowledged, (request_id,)))
         return None
 
     def receive_response(
@@ -188,15 +211,17 @@ class Caller(Side):
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
         call = self._pending.get(request_id)
-        if call is None or not call.is_answered_by(identity, sid):
+        if call is None or (
+            call.recipient != (identity, sid) and not call.is_answered_by(identity, sid)
+        ):
             return self._why_not(call, request_id)
         if payload is None:
             self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
-        elif not fits(payload, self._max_payload):
+        elif len(payload) * 4 > self._max_payload and not fits(payload, self._max_payload):
             self._fail(call, _RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
         else:
             self._end(call, _RESPONSE)
-            self._events.append(CallSucceeded(call.request_id, payload))
+            self._events.append(new_value(CallSucceeded, (request_id, payload)))
         return None
 
     def receive_error(
@@ -205,7 +230,9 @@ class Caller(Side):
         """The responder's error (R18)."""
         request_id, code, message, data = error
         call = self._pending.get(request_id)
-        if call is None or not call.is_answered_by(identity, sid):
+        if call is None or (
+            call.recipient != (identity, sid) and not call.is_answered_by(identity, sid)
+        ):
             return self._why_not(call, request_id)
         self._fail(call, CallInput.RESPONSE, code, message, data)
         return None
@@ -225,7 +252,7 @@ class Caller(Side):
             return None
         if header.inline_content is None:
             if call.state is CallState.SENT:
-                self._events.append(CallAcknowledged(call.request_id))
+                self._events.append(new_value(CallAcknowledged, (call.request_id,)))
             call.state = CALL_TABLE[call.state][CallInput.RESPONSE_HEADER]
             call.stage = PENDING
         stream = self._reader.open(
@@ -255,25 +282,48 @@ class Caller(Side):
     def sid_learned(self, identity: str, sid: str) -> None:
         """The first sid of `identity` is known: its pending calls adopt it (R40)."""
         for call in self._pending.values():
-            if call.destination_identity == identity:
-                call.destination_sid = sid
+            if call.recipient[0] == identity:
+                call.recipient = identity, sid
+
+    def roster_changed(self) -> None:
+        """Somebody joined or left, or more is known of them or of the server."""
+        self._routes.clear()
 
     def recipient_left(self, identity: str | None) -> None:
         """The recipient, or everyone if None, is not here any more (R9)."""
+        self.roster_changed()
         for call in list(self._pending.values()):
-            if identity is None or call.destination_identity == identity:
+            if identity is None or call.recipient[0] == identity:
                 self._fail(call, CallInput.RECIPIENT_LEFT, ErrorCode.RECIPIENT_DISCONNECTED)
 
     # within
 
-    def _check_names(self, destination_identity: str, method: str) -> None:
+    def _find_route(self, destination_identity: str, method: str) -> Route:
+        """Look at everything that a call depends on but its payload."""
         require_name(destination_identity, "destination_identity", MAX_IDENTITY_BYTES)
         require_name(method, "method", MAX_METHOD_BYTES)
-        if len(self._checked_names) >= MAX_CHECKED_NAMES:
-            self._checked_names.clear()
-        self._checked_names.add((destination_identity, method))
+        roster, refusal = self._roster, 0
+        participant = roster.by_identity.get(destination_identity)
+        if roster.server_is_too_old:
+            refusal = ErrorCode.UNSUPPORTED_SERVER
+        elif destination_identity == self._identity or (participant is None and roster.is_complete):
+            refusal = ErrorCode.RECIPIENT_NOT_FOUND
+        recipient = participant or Participant(destination_identity)
+        as_stream = recipient.abilities.streams
+        route = Route(
+            recipient,
+            (destination_identity, recipient.sid),
+            envelope(self._identity, destination_identity),
+            as_stream,
+            self._max_payload if as_stream else MAX_V1_PAYLOAD_BYTES,
+            refusal,
+        )
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        self._routes[destination_identity, method] = route
+        return route
 
-    def _other_timeouts(self, response: float | None, ack: float | None) -> tuple[float, float]:
+    def _checked_timeouts(self, response: float | None, ack: float | None) -> tuple[float, float]:
         """The timeouts of a call that has its own."""
         timeout, window = self._config.response_timeout, self._config.ack_timeout
         if response is not None:
@@ -282,40 +332,17 @@ class Caller(Side):
             window = require_timeout(ack, "ack_timeout")
         return timeout, window
 
-    def _start(self, call: Call, others: tuple[float, float] | None) -> int:
+    def _start(self, call: Call, timeout: float, window: float) -> int:
         """Start the deadlines of a call (R2, R3); returns its timeout on the wire (R5)."""
-        if others is None:
-            self._line.add(call)
-            if self._ack_line is not None:
-                self._ack_line.add(call)
-            return self._usual_wire_ms
-        timeout, window = others
         self._deadlines.start(call, timeout)
         if window < timeout:
             self._deadlines.start(call, window, HURRIED)
-        return self._wire_ms(timeout)
+        return wire_timeout_ms(self._config, timeout)
 
-    def _wire_ms(self, response_timeout: float) -> int:
-        """What the handler gets: the call's time without the network's share (R5)."""
-        budget_ms = (response_timeout - self._config.latency_allowance) * 1000
-        return round(max(min(budget_ms, MAX_UINT32), MIN_WIRE_TIMEOUT_MS))
-
-    def _refusal(
-        self, destination_identity: str, participant: Participant | None, payload_bytes: int
-    ) -> tuple[int, str, str] | None:
-        """The error with which a call fails before anything is sent, if it does (R1)."""
-        roster = self._roster
-        code, data = 0, ""
-        takes_streams = participant is not None and participant.abilities.streams
-        if roster.server_is_too_old:
-            code = ErrorCode.UNSUPPORTED_SERVER
-        elif destination_identity == self._identity or (participant is None and roster.is_complete):
-            code = ErrorCode.RECIPIENT_NOT_FOUND
-        elif payload_bytes > (self._max_payload if takes_streams else MAX_V1_PAYLOAD_BYTES):
-            code = ErrorCode.REQUEST_PAYLOAD_TOO_LARGE
-        elif data := self._outbox.lacks_room(payload_bytes):
-            code = ErrorCode.SEND_FAILED
-        return standard_error(code, "", data) if code else None
+    def _refuse(self, request_id: str, code: int, data: str = "") -> str:
+        """A call that fails before anything is sent (R1)."""
+        self._events.append(CallFailed(request_id, *standard_error(code, "", data)))
+        return request_id
 
     def _why_not(self, call: Call | None, request_id: str) -> IgnoreReason:
         """Why an answer has no effect, if there is no such call or it is another's to answer."""
@@ -330,7 +357,10 @@ class Caller(Side):
         call.stage = OVER
         request_id = call.request_id
         del self._pending[request_id]
-        self._remember(request_id)
+        ended = self._ended
+        ended[request_id] = None
+        if len(ended) >= self._max_ended:
+            self._ended_before, self._ended = ended, {}
         if self._outbox.streams:
             self._outbox.end_stream(call.order)
         if self._reading:
@@ -338,16 +368,11 @@ class Caller(Side):
             if stream is not None:
                 self._reader.drop(stream)
 
-    def _remember(self, request_id: str) -> None:
-        ended = self._ended
-        ended[request_id] = None
-        if len(ended) >= self._max_ended:
-            self._ended_before, self._ended = ended, {}
-
     def _body_read(self, call: Call, payload: str, payload_bytes: int) -> None:
-        self._reader.budget.give_back(call.destination_identity, payload_bytes)
+        budget = self._reader.budget
+        budget.give_back(budget.open(call.recipient[0]), payload_bytes)
         self._end(call, CallInput.RESPONSE)
-        self._events.append(CallSucceeded(call.request_id, payload))
+        self._events.append(new_value(CallSucceeded, (call.request_id, payload)))
 
     def _body_failed(self, call: Call, fault: Fault) -> None:
         code = ErrorCode.APPLICATION_ERROR

@@ -49,13 +49,15 @@ class Due(NamedTuple):
 class Line(deque[Timed]):
     """Items of one timeout, those that began first in front.
 
-    `add` appends, and sweeps when the line is longer than its limit.
+    Whoever appends an item also sweeps when the line is longer than its limit.
     """
+
+    __slots__ = ("is_kept", "limit", "stage", "timeout")
 
     def __init__(self, timeout: float, stage: int) -> None:
         super().__init__()
-        self.timeout = timeout
-        self.stage = stage
+        self.timeout: float = timeout
+        self.stage: int = stage
         self.limit: int = MIN_SWEPT
         self.is_kept: bool = False
         """Whether somebody holds on to this line, so that it must stay when it is empty."""
@@ -64,12 +66,6 @@ class Line(deque[Timed]):
     def is_unused(self) -> bool:
         """Whether nothing waits in this line, and nobody holds on to it."""
         return not self.is_kept and self.front() is None
-
-    def add(self, item: Timed) -> None:
-        """Append an item that has just begun."""
-        self.append(item)
-        if len(self) > self.limit:
-            self.sweep()
 
     def sweep(self) -> None:
         """Let go of what is over."""
@@ -117,7 +113,9 @@ class Deadlines:
             if line is None:
                 self._start_uncommon(item, timeout, stage)
                 return
-        line.add(item)
+        line.append(item)
+        if len(line) > line.limit:
+            line.sweep()
 
     def _new_line(self, timeout: float, stage: int) -> Line | None:
         """A line for a timeout that has none, or None while all lines are taken."""

@@ -1,6 +1,5 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
-import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from types import MappingProxyType
@@ -8,7 +7,6 @@ from typing import Any, Final
 
 from rpcproto.core.caller import Call, Caller
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import Deadlines
 from rpcproto.core.errors import LocalProtocolError, require_finite, require_name, require_text
 from rpcproto.core.events import (
     ONLY_COUNTED,
@@ -19,7 +17,6 @@ from rpcproto.core.events import (
     Statistics,
 )
 from rpcproto.core.messages import (
-    MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
     REQUEST_TOPIC,
     RESPONSE_TOPIC,
@@ -35,11 +32,9 @@ from rpcproto.core.messages import (
     Unread,
     is_id,
 )
-from rpcproto.core.outbox import Outbox
 from rpcproto.core.responder import Invocation, Responder
-from rpcproto.core.roster import Roster, abilities_from, is_too_old
+from rpcproto.core.roster import abilities_from, is_too_old
 from rpcproto.core.shared import Shared
-from rpcproto.core.stream_reader import StreamReader
 from rpcproto.core.wire import read
 
 _NEVER: Final = math.inf
@@ -92,29 +87,13 @@ class RpcEngine:
         self._packets_in = 0
         self._ignored: dict[IgnoreReason, int] = {}
 
-        def checked_id() -> str:
-            new = new_id()
-            require_name(new, "a new id", MAX_ID_BYTES)
-            return new
-
-        next_order = itertools.count(1).__next__
-        self._events: list[Event] = []
-        self._deadlines = Deadlines()
-        self._roster = Roster(config.sequence_window)
-        self._participants = self._roster.by_identity
-        self._outbox = Outbox(identity, config, float(unix_time_offset))
-        self._reader = StreamReader(config, next_order=next_order)
-        shared = Shared(
-            identity,
-            config,
-            self._roster,
-            self._outbox,
-            self._reader,
-            self._deadlines,
-            self._events,
-            checked_id,
-            next_order,
-        )
+        shared = Shared(identity, config, float(unix_time_offset), new_id)
+        self._events = shared.events
+        self._deadlines = shared.deadlines
+        self._roster = shared.roster
+        self._participants = shared.roster.by_identity
+        self._outbox = shared.outbox
+        self._reader = shared.reader
         self._caller = Caller(shared)
         self._responder = Responder(shared)
         self._handlers: dict[
@@ -152,11 +131,7 @@ class RpcEngine:
         Raises LocalProtocolError for misuse, when the engine is closed or disconnected, and when
         too many calls are pending or too many events untaken.
         """
-        if (
-            self._is_closed
-            or not self._is_connected
-            or len(self._events) >= self._max_untaken_events
-        ):
+        if not self._is_connected or len(self._events) >= self._max_untaken_events:
             self._require_open()
             self._require_events_taken()
             raise LocalProtocolError("the engine is disconnected")
@@ -251,15 +226,13 @@ class RpcEngine:
         if type(now) is not float or not self._now <= now < _NEVER:
             now = self._checked(now)
         self._now = now
-        if self._is_closed:
-            return
-        self._packets_in += 1
         packet = None
         if self._is_connected and len(data) <= self._max_packet_bytes:
             packet = read(data)
         if packet is None:
-            self._ignore(self._why_unread(data), sender_identity or "")
+            self._receive_unreadable(data, sender_identity or "")
             return
+        self._packets_in += 1
         identity, sid, destinations, sequence, kind, fields = packet
         if sender_identity is not None:
             identity, sid = sender_identity, sender_sid or ""
@@ -268,8 +241,10 @@ class RpcEngine:
             if reason is not None:
                 self._ignore(reason, identity)
                 return
-        if not sid and identity in self._participants:
-            sid = self._participants[identity].sid
+        participant = self._participants.get(identity)
+        if participant is not None:
+            identity = participant.identity  # one string for all that is kept of it
+            sid = sid or participant.sid
         reason = self._handlers[kind](fields, identity, sid, now)
         if reason is not None:
             self._ignore(reason, identity)
@@ -302,6 +277,7 @@ class RpcEngine:
             self._caller.sid_learned(identity, participant_sid)
             self._reader.sid_learned(identity, participant_sid)
         self._roster.join(identity, participant_sid, abilities)
+        self._caller.roster_changed()
         self._responder.caller_joined(identity)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
@@ -335,6 +311,7 @@ class RpcEngine:
         self._is_connected = True
         self._roster.server_is_too_old = too_old
         self._roster.is_complete = participants_complete
+        self._caller.roster_changed()
 
     def disconnected(self, *, now: float) -> None:
         """The connection is lost, and with it everyone: calls fail with 1503, invocations are
@@ -384,7 +361,7 @@ class RpcEngine:
         be taken. From now on inputs do nothing, and `call` and `register_method` raise (R42)."""
         self._now = self._checked(now)
         if not self._is_closed:
-            self._is_closed = True
+            self._is_closed, self._is_connected = True, False
             self._everyone_leaves(AbandonReason.CLOSED)
 
     # what comes of it
@@ -435,11 +412,15 @@ class RpcEngine:
 
     # within
 
-    def _why_unread(self, data: bytes) -> IgnoreReason:
-        """Why there is no packet to look at."""
+    def _receive_unreadable(self, data: bytes, sender_identity: str) -> None:
+        """There is no packet to look at, and unless the engine is closed, a reason for it."""
+        if self._is_closed:
+            return
+        self._packets_in += 1
+        reason = IgnoreReason.MALFORMED if self._is_connected else IgnoreReason.DISCONNECTED
         if len(data) > self._max_packet_bytes:
-            return IgnoreReason.TOO_LARGE
-        return IgnoreReason.MALFORMED if self._is_connected else IgnoreReason.DISCONNECTED
+            reason = IgnoreReason.TOO_LARGE
+        self._ignore(reason, sender_identity)
 
     def _why_not(
         self, identity: str, sid: str, destinations: Sequence[str], sequence: int

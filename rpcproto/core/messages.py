@@ -59,6 +59,10 @@ class Request(NamedTuple):
     """Whether the dead field `compressed_payload` carries anything (R34)."""
 
 
+RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
+"""A `Request` taken apart."""
+
+
 class Ack(NamedTuple):
     """The responder has the request, or the header of its stream."""
 

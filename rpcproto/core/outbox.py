@@ -17,6 +17,7 @@ from rpcproto.core.roster import Participant
 from rpcproto.core.stream_writer import CANCELLED, StreamWriter, choose_form
 from rpcproto.core.wire import decode, encode
 
+TOO_MANY_WAITING_PACKETS: Final = "too many packets are waiting to be sent"
 TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
 
 MAX_DEFLATING: Final = 64
@@ -49,14 +50,6 @@ class Outbox:
         self.waiting_bytes: int = 0
         """Of small packets and of whole bodies, which are in memory until their last chunk."""
         self.packets_out: int = 0
-
-    def lacks_room(self, payload_bytes: int) -> str:
-        """Why a payload cannot wait here as well; empty if it can."""
-        if len(self.small) >= self.max_packets:
-            return "too many packets are waiting to be sent"
-        if self.waiting_bytes + payload_bytes > self.max_bytes:
-            return TOO_MANY_WAITING_BYTES
-        return ""
 
     def send(
         self,

@@ -1,6 +1,6 @@
 """What was seen before: numbers of packets (R37) and names of requests (R16), both bounded."""
 
-from collections import OrderedDict
+from collections import deque
 from typing import Final, TypeAlias
 
 RequestKey: TypeAlias = tuple[str, str, str]
@@ -37,7 +37,7 @@ class SequenceWindow:
 
 
 class RequestMemory:
-    """Requests that have ended, however they ended, with the token of the answer.
+    """Requests that run, and the last of those that have ended, however they ended (R16).
 
     Announced callers have a ring each; all others share one, to which a departed caller's moves.
     """
@@ -45,14 +45,14 @@ class RequestMemory:
     def __init__(self, in_all: int, per_caller: int) -> None:
         self._in_all = in_all
         self._per_caller = per_caller
-        self._count = 0
-        self._shared: OrderedDict[RequestKey, int] = OrderedDict()
+        self.answers: dict[RequestKey, int] = {}
+        """All requests that are known, with the token of the answer, or 0."""
+        self._ended = 0
+        """How many of them have ended: those in the rings."""
+        self._shared: deque[RequestKey] = deque()
         self._announced: set[str] = set()
-        self._rings: dict[str, OrderedDict[RequestKey, int]] = {}
+        self._rings: dict[str, deque[RequestKey]] = {}
         """Of announced callers that something is remembered of; none is empty."""
-
-    def __contains__(self, key: RequestKey) -> bool:
-        return key in self._rings.get(key[0], self._shared) or key in self._shared
 
     def add(self, key: RequestKey, token: int) -> None:
         """Remember a request that has ended; the oldest of the fullest ring makes room for it."""
@@ -61,21 +61,22 @@ class RequestMemory:
         if ring is None:
             ring = self._shared
             if identity in self._announced:
-                ring = self._rings[identity] = OrderedDict()
-        ring[key] = token
+                ring = self._rings[identity] = deque()
+        self.answers[key] = token
+        ring.append(key)
         if len(ring) > self._per_caller and ring is not self._shared:
-            ring.popitem(last=False)
-        elif self._count < self._in_all:
-            self._count += 1
+            del self.answers[ring.popleft()]
+        elif self._ended < self._in_all:
+            self._ended += 1
         else:
             self._forget_one()
 
     def _forget_one(self) -> None:
         fullest = max(self._rings, key=lambda identity: len(self._rings[identity]), default=None)
         if fullest is None or len(self._shared) >= len(self._rings[fullest]):
-            self._shared.popitem(last=False)
+            del self.answers[self._shared.popleft()]
             return
-        self._rings[fullest].popitem(last=False)
+        del self.answers[self._rings[fullest].popleft()]
         if not self._rings[fullest]:
             del self._rings[fullest]
 
@@ -87,26 +88,26 @@ class RequestMemory:
         """Move a departed caller's ring to the shared one. Its answers cannot fail any more, but
         for those to a newer sid; an empty `sid` means all."""
         self._announced.discard(identity)
-        self._shared.update(self._rings.pop(identity, {}))
+        self._shared.extend(self._rings.pop(identity, ()))
         for key in self._shared:
             if key[0] == identity and (not sid or key[1] in ("", sid)):
-                self._shared[key] = 0
+                self.answers[key] = 0
 
     def everyone_left(self) -> None:
         """All rings move to the shared one (R41)."""
         self._announced.clear()
         for ring in self._rings.values():
-            self._shared.update(ring)
+            self._shared.extend(ring)
         self._rings.clear()
         for key in self._shared:
-            self._shared[key] = 0
+            self.answers[key] = 0
 
     def take_answer(self, caller_identity: str, token: int) -> RequestKey | None:
         """The request that was answered under `token`, once; None where nobody knows it."""
         own_ring = self._rings.get(caller_identity, self._shared)
         for ring in (own_ring, self._shared):
-            for key, answered_by in ring.items():
-                if answered_by == token and key[0] == caller_identity:
-                    ring[key] = 0
+            for key in ring:
+                if self.answers[key] == token and key[0] == caller_identity:
+                    self.answers[key] = 0
                     return key
         return None

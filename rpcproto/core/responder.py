@@ -1,7 +1,7 @@
 """The responding side: requests of others, from their first packet to our one answer."""
 
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import Final
 
 from rpcproto.core.deadlines import OVER, PENDING, Timed
@@ -30,6 +30,7 @@ from rpcproto.core.messages import (
     OutgoingPacket,
     PacketKind,
     Request,
+    RequestFields,
     StreamHeader,
     new_value,
     response_attributes,
@@ -37,10 +38,17 @@ from rpcproto.core.messages import (
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
 from rpcproto.core.roster import Participant
-from rpcproto.core.shared import Shared, Side
+from rpcproto.core.shared import Shared, Side, wire_timeout_ms
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
-from rpcproto.core.stream_reader import MALFORMED, OVER_CAP, TOO_MANY_BYTES, Fault, IncomingStream
-from rpcproto.core.wire import encode, envelope, write_ack, write_response
+from rpcproto.core.stream_reader import (
+    MALFORMED,
+    OVER_CAP,
+    TOO_MANY_BYTES,
+    Fault,
+    IncomingStream,
+    Sender,
+)
+from rpcproto.core.wire import encode, write_ack, write_response
 
 # Members that every request needs: to look one up in its enum costs as much as a protocol step.
 _READING: Final = InvocationState.READING
@@ -54,31 +62,16 @@ _RESPONSE: Final = PacketKind.RESPONSE
 class Invocation(Timed):
     """One request that has taken a slot (R22). `order` is the id that the host knows it by."""
 
-    __slots__ = (
-        "came_as_stream",
-        "held_bytes",
-        "key",
-        "method",
-        "response_timeout",
-        "state",
-        "stream",
-    )
+    __slots__ = ("came_as_stream", "held_bytes", "key", "sender", "state", "stream")
 
     def __init__(
-        self,
-        order: int,
-        key: RequestKey,
-        method: str,
-        response_timeout: float,
-        came_as_stream: bool,
-        now: float,
+        self, order: int, key: RequestKey, sender: Sender, came_as_stream: bool, now: float
     ) -> None:
         self.order = order
         self.started = now
         self.stage = PENDING
         self.key: RequestKey = key
-        self.method: str = method
-        self.response_timeout: float = response_timeout
+        self.sender: Sender = sender
         self.came_as_stream: bool = came_as_stream
         self.state: InvocationState = _READING
         self.stream: IncomingStream | None = None
@@ -94,12 +87,21 @@ class Responder(Side):
         super().__init__(shared)
         config = shared.config
         self._max_packet_payload = min(MAX_V1_PAYLOAD_BYTES, config.max_payload_bytes)
+        self._max_payload = config.max_payload_bytes
+        self._budget = shared.reader.budget
+        self._senders = self._budget.senders
+        self._max_untaken_events = config.max_untaken_events
+        self._max_invocations = config.max_invocations
+        self._max_of_caller = config.max_invocations_per_caller
+        self._usual_timeout_ms = wire_timeout_ms(config)
+        """What callers ask for that are configured as we are."""
+        self._usual_line = self._deadlines.kept_line(self._lifetime(self._usual_timeout_ms))
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
-        self._by_caller: dict[str, dict[RequestKey, Invocation]] = {}
         self._memory = RequestMemory(
             config.remembered_requests, config.remembered_requests_per_caller
         )
+        self._known = self._memory.answers
 
     def __len__(self) -> int:
         return len(self._invocations)
@@ -119,7 +121,10 @@ class Responder(Side):
 
     def respond(self, invocation_id: int, payload: str, now: float) -> bool:
         """See `RpcEngine.respond`."""
-        payload_bytes = require_text(payload, "payload")
+        if type(payload) is str and payload.isascii():
+            payload_bytes = len(payload)
+        else:
+            payload_bytes = require_text(payload, "payload")
         invocation = self._invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
@@ -133,7 +138,7 @@ class Responder(Side):
             self._respond_at_length(invocation, payload, payload_bytes, now)
         else:
             self._end(invocation, _ANSWER, invocation_id)
-            data = write_response(envelope(self._identity, identity), request_id, payload)
+            data = write_response(invocation.sender.envelope, request_id, payload)
             outbox.waiting_bytes += len(data)
             outbox.small.append(
                 new_value(OutgoingPacket, (data, identity, request_id, _RESPONSE, invocation_id))
@@ -156,58 +161,76 @@ class Responder(Side):
     # what happened outside
 
     def receive_request(
-        self, request: Request, identity: str, sid: str, now: float
+        self,
+        request: RequestFields,
+        identity: str,
+        sid: str,
+        now: float,
+        header: StreamHeader | None = None,
     ) -> IgnoreReason | None:
-        """A v1 request: ack, then everything that may be wrong with it, then the host (R15)."""
+        """A request, as a packet or as a stream: ack it, give it a slot, look at its body (R15)."""
         request_id, method, payload, timeout_ms, version, compressed = request
-        admitted = self._admit((identity, sid, request_id), method, timeout_ms, now)
-        if not isinstance(admitted, Invocation):
-            return admitted
-        if version != PACKET_VERSION:
-            self._refuse(admitted, ErrorCode.UNSUPPORTED_VERSION)
-        elif compressed:
-            self._refuse(admitted, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
+        if not identity:
+            return IgnoreReason.NO_SENDER
+        outbox = self._outbox
+        if len(outbox.small) >= outbox.max_packets or len(self._events) >= self._max_untaken_events:
+            return IgnoreReason.OVERLOADED
+        sender = self._senders.get(identity) or self._budget.open(identity)
+        data = write_ack(sender.envelope, request_id)
+        outbox.waiting_bytes += len(data)
+        outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
+        key = (identity, sid, request_id)
+        if key in self._known:
+            return IgnoreReason.REPEAT
+        if (
+            len(self._invocations) >= self._max_invocations
+            or sender.invocations >= self._max_of_caller
+        ):
+            self._memory.add(key, 0)
+            self._send_error(key, ErrorCode.APPLICATION_ERROR, data="too many requests")
+            return None
+        order = next(self._orders)
+        invocation = Invocation(order, key, sender, header is not None, now)
+        self._invocations[order] = invocation
+        sender.invocations += 1
+        self._known[key] = 0
+        if timeout_ms == self._usual_timeout_ms:
+            line = self._usual_line
+            line.append(invocation)
+            if len(line) > line.limit:
+                line.sweep()
         else:
-            payload_bytes = byte_length(payload)
-            if payload_bytes > self._config.max_payload_bytes:
-                self._body_failed(admitted, OVER_CAP)
-            elif not self._reader.budget.take(identity, payload_bytes):
-                self._body_failed(admitted, Fault(TOO_MANY_BYTES))
+            self._deadlines.start(invocation, self._lifetime(timeout_ms))
+        if version != PACKET_VERSION:
+            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
+        elif header is not None:
+            self._read_body(invocation, header, now)
+        elif compressed:
+            self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
+        else:
+            payload_bytes = len(payload) if payload.isascii() else byte_length(payload)
+            # What `ByteBudget.take` does, in line.
+            budget, held = self._budget, sender.held_bytes + payload_bytes
+            if payload_bytes > self._max_payload:
+                self._body_failed(invocation, OVER_CAP)
+            elif held > budget.per_sender or budget.total + payload_bytes > budget.in_all:
+                self._body_failed(invocation, Fault(TOO_MANY_BYTES))
             else:
-                self._body_read(admitted, payload, payload_bytes)
+                sender.held_bytes = held
+                budget.total += payload_bytes
+                self._body_read(invocation, method, timeout_ms, payload, payload_bytes)
         return None
 
     def receive_header(
         self, header: StreamHeader, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
-        """A request begins as a stream, or is there at once if it is inline (R27)."""
+        """The header of a request stream says what a request packet does, but for the payload."""
         timeout_ms = header.response_timeout_ms
-        admitted = self._admit(
-            (identity, sid, header.request_id),
-            header.method,
-            UNSTATED_TIMEOUT_MS if timeout_ms is None else timeout_ms,
-            now,
-            came_as_stream=True,
-        )
-        if not isinstance(admitted, Invocation):
-            return admitted
-        fault = self._reader.check(header)
-        if not header.has_our_version:
-            self._refuse(admitted, ErrorCode.UNSUPPORTED_VERSION)
-        elif fault is not None:
-            self._body_failed(admitted, fault)
-        elif timeout_ms is None or (identity, sid, header.stream_id) in self._reader:
-            self._body_failed(admitted, Fault(MALFORMED))
-        else:
-            admitted.stream = self._reader.open(
-                header,
-                identity,
-                sid,
-                now,
-                partial(self._body_read, admitted),
-                partial(self._body_failed, admitted),
-            )
-        return None
+        if timeout_ms is None:
+            timeout_ms = UNSTATED_TIMEOUT_MS
+        version = PACKET_VERSION if header.has_our_version else 0
+        request = Request(header.request_id, header.method, "", timeout_ms, version)
+        return self.receive_request(request, identity, sid, now, header)
 
     def expire(self, invocation: Invocation) -> None:
         """Nobody waits for this answer any more (R20)."""
@@ -227,8 +250,8 @@ class Responder(Side):
 
     def caller_left(self, identity: str, sid: str) -> None:
         """A caller left; what it asked under another sid, a newer one, goes on (R19)."""
-        for invocation in list(self._by_caller.get(identity, {}).values()):
-            if not sid or invocation.key[1] in ("", sid):
+        for invocation in list(self._invocations.values()):
+            if invocation.key[0] == identity and (not sid or invocation.key[1] in ("", sid)):
                 self._abandon(invocation, AbandonReason.CALLER_LEFT)
         self._memory.caller_left(identity, sid)
 
@@ -244,68 +267,42 @@ class Responder(Side):
 
     # a request comes in
 
-    def _admit(
-        self,
-        key: RequestKey,
-        method: str,
-        timeout_ms: int,
-        now: float,
-        *,
-        came_as_stream: bool = False,
-    ) -> Invocation | IgnoreReason | None:
-        """Ack a request and give it a slot; None if it was refused one (R14, R16, R20, R22)."""
-        identity, _, request_id = key
-        if not identity:
-            return IgnoreReason.NO_SENDER
-        outbox, config = self._outbox, self._config
-        if (
-            len(outbox.small) >= outbox.max_packets
-            or len(self._events) >= config.max_untaken_events
-        ):
-            return IgnoreReason.OVERLOADED
-        to_caller = envelope(self._identity, identity)
-        data = write_ack(to_caller, request_id)
-        outbox.waiting_bytes += len(data)
-        outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
-        running = self._by_caller.get(identity)
-        if key in self._memory or (running is not None and key in running):
-            return IgnoreReason.REPEAT
-        if len(self._invocations) >= config.max_invocations or (
-            running is not None and len(running) >= config.max_invocations_per_caller
-        ):
-            self._memory.add(key, 0)
-            self._send_error(key, ErrorCode.APPLICATION_ERROR, data="too many requests")
-            return None
-        order = self._next_order()
+    def _read_body(self, invocation: Invocation, header: StreamHeader, now: float) -> None:
+        """The body begins as a stream, or is there at once if it is inline (R27)."""
+        identity, sid, _ = invocation.key
+        method, timeout_ms = header.method, header.response_timeout_ms
         if len(method) > MAX_METHOD_BYTES:
             method = ""  # nobody can have registered it, and nobody should have to hold it
-        invocation = Invocation(order, key, method, timeout_ms / 1000, came_as_stream, now)
-        self._invocations[order] = invocation
-        if running is None:
-            self._by_caller[identity] = {key: invocation}
+        fault = self._reader.check(header)
+        if fault is not None:
+            self._body_failed(invocation, fault)
+        elif timeout_ms is None or (identity, sid, header.stream_id) in self._reader:
+            self._body_failed(invocation, Fault(MALFORMED))
         else:
-            running[key] = invocation
-        lifetime = _lifetime(timeout_ms, config.invocation_grace, config.max_invocation_lifetime)
-        self._deadlines.start(invocation, lifetime)
-        return invocation
+            invocation.stream = self._reader.open(
+                header,
+                identity,
+                sid,
+                now,
+                partial(self._body_read, invocation, method, timeout_ms),
+                partial(self._body_failed, invocation),
+            )
 
-    def _body_read(self, invocation: Invocation, payload: str, payload_bytes: int) -> None:
+    def _body_read(
+        self, invocation: Invocation, method: str, timeout_ms: int, payload: str, payload_bytes: int
+    ) -> None:
         """The whole body is here: hold it, look up the method, tell the host (R15)."""
         invocation.stream = None
         invocation.held_bytes = payload_bytes
-        if invocation.method not in self._methods:
+        if method not in self._methods:
             self._refuse(invocation, ErrorCode.UNSUPPORTED_METHOD)
             return
         invocation.state = INVOCATION_TABLE[invocation.state][_BODY]
         identity, _, request_id = invocation.key
         self._events.append(
-            InvocationReceived(
-                invocation.order,
-                request_id,
-                identity,
-                invocation.method,
-                payload,
-                invocation.response_timeout,
+            new_value(
+                InvocationReceived,
+                (invocation.order, request_id, identity, method, payload, timeout_ms / 1000),
             )
         )
 
@@ -325,11 +322,11 @@ class Responder(Side):
         identity, sid, request_id = invocation.key
         abilities = self._roster.abilities_of(identity, sid)
         as_stream = invocation.came_as_stream or abilities.streams
-        if not as_stream or payload_bytes > self._config.max_payload_bytes:
+        if not as_stream or payload_bytes > self._max_payload:
             self._end(invocation, InvocationInput.ANSWER)
             self._send_error(invocation.key, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
             return
-        stream_id = self._new_id()
+        stream_id = self._new_stream_id()
         self._end(invocation, InvocationInput.ANSWER, invocation.order)
         self._outbox.send_stream(
             stream_id,
@@ -363,24 +360,21 @@ class Responder(Side):
         `token` is that of an answer that may yet fail to be sent (R10).
         """
         invocation.state = INVOCATION_TABLE[invocation.state][what]
-        key = invocation.key
-        identity = key[0]
         invocation.stage = OVER
         del self._invocations[invocation.order]
-        running = self._by_caller[identity]
-        del running[key]
-        if not running:
-            del self._by_caller[identity]
-        self._memory.add(key, token)
+        sender = invocation.sender
+        sender.invocations -= 1
+        self._memory.add(invocation.key, token)
         if invocation.held_bytes:
-            self._reader.budget.give_back(identity, invocation.held_bytes)
+            self._budget.give_back(sender, invocation.held_bytes)
         if invocation.stream is not None:
             self._reader.drop(invocation.stream)
             invocation.stream = None
 
-
-@lru_cache(64)
-def _lifetime(timeout_ms: int, grace: float, max_lifetime: float) -> float:
-    """How long an invocation may run (R20): rounded up to 2^-20 seconds, so that the sum with an
-    instant is exact, and the order of deadlines does not depend on where the clock began (L10)."""
-    return min(math.ceil((timeout_ms / 1000 + grace) * 2**20) / 2**20, max_lifetime)
+    def _lifetime(self, timeout_ms: int) -> float:
+        """How long an invocation may run (R20): rounded up to 2^-20 seconds, so that the sum with
+        an instant is exact, and the order of deadlines does not depend on where the clock began
+        (L10)."""
+        config = self._config
+        lifetime = math.ceil((timeout_ms / 1000 + config.invocation_grace) * 2**20) / 2**20
+        return min(lifetime, config.max_invocation_lifetime)

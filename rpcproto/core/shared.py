@@ -1,31 +1,39 @@
 """What the two sides of an engine share: they never talk to each other, only to these."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import Deadlines
+from rpcproto.core.errors import require_name
 from rpcproto.core.events import Event
+from rpcproto.core.messages import MAX_ID_BYTES, MAX_UINT32
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.roster import Roster
 from rpcproto.core.stream_reader import StreamReader
 
 
-@dataclass(frozen=True, slots=True)
 class Shared:
     """The rooms that the caller and the responder both use, and where their names come from."""
 
-    identity: str
-    config: RpcConfig
-    roster: Roster
-    outbox: Outbox
-    reader: StreamReader
-    deadlines: Deadlines
     events: list[Event]
-    new_id: Callable[[], str]
-    """Request and stream ids (R13)."""
-    next_order: Callable[[], int]
-    """Counts calls, invocations and streams; the number is also the token of their packets."""
+    """What has come of the inputs since the host took the last of it."""
+
+    def __init__(
+        self, identity: str, config: RpcConfig, unix_time_offset: float, new_id: Callable[[], str]
+    ) -> None:
+        self.identity: str = identity
+        self.config: RpcConfig = config
+        self.new_id: Callable[[], str] = new_id
+        """Request and stream ids (R13)."""
+        self.orders: Iterator[int] = itertools.count(1)
+        """Counts calls, invocations and streams; the number is also the token of their packets."""
+        self.events = []
+        self.deadlines: Deadlines = Deadlines()
+        self.roster: Roster = Roster(config.sequence_window)
+        self.outbox: Outbox = Outbox(identity, config, unix_time_offset)
+        self.reader: StreamReader = StreamReader(identity, config, orders=self.orders)
 
 
 class Side:
@@ -40,4 +48,20 @@ class Side:
         self._deadlines = shared.deadlines
         self._events = shared.events
         self._new_id = shared.new_id
-        self._next_order = shared.next_order
+        self._orders = shared.orders
+
+    def _new_stream_id(self) -> str:
+        stream_id = self._new_id()
+        require_name(stream_id, "a new id", MAX_ID_BYTES)
+        return stream_id
+
+
+MIN_WIRE_TIMEOUT_MS: Final = 1_000
+
+
+def wire_timeout_ms(config: RpcConfig, response_timeout: float | None = None) -> int:
+    """What the handler gets: the call's time without the network's share (R5). A `response_timeout`
+    of None is the usual one."""
+    timeout = config.response_timeout if response_timeout is None else response_timeout
+    budget_ms = (timeout - config.latency_allowance) * 1000
+    return round(max(min(budget_ms, MAX_UINT32), MIN_WIRE_TIMEOUT_MS))

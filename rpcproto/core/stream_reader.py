@@ -3,10 +3,11 @@
 import codecs
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from rpcproto.core.config import RpcConfig
+from rpcproto.core.deadlines import MIN_SWEPT
 from rpcproto.core.events import IgnoreReason
 from rpcproto.core.messages import (
     DEFLATE_RAW,
@@ -15,6 +16,7 @@ from rpcproto.core.messages import (
     StreamHeader,
     StreamTrailer,
 )
+from rpcproto.core.wire import envelope
 
 StreamKey: TypeAlias = tuple[str, str, str]
 """Sender identity, sender sid, stream id: what a stream is known by (R23)."""
@@ -37,33 +39,54 @@ class Fault(NamedTuple):
 OVER_CAP: Final = Fault("", over_cap=True)
 
 
+class Sender:
+    """What one participant takes up here: invocations (R22), and bytes that came in (R28)."""
+
+    __slots__ = ("envelope", "held_bytes", "invocations")
+
+    def __init__(self, envelope: bytes) -> None:
+        self.envelope: bytes = envelope
+        """What our packets to it begin with."""
+        self.held_bytes: int = 0
+        self.invocations: int = 0
+
+
 class ByteBudget:
     """Bytes that came in and are not done with, in all and of each sender (R28)."""
 
-    def __init__(self, in_all: int, per_sender: int) -> None:
-        self._in_all = in_all
-        self._per_sender = per_sender
-        self._of: dict[str, int] = {}
+    def __init__(self, identity: str, in_all: int, per_sender: int) -> None:
+        self._identity = identity
+        self.in_all: int = in_all
+        self.per_sender: int = per_sender
+        self.senders: dict[str, Sender] = {}
+        """All that take up something; those that do not any more are swept out now and then."""
+        self._max_senders = MIN_SWEPT
         self.total: int = 0
 
-    def take(self, sender_identity: str, count: int) -> bool:
+    def open(self, identity: str) -> Sender:
+        """The sender of this identity, a new one if there is none."""
+        sender = self.senders.get(identity)
+        if sender is None:
+            if len(self.senders) >= self._max_senders:
+                for other, idle in list(self.senders.items()):
+                    if not idle.held_bytes and not idle.invocations:
+                        del self.senders[other]
+                self._max_senders = 2 * len(self.senders) + MIN_SWEPT
+            sender = self.senders[identity] = Sender(envelope(self._identity, identity))
+        return sender
+
+    def take(self, sender: Sender, count: int) -> bool:
         """Count `count` more bytes, or none if they are too many."""
-        total = self.total + count
-        of_sender = self._of.get(sender_identity, 0) + count
-        if total > self._in_all or of_sender > self._per_sender:
+        if self.total + count > self.in_all or sender.held_bytes + count > self.per_sender:
             return False
-        if count:
-            self.total = total
-            self._of[sender_identity] = of_sender
+        self.total += count
+        sender.held_bytes += count
         return True
 
-    def give_back(self, sender_identity: str, count: int) -> None:
+    def give_back(self, sender: Sender, count: int) -> None:
         """`count` bytes that were taken are done with."""
-        if count:
-            self.total -= count
-            self._of[sender_identity] -= count
-            if not self._of[sender_identity]:
-                del self._of[sender_identity]
+        self.total -= count
+        sender.held_bytes -= count
 
 
 class IncomingStream:
@@ -147,7 +170,7 @@ class IncomingStream:
             return OVER_CAP
         if self._total_length is not None and received > self._total_length:
             return Fault(f"more than {self._total_length} bytes arrived")
-        if not budget.take(self.key[0], len(content)):
+        if not budget.take(budget.open(self.key[0]), len(content)):
             return Fault(TOO_MANY_BYTES)
         self.received_bytes = received
         try:
@@ -163,13 +186,13 @@ class IncomingStream:
 class StreamReader:
     """All half-read streams of one engine."""
 
-    def __init__(self, config: RpcConfig, *, next_order: Callable[[], int]) -> None:
+    def __init__(self, identity: str, config: RpcConfig, *, orders: Iterator[int]) -> None:
         self._config = config
-        self._next_order = next_order
+        self._orders = orders
         self._streams: OrderedDict[StreamKey, IncomingStream] = OrderedDict()
         """Those that have been silent for longest in front: they are the next to end."""
         self.budget: ByteBudget = ByteBudget(
-            config.max_buffered_bytes, config.max_buffered_bytes_per_sender
+            identity, config.max_buffered_bytes, config.max_buffered_bytes_per_sender
         )
 
     def __len__(self) -> int:
@@ -201,7 +224,7 @@ class StreamReader:
         gives them back.
         """
         key = (sender_identity, sender_sid, header.stream_id)
-        stream = IncomingStream(key, self._next_order(), header, now, on_body, on_fault)
+        stream = IncomingStream(key, next(self._orders), header, now, on_body, on_fault)
         self._streams[key] = stream
         if header.inline_content is None:
             return stream
@@ -264,7 +287,7 @@ class StreamReader:
         """Nobody wants this body any more."""
         if self._streams.get(stream.key) is stream:
             del self._streams[stream.key]
-            self.budget.give_back(stream.key[0], stream.received_bytes)
+            self.budget.give_back(self.budget.open(stream.key[0]), stream.received_bytes)
 
     def _fail(self, stream: IncomingStream, fault: Fault) -> None:
         self.drop(stream)
