@@ -1,10 +1,23 @@
 """Request ids for engines that run in the real world."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import Final
 
 _POOL_IDS: Final = 256
+_ID_BYTES: Final = 16
+
+
+def _in_every_id(digits: str) -> int:
+    """What these hexadecimal digits of one id are, side by side for all ids of a pool."""
+    return int(digits * _POOL_IDS, 16)
+
+
+_RANDOM: Final = _in_every_id("ffffffffffff0fff3fffffffffffffff")
+_FIXED: Final = _in_every_id("00000000000040008000000000000000")
+"""The version, 4, and the variant of RFC 9562."""
+_split: Final = re.compile("(.{8})(.{4})(.{4})(.{4})(.{12})").findall
 
 
 def random_ids() -> Callable[[], str]:
@@ -17,15 +30,9 @@ def random_ids() -> Callable[[], str]:
 
     def new_id() -> str:
         if not pool:
-            pool.extend(_uuid4_texts(os.urandom(16 * _POOL_IDS).hex()))
+            size = _POOL_IDS * _ID_BYTES
+            drawn = int.from_bytes(os.urandom(size)) & _RANDOM | _FIXED
+            pool.extend(map("-".join, _split(drawn.to_bytes(size).hex())))
         return pool.pop()
 
     return new_id
-
-
-def _uuid4_texts(digits: str) -> list[str]:
-    """One id for every 32 hexadecimal digits, with version 4 and the RFC 9562 variant set."""
-    return [
-        f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{'89ab'[int(d[16], 16) & 3]}{d[17:20]}-{d[20:]}"
-        for d in (digits[i : i + 32] for i in range(0, len(digits), 32))
-    ]

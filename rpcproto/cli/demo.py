@@ -20,7 +20,7 @@ from rpcproto.cli.decode import kind_of, style_of
 from rpcproto.cli.lifelines import ASCII, BOXES, Arrow, Note, Row, draw
 from rpcproto.core import wire
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, RpcError, byte_length
+from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.core.events import (
     CallFailed,
     CallSucceeded,
@@ -213,7 +213,7 @@ def _outcome(outcome: str | int) -> str:
 
 
 def _shown(payload: str) -> str:
-    size = byte_length(payload)
+    size = len(payload.encode())
     return repr(payload) if size <= MAX_SHOWN_BYTES else f"{size:,} bytes"
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
-from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Timed
+from rpcproto.core.deadlines import HURRIED, OVER, PENDING, Line, Timed
 from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
@@ -39,7 +39,9 @@ from rpcproto.core.wire import envelope, write_request
 
 # Members that every call needs: to look one up in its enum costs as much as a step of the protocol.
 _SENT: Final = CallState.SENT
-_ACK: Final = CallInput.ACK
+_AFTER_ACK: Final = {
+    state: inputs[CallInput.ACK] for state, inputs in CALL_TABLE.items() if CallInput.ACK in inputs
+}
 _RESPONSE: Final = CallInput.RESPONSE
 _REQUEST: Final = PacketKind.REQUEST
 
@@ -64,7 +66,7 @@ class Call(Timed):
         self.stage = HURRIED
         self.state: CallState = _SENT
 
-    def is_answered_by(self, identity: str, sid: str) -> bool:
+    def accepts(self, identity: str, sid: str) -> bool:
         """Whether this is the participant that was called; a sid counts if both are known (R7)."""
         expected_identity, expected_sid = self.recipient
         return identity == expected_identity and (
@@ -95,10 +97,14 @@ class Caller(Side):
         self._max_payload = config.max_payload_bytes
         timeout, window = config.response_timeout, config.ack_timeout
         self._usual_wire_ms = wire_timeout_ms(config)
-        self._usual_lines = [self._deadlines.kept_line(timeout)]
-        """Where calls without timeouts of their own wait for their deadlines."""
-        if window < timeout:
-            self._usual_lines.append(self._deadlines.kept_line(window, HURRIED))
+        # Where calls without timeouts of their own wait for their deadlines. What is in the line of
+        # ack windows is in the other as well. Without a window it is a line that nobody looks at.
+        self._line = self._deadlines.kept_line(timeout)
+        self._ack_line = (
+            self._deadlines.kept_line(window, HURRIED)
+            if window < timeout
+            else Line(window, HURRIED)
+        )
         self._pending: dict[str, Call] = {}
         self._max_ended = config.remembered_requests
         self._ended: dict[str, None] = {}
@@ -125,15 +131,11 @@ class Caller(Side):
         ack_timeout: float | None,
     ) -> str:
         """See `RpcEngine.call`."""
-        route = None
-        if type(destination_identity) is str and type(method) is str:
-            route = self._routes.get((destination_identity, method))
-        if route is None:
+        try:
+            route = self._routes[destination_identity, method]
+        except (KeyError, TypeError):  # not there, or no text
             route = self._find_route(destination_identity, method)
-        if type(payload) is str and payload.isascii():
-            payload_bytes = len(payload)
-        else:
-            payload_bytes = require_text(payload, "payload")
+        body = require_text(payload, "payload")
         timeouts = None
         if response_timeout is not None or ack_timeout is not None:
             timeouts = self._checked_timeouts(response_timeout, ack_timeout)
@@ -141,19 +143,19 @@ class Caller(Side):
         if len(pending) >= self._max_pending:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         request_id = self._new_id()
-        if type(request_id) is not str or len(request_id) != 36 or not request_id.isascii():
-            # Not what R13 asks for; of our own ids it only matters that they can be sent.
+        id_text = require_text(request_id, "a new id")
+        if not 0 < len(id_text) <= MAX_ID_BYTES:
             require_name(request_id, "a new id", MAX_ID_BYTES)
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
         # What refuses a call, in the order of R1.
         if route.refusal:
             return self._refuse(request_id, route.refusal)
-        if payload_bytes > route.max_payload_bytes:
+        if len(body) > route.max_payload_bytes:
             return self._refuse(request_id, ErrorCode.REQUEST_PAYLOAD_TOO_LARGE)
         if len(outbox.small) >= outbox.max_packets:
             return self._refuse(request_id, ErrorCode.SEND_FAILED, TOO_MANY_WAITING_PACKETS)
-        if outbox.waiting_bytes + payload_bytes > outbox.max_bytes:
+        if outbox.waiting_bytes + len(body) > outbox.max_bytes:
             return self._refuse(request_id, ErrorCode.SEND_FAILED, TOO_MANY_WAITING_BYTES)
         stream_id = self._new_stream_id() if route.as_stream else ""
         # From here on nothing raises.
@@ -161,19 +163,21 @@ class Caller(Side):
         pending[request_id] = call
         if timeouts is None:
             timeout_ms = self._usual_wire_ms
-            for line in self._usual_lines:
-                line.append(call)
-                if len(line) > line.limit:
-                    line.sweep()
+            line = self._line
+            line.append(call)
+            self._ack_line.append(call)
+            if len(line) > line.limit:
+                line.sweep()
+                self._ack_line.sweep()
         else:
             timeout_ms = self._start(call, *timeouts)
         if stream_id:
             attributes = request_attributes(request_id, method, timeout_ms)
             outbox.send_stream(
-                stream_id, REQUEST_TOPIC, attributes, payload, route.recipient, call.order, now
+                stream_id, REQUEST_TOPIC, attributes, body, route.recipient, call.order, now
             )
         else:
-            data = write_request(route.envelope, request_id, method, payload, timeout_ms)
+            data = write_request(route.envelope, id_text, method, body, timeout_ms)
             outbox.waiting_bytes += len(data)
             packet = (data, destination_identity, request_id, _REQUEST, call.order)
             outbox.small.append(new_value(OutgoingPacket, packet))
@@ -193,11 +197,9 @@ class Caller(Side):
         """The responder has the request (R4)."""
         request_id = ack[0]
         call = self._pending.get(request_id)
-        if call is None or (
-            call.recipient != (identity, sid) and not call.is_answered_by(identity, sid)
-        ):
+        if call is None or (call.recipient != (identity, sid) and not call.accepts(identity, sid)):
             return self._why_not(call, request_id)
-        state = CALL_TABLE[call.state].get(_ACK)
+        state = _AFTER_ACK.get(call.state)
         if state is None:
             return IgnoreReason.REPEAT
         call.state = state
@@ -211,9 +213,7 @@ class Caller(Side):
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
         call = self._pending.get(request_id)
-        if call is None or (
-            call.recipient != (identity, sid) and not call.is_answered_by(identity, sid)
-        ):
+        if call is None or (call.recipient != (identity, sid) and not call.accepts(identity, sid)):
             return self._why_not(call, request_id)
         if payload is None:
             self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
@@ -230,9 +230,7 @@ class Caller(Side):
         """The responder's error (R18)."""
         request_id, code, message, data = error
         call = self._pending.get(request_id)
-        if call is None or (
-            call.recipient != (identity, sid) and not call.is_answered_by(identity, sid)
-        ):
+        if call is None or not call.accepts(identity, sid):
             return self._why_not(call, request_id)
         self._fail(call, CallInput.RESPONSE, code, message, data)
         return None
@@ -242,7 +240,7 @@ class Caller(Side):
     ) -> IgnoreReason | None:
         """A response begins as a stream, or is there at once if it is inline (R4, R6)."""
         call = self._pending.get(header.request_id)
-        if call is None or not call.is_answered_by(identity, sid):
+        if call is None or not call.accepts(identity, sid):
             return self._why_not(call, header.request_id)
         if call.state is CallState.READING or (identity, sid, header.stream_id) in self._reader:
             return IgnoreReason.REPEAT

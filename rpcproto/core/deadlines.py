@@ -62,11 +62,6 @@ class Line(deque[Timed]):
         self.is_kept: bool = False
         """Whether somebody holds on to this line, so that it must stay when it is empty."""
 
-    @property
-    def is_unused(self) -> bool:
-        """Whether nothing waits in this line, and nobody holds on to it."""
-        return not self.is_kept and self.front() is None
-
     def sweep(self) -> None:
         """Let go of what is over."""
         items = [item for item in self if item.stage >= self.stage]
@@ -120,7 +115,8 @@ class Deadlines:
     def _new_line(self, timeout: float, stage: int) -> Line | None:
         """A line for a timeout that has none, or None while all lines are taken."""
         if len(self._lines) >= MAX_LINES:
-            unused = next((key for key, line in self._lines.items() if line.is_unused), None)
+            empty = (k for k, line in self._lines.items() if not line.is_kept and not line.front())
+            unused = next(empty, None)
             if unused is None:
                 return None
             del self._lines[unused]

@@ -1,13 +1,13 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from types import MappingProxyType
 from typing import Any, Final
 
 from rpcproto.core.caller import Call, Caller
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.errors import LocalProtocolError, require_finite, require_name, require_text
+from rpcproto.core.errors import LocalProtocolError, require_finite, require_name
 from rpcproto.core.events import (
     ONLY_COUNTED,
     AbandonReason,
@@ -92,7 +92,9 @@ class RpcEngine:
         self._deadlines = shared.deadlines
         self._roster = shared.roster
         self._participants = shared.roster.by_identity
+        self._envelopes = shared.roster.envelopes
         self._outbox = shared.outbox
+        self._small = shared.outbox.small
         self._reader = shared.reader
         self._caller = Caller(shared)
         self._responder = Responder(shared)
@@ -221,23 +223,23 @@ class RpcEngine:
         if type(data) is not bytes:
             data = _as_bytes(data, self._max_packet_bytes)
         if sender_identity is not None or sender_sid is not None:
-            require_text(sender_identity, "sender_identity", 0, MAX_IDENTITY_BYTES)
-            require_text(sender_sid or "", "sender_sid", 0, MAX_IDENTITY_BYTES)
+            require_name(sender_identity, "sender_identity", MAX_IDENTITY_BYTES, 0)
+            require_name(sender_sid or "", "sender_sid", MAX_IDENTITY_BYTES, 0)
         if type(now) is not float or not self._now <= now < _NEVER:
             now = self._checked(now)
         self._now = now
         packet = None
         if self._is_connected and len(data) <= self._max_packet_bytes:
-            packet = read(data)
+            packet = read(data, self._identity, self._envelopes)
         if packet is None:
             self._receive_unreadable(data, sender_identity or "")
             return
         self._packets_in += 1
-        identity, sid, destinations, sequence, kind, fields = packet
+        identity, sid, is_for_us, sequence, kind, fields = packet
         if sender_identity is not None:
             identity, sid = sender_identity, sender_sid or ""
-        if sid or sequence or identity == self._identity or self._identity not in destinations:
-            reason = self._why_not(identity, sid, destinations, sequence)
+        if sid or sequence or not is_for_us or identity == self._identity:
+            reason = self._why_not(identity, sid, is_for_us, sequence)
             if reason is not None:
                 self._ignore(reason, identity)
                 return
@@ -265,7 +267,7 @@ class RpcEngine:
         `client_protocol` or `capabilities` that are no numbers.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
-        require_text(participant_sid, "participant_sid", 0, MAX_IDENTITY_BYTES)
+        require_name(participant_sid, "participant_sid", MAX_IDENTITY_BYTES, 0)
         abilities = abilities_from(client_protocol, capabilities)
         self._now = self._checked(now)
         if self._is_closed:
@@ -287,7 +289,7 @@ class RpcEngine:
         Raises LocalProtocolError as `participant_joined` does.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
-        require_text(participant_sid, "participant_sid", 0, MAX_IDENTITY_BYTES)
+        require_name(participant_sid, "participant_sid", MAX_IDENTITY_BYTES, 0)
         self._now = self._checked(now)
         if self._is_closed:
             return
@@ -368,10 +370,10 @@ class RpcEngine:
 
     def next_packet(self) -> OutgoingPacket | None:
         """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
-        outbox = self._outbox
-        if not outbox.small:
+        outbox, small = self._outbox, self._small
+        if not small:
             return outbox.take_of_stream()
-        packet = outbox.small.popleft()
+        packet = small.popleft()
         outbox.waiting_bytes -= len(packet[0])
         outbox.packets_out += 1
         return packet
@@ -423,10 +425,10 @@ class RpcEngine:
         self._ignore(reason, sender_identity)
 
     def _why_not(
-        self, identity: str, sid: str, destinations: Sequence[str], sequence: int
+        self, identity: str, sid: str, is_for_us: bool, sequence: int
     ) -> IgnoreReason | None:
         """Why a packet is ignored, judging by its envelope; None if it is not."""
-        if destinations and self._identity not in destinations:
+        if not is_for_us:
             return IgnoreReason.NOT_FOR_US
         if identity == self._identity:
             return IgnoreReason.FROM_OURSELVES
@@ -436,9 +438,7 @@ class RpcEngine:
             return IgnoreReason.REPEAT
         return None
 
-    def _receive_unread(
-        self, message: Unread, identity: str, sid: str, now: float
-    ) -> IgnoreReason | None:
+    def _receive_unread(self, message: Unread, *_: object) -> IgnoreReason:
         encrypted = message.kind == "encrypted_packet"
         return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
 

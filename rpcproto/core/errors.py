@@ -83,30 +83,23 @@ def cut(text: str, max_bytes: int) -> str:
     return text.encode()[:max_bytes].decode(errors="ignore")
 
 
-def byte_length(text: str) -> int:
-    """Bytes of `text` in UTF-8; raises UnicodeEncodeError where it has none."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def require_text(value: object, name: str, min_bytes: int = 0, max_bytes: int | None = None) -> int:
-    """The bytes of a local string in UTF-8, or LocalProtocolError if it is not usable (R33)."""
-    if not isinstance(value, str):
-        raise LocalProtocolError(f"{name} must be a str, not {type(value).__name__}")
+def require_text(value: object, name: str) -> bytes:
+    """A local text in UTF-8, or LocalProtocolError if it is none (R33)."""
     try:
-        length = byte_length(value)
+        return str.encode(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise LocalProtocolError(f"{name} must be a str, not {type(value).__name__}") from None
     except UnicodeEncodeError:
         raise LocalProtocolError(f"{name} is not valid Unicode text for UTF-8") from None
+
+
+def require_name(value: object, name: str, max_bytes: int, min_bytes: int = 1) -> None:
+    """Raise LocalProtocolError unless this is a text of so many bytes in UTF-8 (R33)."""
+    length = len(require_text(value, name))
     if length < min_bytes:
         raise LocalProtocolError(f"{name} must not be empty")
-    if max_bytes is not None and length > max_bytes:
+    if length > max_bytes:
         raise LocalProtocolError(f"{name} is {length} bytes of UTF-8, more than {max_bytes}")
-    return length
-
-
-def require_name(value: object, name: str, max_bytes: int) -> None:
-    """Raise LocalProtocolError unless this is a text of 1 to `max_bytes` bytes in UTF-8 (R33)."""
-    if type(value) is not str or not (value.isascii() and 0 < len(value) <= max_bytes):
-        require_text(value, name, 1, max_bytes)
 
 
 def require_finite(value: object, name: str) -> float:

@@ -73,21 +73,16 @@ class Outbox:
         stream_id: str,
         topic: str,
         attributes: Attributes,
-        payload: str,
+        body: bytes,
         recipient: Participant,
         token: int,
         now: float,
     ) -> None:
         """Queue a body in the best form that its recipient can take; `token` as in `send`."""
-        body = payload.encode()
-        header, source, is_short = choose_form(
-            StreamHeader(stream_id, topic, attributes, len(body), self._unix_ms(now)),
-            body,
-            recipient,
-            may_deflate=self._deflating < MAX_DEFLATING,
-        )
+        header = StreamHeader(stream_id, topic, attributes, len(body), self._unix_ms(now))
+        deflates = self._deflating < MAX_DEFLATING
+        data, source, is_short = choose_form(header, body, self._identity, recipient, deflates)
         identity, request_id = recipient.identity, header.request_id
-        data = encode(header, self._identity, identity)
         self.send(PacketKind.STREAM_HEADER, data, identity, request_id, token)
         if source is None:
             return
@@ -137,7 +132,9 @@ class Outbox:
         self.end_stream(token, cancelled=False)
         rest = [other for other in self.small if other.token == token]
         if rest:
-            self.small = deque(other for other in self.small if other.token != token)
+            staying = [other for other in self.small if other.token != token]
+            self.small.clear()
+            self.small.extend(staying)
             self.waiting_bytes -= sum(len(other.data) for other in rest)
         # Without a header there is no stream to end, and after its own trailer none is left.
         if packet.kind is PacketKind.STREAM_CHUNK and (is_leaving or rest):

@@ -46,7 +46,7 @@ class RequestMemory:
         self._in_all = in_all
         self._per_caller = per_caller
         self.answers: dict[RequestKey, int] = {}
-        """All requests that are known, with the token of the answer, or 0."""
+        """All requests that are known, with the token of the answer; 0 where none can fail."""
         self._ended = 0
         """How many of them have ended: those in the rings."""
         self._shared: deque[RequestKey] = deque()
@@ -54,15 +54,14 @@ class RequestMemory:
         self._rings: dict[str, deque[RequestKey]] = {}
         """Of announced callers that something is remembered of; none is empty."""
 
-    def add(self, key: RequestKey, token: int) -> None:
-        """Remember a request that has ended; the oldest of the fullest ring makes room for it."""
+    def add(self, key: RequestKey) -> None:
+        """One of `answers` has ended; the oldest of the fullest ring makes room for it."""
         identity = key[0]
         ring = self._rings.get(identity)
         if ring is None:
             ring = self._shared
             if identity in self._announced:
                 ring = self._rings[identity] = deque()
-        self.answers[key] = token
         ring.append(key)
         if len(ring) > self._per_caller and ring is not self._shared:
             del self.answers[ring.popleft()]

@@ -9,7 +9,6 @@ from rpcproto.core.errors import (
     MAX_CODE,
     ErrorCode,
     LocalProtocolError,
-    byte_length,
     require_name,
     require_text,
     standard_error,
@@ -91,7 +90,7 @@ class Responder(Side):
         self._budget = shared.reader.budget
         self._senders = self._budget.senders
         self._max_untaken_events = config.max_untaken_events
-        self._max_invocations = config.max_invocations
+        self._max_in_all = config.max_invocations
         self._max_of_caller = config.max_invocations_per_caller
         self._usual_timeout_ms = wire_timeout_ms(config)
         """What callers ask for that are configured as we are."""
@@ -121,24 +120,21 @@ class Responder(Side):
 
     def respond(self, invocation_id: int, payload: str, now: float) -> bool:
         """See `RpcEngine.respond`."""
-        if type(payload) is str and payload.isascii():
-            payload_bytes = len(payload)
-        else:
-            payload_bytes = require_text(payload, "payload")
+        body = require_text(payload, "payload")
         invocation = self._invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
         identity, _, request_id = invocation.key
         outbox = self._outbox
-        if outbox.waiting_bytes + payload_bytes > outbox.max_bytes:
+        if outbox.waiting_bytes + len(body) > outbox.max_bytes:
             self._end(invocation, InvocationInput.ANSWER)
             code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
             self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
-        elif invocation.came_as_stream or payload_bytes > self._max_packet_payload:
-            self._respond_at_length(invocation, payload, payload_bytes, now)
+        elif invocation.came_as_stream or len(body) > self._max_packet_payload:
+            self._respond_at_length(invocation, body, now)
         else:
             self._end(invocation, _ANSWER, invocation_id)
-            data = write_response(invocation.sender.envelope, request_id, payload)
+            data = write_response(invocation.sender.envelope, request_id, body)
             outbox.waiting_bytes += len(data)
             outbox.small.append(
                 new_value(OutgoingPacket, (data, identity, request_id, _RESPONSE, invocation_id))
@@ -182,18 +178,16 @@ class Responder(Side):
         key = (identity, sid, request_id)
         if key in self._known:
             return IgnoreReason.REPEAT
-        if (
-            len(self._invocations) >= self._max_invocations
-            or sender.invocations >= self._max_of_caller
-        ):
-            self._memory.add(key, 0)
+        if len(self._invocations) >= self._max_in_all or sender.invocations >= self._max_of_caller:
+            self._known[key] = 0
+            self._memory.add(key)
             self._send_error(key, ErrorCode.APPLICATION_ERROR, data="too many requests")
             return None
         order = next(self._orders)
         invocation = Invocation(order, key, sender, header is not None, now)
         self._invocations[order] = invocation
         sender.invocations += 1
-        self._known[key] = 0
+        self._known[key] = order
         if timeout_ms == self._usual_timeout_ms:
             line = self._usual_line
             line.append(invocation)
@@ -208,16 +202,12 @@ class Responder(Side):
         elif compressed:
             self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
         else:
-            payload_bytes = len(payload) if payload.isascii() else byte_length(payload)
-            # What `ByteBudget.take` does, in line.
-            budget, held = self._budget, sender.held_bytes + payload_bytes
+            payload_bytes = len(payload) if payload.isascii() else len(payload.encode())
             if payload_bytes > self._max_payload:
                 self._body_failed(invocation, OVER_CAP)
-            elif held > budget.per_sender or budget.total + payload_bytes > budget.in_all:
+            elif not self._budget.take(sender, payload_bytes):
                 self._body_failed(invocation, Fault(TOO_MANY_BYTES))
             else:
-                sender.held_bytes = held
-                budget.total += payload_bytes
                 self._body_read(invocation, method, timeout_ms, payload, payload_bytes)
         return None
 
@@ -315,14 +305,12 @@ class Responder(Side):
 
     # an invocation ends
 
-    def _respond_at_length(
-        self, invocation: Invocation, payload: str, payload_bytes: int, now: float
-    ) -> None:
+    def _respond_at_length(self, invocation: Invocation, body: bytes, now: float) -> None:
         """Answer with a stream, if the caller can read one and the payload is no larger (R17)."""
         identity, sid, request_id = invocation.key
         abilities = self._roster.abilities_of(identity, sid)
         as_stream = invocation.came_as_stream or abilities.streams
-        if not as_stream or payload_bytes > self._max_payload:
+        if not as_stream or len(body) > self._max_payload:
             self._end(invocation, InvocationInput.ANSWER)
             self._send_error(invocation.key, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
             return
@@ -332,7 +320,7 @@ class Responder(Side):
             stream_id,
             RESPONSE_TOPIC,
             response_attributes(request_id),
-            payload,
+            body,
             Participant(identity, sid, abilities),
             invocation.order,
             now,
@@ -364,7 +352,9 @@ class Responder(Side):
         del self._invocations[invocation.order]
         sender = invocation.sender
         sender.invocations -= 1
-        self._memory.add(invocation.key, token)
+        if not token:
+            self._known[invocation.key] = 0
+        self._memory.add(invocation.key)
         if invocation.held_bytes:
             self._budget.give_back(sender, invocation.held_bytes)
         if invocation.stream is not None:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
+from rpcproto.core.wire import envelope
 
 STREAMS_PROTOCOL: Final = 1
 """The client_protocol from which on a participant takes requests as streams (RPC v2)."""
@@ -48,9 +49,12 @@ class Participant:
 class Roster:
     """The participants, by identity and by sid, and the server between them."""
 
-    def __init__(self, sequence_window: int) -> None:
+    def __init__(self, our_identity: str, sequence_window: int) -> None:
+        self._our_identity = our_identity
         self._sequence_window = sequence_window
         self.by_identity: dict[str, Participant] = {}
+        self.envelopes: dict[str, bytes] = {}
+        """What a packet to us begins with, by the identity of its sender."""
         self._by_sid: dict[str, Participant] = {}
         self._departed_windows: OrderedDict[str, SequenceWindow] = OrderedDict()
         self.is_complete = False
@@ -81,6 +85,7 @@ class Roster:
             participant = Participant(identity)
             participant.window = SequenceWindow(self._sequence_window)
             self.by_identity[identity] = participant
+            self.envelopes[identity] = envelope(identity, self._our_identity)
         if sid and not participant.sid:
             participant.sid = sid
             participant.window = self._departed_windows.pop(sid, participant.window)
@@ -90,6 +95,7 @@ class Roster:
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
         participant = self.by_identity.pop(identity, None)
+        self.envelopes.pop(identity, None)
         if participant is not None and self._by_sid.get(participant.sid) is participant:
             del self._by_sid[participant.sid]
             self._departed_windows[participant.sid] = participant.window

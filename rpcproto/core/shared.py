@@ -31,7 +31,7 @@ class Shared:
         """Counts calls, invocations and streams; the number is also the token of their packets."""
         self.events = []
         self.deadlines: Deadlines = Deadlines()
-        self.roster: Roster = Roster(config.sequence_window)
+        self.roster: Roster = Roster(identity, config.sequence_window)
         self.outbox: Outbox = Outbox(identity, config, unix_time_offset)
         self.reader: StreamReader = StreamReader(identity, config, orders=self.orders)
 

@@ -56,8 +56,8 @@ class ByteBudget:
 
     def __init__(self, identity: str, in_all: int, per_sender: int) -> None:
         self._identity = identity
-        self.in_all: int = in_all
-        self.per_sender: int = per_sender
+        self._in_all = in_all
+        self._per_sender = per_sender
         self.senders: dict[str, Sender] = {}
         """All that take up something; those that do not any more are swept out now and then."""
         self._max_senders = MIN_SWEPT
@@ -77,10 +77,10 @@ class ByteBudget:
 
     def take(self, sender: Sender, count: int) -> bool:
         """Count `count` more bytes, or none if they are too many."""
-        if self.total + count > self.in_all or sender.held_bytes + count > self.per_sender:
+        total, held = self.total + count, sender.held_bytes + count
+        if total > self._in_all or held > self._per_sender:
             return False
-        self.total += count
-        sender.held_bytes += count
+        self.total, sender.held_bytes = total, held
         return True
 
     def give_back(self, sender: Sender, count: int) -> None:

@@ -4,7 +4,14 @@ import zlib
 from typing import Final, NamedTuple, Protocol
 
 from rpcproto.core import wire
-from rpcproto.core.messages import DEFLATE_RAW, PacketKind, StreamChunk, StreamHeader, StreamTrailer
+from rpcproto.core.messages import (
+    DEFLATE_RAW,
+    UNCOMPRESSED,
+    PacketKind,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
+)
 from rpcproto.core.roster import Participant
 
 CHUNK_BYTES: Final = 15_000
@@ -15,6 +22,7 @@ CANCELLED: Final = "cancelled"
 """The reason in the trailer of a stream that ended early (R38)."""
 
 _BOM: Final = "\ufeff".encode()
+_NO_SENDER_BYTES: Final = len(wire.envelope("", ""))
 _DEFLATE_LEVEL: Final = 1
 _DEFLATE_STEP: Final = 16 * 1024
 
@@ -122,41 +130,43 @@ class StreamWriter:
 
 
 class Form(NamedTuple):
-    """How a body leaves: with this header, and in chunks from `source` unless it is inline."""
+    """How a body leaves: with this header packet, and in chunks from `source` unless that has it
+    inline."""
 
-    header: StreamHeader
+    packet: bytes
     source: Source | None = None
     is_short: bool = True
     """Whether one chunk holds all of it, so that it leaves whole (R30)."""
 
 
 def choose_form(
-    header: StreamHeader, body: bytes, recipient: Participant, *, may_deflate: bool
+    header: StreamHeader, body: bytes, sender_identity: str, recipient: Participant, deflates: bool
 ) -> Form:
     """The best form that `recipient` can take, having compressed as much as it takes to know.
 
-    `may_deflate` is False while too many streams are being compressed already.
+    `deflates` is False while too many streams are being compressed already.
     """
-    identity, abilities = recipient.identity, recipient.abilities
-    deflated = None
-    deflated_header = header._replace(compression=DEFLATE_RAW)
-    if abilities.deflate and may_deflate and len(body) >= MIN_COMPRESSED_BYTES:
+
+    def packet(compression: int, inline_content: bytes | None) -> bytes:
+        form = header._replace(compression=compression, inline_content=inline_content)
+        return wire.encode(form, sender_identity, recipient.identity)
+
+    # The sender's field does not count (R29).
+    max_inline_bytes = CHUNK_BYTES + len(wire.envelope(sender_identity, "")) - _NO_SENDER_BYTES
+    abilities, deflated = recipient.abilities, None
+    if abilities.deflate and deflates and len(body) >= MIN_COMPRESSED_BYTES:
         deflated = DeflatedSource(body)
-        deflated.fill(CHUNK_BYTES + 1 - _packet_bytes(deflated_header, b"", identity))
+        deflated.fill(max_inline_bytes + 1 - len(packet(DEFLATE_RAW, b"")))
         if deflated.is_shrunk and deflated.is_whole:
-            content = bytes(deflated.ready)
-            if _packet_bytes(deflated_header, content, identity) <= CHUNK_BYTES:
-                return Form(deflated_header._replace(inline_content=content))
+            inline = packet(DEFLATE_RAW, bytes(deflated.ready))
+            if len(inline) <= max_inline_bytes:
+                return Form(inline)
     is_short = len(body) <= CHUNK_BYTES
-    if abilities.inline and is_short and _packet_bytes(header, body, identity) <= CHUNK_BYTES:
-        return Form(header._replace(inline_content=body))
+    if abilities.inline and is_short:
+        inline = packet(UNCOMPRESSED, body)
+        if len(inline) <= max_inline_bytes:
+            return Form(inline)
     if deflated is not None and deflated.is_shrunk and not body.startswith(_BOM):
-        return Form(
-            deflated_header, deflated, deflated.is_whole and len(deflated.ready) <= CHUNK_BYTES
-        )
-    return Form(header, PlainSource(body), is_short)
-
-
-def _packet_bytes(header: StreamHeader, inline_content: bytes, identity: str) -> int:
-    """The size of the packet that carries a body inline, counted without its sender (R29)."""
-    return len(wire.encode(header._replace(inline_content=inline_content), "", identity))
+        is_short = deflated.is_whole and len(deflated.ready) <= CHUNK_BYTES
+        return Form(packet(DEFLATE_RAW, None), deflated, is_short)
+    return Form(packet(UNCOMPRESSED, None), PlainSource(body), is_short)

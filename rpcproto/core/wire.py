@@ -5,7 +5,7 @@ because building protobuf objects in Python is what a call would spend most of i
 bytes are those that protobuf's deterministic serialization gives (R35).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -41,16 +41,23 @@ _parse: Final = DataPacket.FromString
 
 def decode(data: bytes) -> Packet | None:
     """The packet in `data`, or None if it is malformed: no protobuf, or a name too long (R28)."""
-    parts = read(data)
+    parts = read(data, "", {})
     if parts is None:
         return None
-    identity, sid, destinations, sequence, kind, fields = parts
-    return Packet(identity, sid, tuple(destinations), sequence, new_value(kind, fields))
+    identity, sid, _, sequence, kind, fields = parts
+    destinations = tuple(_parse(data).destination_identities)
+    return Packet(identity, sid, destinations, sequence, new_value(kind, fields))
 
 
-def read(data: bytes) -> tuple[str, str, Sequence[str], int, type[Message], Any] | None:
-    """What `decode` gives, for the engine, which takes it apart at once: of the message, its class
-    and its fields."""
+def read(
+    data: bytes, our_identity: str, envelopes: Mapping[str, bytes]
+) -> tuple[str, str, bool, int, type[Message], Any] | None:
+    """A packet for the engine, which takes it apart at once: who claims to have sent it, whether it
+    is for us (R39), its sequence number, the class of its message and the fields of that.
+
+    None as of `decode`. `envelopes` has what packets to us begin with, by who sends them: for the
+    usual packet the list of destinations is then not made.
+    """
     try:
         packet = _parse(data)
     except (DecodeError, ValueError):
@@ -86,7 +93,12 @@ def read(data: bytes) -> tuple[str, str, Sequence[str], int, type[Message], Any]
         or not (0 < len(name) <= MAX_ID_BYTES and name.isascii())
     ) and not _names_fit(kind, name, identity, sid):
         return None
-    return identity, sid, packet.destination_identities, packet.sequence, kind, fields
+    expected = envelopes.get(identity)
+    is_for_us = expected is not None and data.startswith(expected)
+    if not is_for_us:
+        destinations = packet.destination_identities
+        is_for_us = our_identity in destinations or not destinations
+    return identity, sid, is_for_us, packet.sequence, kind, fields
 
 
 _SURELY_SHORT: Final = MAX_IDENTITY_BYTES // 4
@@ -224,18 +236,17 @@ def _around_response(id_bytes: int, payload_bytes: int) -> tuple[bytes, bytes]:
 
 def write_request(
     envelope: bytes,
-    request_id: str,
+    request_id: bytes,
     method: str,
-    payload: str,
+    payload: bytes,
     response_timeout_ms: int,
     version: int = PACKET_VERSION,
 ) -> bytes:
-    """The packet of a v1 request."""
-    id_text, content = request_id.encode(), payload.encode()
+    """The packet of a v1 request; id and payload are in UTF-8 already."""
     before, between, after = _around_request(
-        len(id_text), method, len(content), response_timeout_ms, version
+        len(request_id), method, len(payload), response_timeout_ms, version
     )
-    return b"".join((envelope, before, id_text, between, content, after))
+    return b"".join((envelope, before, request_id, between, payload, after))
 
 
 def write_ack(envelope: bytes, request_id: str) -> bytes:
@@ -244,17 +255,25 @@ def write_ack(envelope: bytes, request_id: str) -> bytes:
     return envelope + _before_ack(len(id_text)) + id_text
 
 
-def write_response(envelope: bytes, request_id: str, payload: str) -> bytes:
-    """The packet of a v1 response; an empty payload is there all the same (R29)."""
-    id_text, content = request_id.encode(), payload.encode()
-    before, between = _around_response(len(id_text), len(content))
-    return b"".join((envelope, before, id_text, between, content))
+def write_response(envelope: bytes, request_id: str, payload: bytes) -> bytes:
+    """The packet of a v1 response, its payload in UTF-8 already; an empty one is there all the same
+    (R29)."""
+    id_text = request_id.encode()
+    before, between = _around_response(len(id_text), len(payload))
+    return b"".join((envelope, before, id_text, between, payload))
+
+
+def _write_request(envelope: bytes, request: Request) -> bytes:
+    request_id, method, payload, timeout_ms, version, _ = request
+    return write_request(
+        envelope, request_id.encode(), method, payload.encode(), timeout_ms, version
+    )
 
 
 def _write_response(envelope: bytes, response: Response) -> bytes:
     if response.payload is None:
         return envelope + _sized(12, _text(1, response.request_id))
-    return write_response(envelope, response.request_id, response.payload)
+    return write_response(envelope, response.request_id, response.payload.encode())
 
 
 def _write_error(envelope: bytes, error: ErrorResponse) -> bytes:
@@ -294,7 +313,7 @@ def _write_trailer(envelope: bytes, trailer: StreamTrailer) -> bytes:
 
 
 _WRITERS: Final[dict[type[OutgoingMessage], Callable[[bytes, Any], bytes]]] = {
-    Request: lambda envelope, request: write_request(envelope, *request[:5]),
+    Request: _write_request,
     Ack: lambda envelope, ack: write_ack(envelope, ack.request_id),
     Response: _write_response,
     ErrorResponse: _write_error,
