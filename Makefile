@@ -10,7 +10,7 @@ demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
 
 test: .venv/dev/.installed
-	$(BIN)/pytest -q $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/dev/.installed
 	$(BIN)/ruff format --check .

@@ -1,0 +1,16 @@
+"""What concerns all tests."""
+
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let reports travel between processes: what some tests log is no text for UTF-8."""
+    report = yield
+    report.sections = [
+        (name, content.encode(errors="backslashreplace").decode())
+        for name, content in report.sections
+    ]
+    return report
