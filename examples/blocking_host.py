@@ -46,10 +46,13 @@ class Clock(Protocol):
 class BlockingParticipant(ParticipantBase[Channel]):
     """A participant for any number of threads."""
 
-    def __init__(self, identity: str, channel: Channel, clock: Clock, threads: Executor) -> None:
+    def __init__(
+        self, identity: str, channel: Channel, clock: Clock, threads: Executor, writer: Executor
+    ) -> None:
+        """`threads` run the handlers, `writer` sends: handlers that wait must not hold that up."""
         super().__init__(identity, channel)
         self._lock = threading.RLock()
-        self._time, self._threads = clock, threads
+        self._time, self._threads, self._writer_thread = clock, threads, writer
         self._timer: Any = None
         self._is_writing = False
         self._writer: Future[None] | None = None
@@ -127,7 +130,7 @@ class BlockingParticipant(ParticipantBase[Channel]):
     def _wake_writer(self) -> None:
         if not self._is_writing:
             self._is_writing = True
-            self._writer = self._threads.submit(self._write)
+            self._writer = self._writer_thread.submit(self._write)
 
     def _write(self) -> None:
         while True:
@@ -141,7 +144,7 @@ class BlockingParticipant(ParticipantBase[Channel]):
             except PacketNotSent:
                 self._locked(self._packet_not_sent)(packet)
             except Exception as error:
-                self._locked(self._connection_broke)(error)
+                self._locked(self._sending_broke)(error)
 
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
@@ -218,8 +221,8 @@ def main() -> None:
     with ThreadPoolExecutor() as threads:
         participants = []
         for name, end in zip(names, ends, strict=True):
-            channel = SocketChannel(end, name)
-            participants.append(BlockingParticipant(name, channel, ThreadClock(), threads))
+            channel, writer = SocketChannel(end, name), ThreadPoolExecutor(1)
+            participants.append(BlockingParticipant(name, channel, ThreadClock(), threads, writer))
             threads.submit(channel.run)
         alice, bob = participants
 

@@ -83,7 +83,7 @@ class CallbackParticipant(ParticipantBase[Channel]):
             except PacketNotSent:
                 self._packet_not_sent(packet)
             except Exception as error:
-                self._connection_broke(error)
+                self._sending_broke(error)
         self._is_sending = False
 
     def _set_timer(self, at: float) -> None:

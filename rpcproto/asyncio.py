@@ -5,18 +5,14 @@ import contextvars
 from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
-from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from rpcproto.core.errors import RpcError
 from rpcproto.core.events import InvocationReceived
-from rpcproto.participant import Cancel, ParticipantBase, RpcInvocationData, Waiter, logger
+from rpcproto.participant import LEAVING_TIME, ParticipantBase, RpcInvocationData, Start, logger
 from rpcproto.transports import PacketNotSent, Transport
 
 __all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
-
-LEAVING_TIME: Final = 1.0
-"""How long leaving may take, in seconds; what waits to be sent has half of it."""
 
 
 class RpcParticipant(ParticipantBase[Transport]):
@@ -52,21 +48,20 @@ class RpcParticipant(ParticipantBase[Transport]):
         Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
         broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
         """
-        if self._is_connecting:
+        call = destination_identity, method, payload, response_timeout, max_round_trip_latency
+        if self._must_wait(*call):
             await self._outcome(partial(self._expect, None))
-        timeouts = response_timeout, max_round_trip_latency
-        start = partial(self._call, destination_identity, method, payload, *timeouts)
-        return await self._outcome(start)
+        return await self._outcome(partial(self._call, *call))
 
     async def wait_for_participant(self, identity: str) -> None:
         """Wait until somebody (1 to 256 bytes of UTF-8) is here; at once if they are already.
 
-        Raises RpcError (1503) when the transport ends or the participant leaves before, and
+        Raises RpcError (1503) when the transport ends before, or we leave ourselves, and
         LocalProtocolError for misuse. How long to wait is the caller's business: `asyncio.timeout`.
         """
         await self._outcome(partial(self._expect, identity))
 
-    async def _outcome(self, start: Callable[[Waiter], Cancel]) -> str:
+    async def _outcome(self, start: Start) -> str:
         """Start what has an outcome, and wait for it; cancelling ends it."""
         ended: asyncio.Future[str | RpcError] = asyncio.get_running_loop().create_future()
         cancel = start(partial(_end, ended))
@@ -82,12 +77,16 @@ class RpcParticipant(ParticipantBase[Transport]):
             del outcome, ended  # else its traceback and this frame would keep each other alive
 
     async def aclose(self) -> None:
-        """Leave now, as the end of the `async with` does; no more than once."""
+        """Leave now, as the end of the `async with` does; the second time, wait for the first.
+
+        Raises LocalProtocolError outside of the `async with`.
+        """
         if self._is_closed:
+            await self._left.wait()
             return
+        self._close()
         latest = asyncio.get_running_loop().time() + LEAVING_TIME
         self._reader.cancel()
-        self._close()
         try:
             await asyncio.wait([self._writer], timeout=LEAVING_TIME / 2)
         finally:
@@ -99,30 +98,31 @@ class RpcParticipant(ParticipantBase[Transport]):
                     await self._transport.aclose()
             except Exception:
                 logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
+            finally:
+                self._left.set()
 
     async def __aenter__(self) -> Self:
         self._open(asyncio.get_running_loop().time)
         self._context = contextvars.copy_context()
-        self._wake = asyncio.Event()
+        self._wake, self._left = asyncio.Event(), asyncio.Event()
         self._group = await asyncio.TaskGroup().__aenter__()
         self._reader = self._group.create_task(self._read())
         self._writer = self._group.create_task(self._write())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
             await self.aclose()
         finally:
             # The group need not know what the body raised, or it would wrap it in a group.
-            if isinstance(error, asyncio.CancelledError):
-                await self._group.__aexit__(kind, error, traceback)
-            else:
-                await self._group.__aexit__(None, None, None)
+            if not isinstance(error, asyncio.CancelledError):
+                error = None
+            try:
+                await self._group.__aexit__(type(error) if error else None, error, None)
+            except BaseExceptionGroup as group:
+                if len(group.exceptions) > 1:
+                    raise
+                raise group.exceptions[0] from None
 
     # the tasks
 
@@ -134,21 +134,25 @@ class RpcParticipant(ParticipantBase[Transport]):
                 self._receive(event)
         except Exception as error:
             self._connection_broke(error)
-        self._connection_over()
+        finally:
+            self._connection_over()
 
     async def _write(self) -> None:
-        while True:
-            while (packet := self._next_packet()) is not None:
-                try:
-                    await self._transport.send(packet)
-                except PacketNotSent:
-                    self._packet_not_sent(packet)
-                except Exception as error:
-                    self._connection_broke(error)
-            if self._is_closed:
-                return
-            self._wake.clear()
-            await self._wake.wait()
+        try:
+            while True:
+                while (packet := self._next_packet()) is not None:
+                    try:
+                        await self._transport.send(packet)
+                    except PacketNotSent:
+                        self._packet_not_sent(packet)
+                    except Exception as error:
+                        self._sending_broke(error)
+                if self._is_closed:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+        finally:
+            self._connection_over()  # also where a cancelling comes out of `send`
 
     async def _handle(self, invocation: InvocationReceived) -> None:
         # The pump runs no application code, even where tasks start eagerly.
@@ -176,7 +180,9 @@ class RpcParticipant(ParticipantBase[Transport]):
 
     def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
         coroutine = self._handle(invocation)
-        return self._group.create_task(coroutine, context=self._context.copy()).cancel
+        task = self._group.create_task(coroutine, context=self._context.copy())
+        # A handler that closes its participant is not cancelled by that.
+        return lambda: task is asyncio.current_task() or task.cancel()
 
 
 def _end(ended: asyncio.Future[str | RpcError], outcome: str | RpcError) -> None:

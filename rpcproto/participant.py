@@ -14,7 +14,14 @@ from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar, assert_never,
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
+from rpcproto.core.errors import (
+    ErrorCode,
+    LocalProtocolError,
+    RpcError,
+    require_name,
+    require_text,
+    require_timeout,
+)
 from rpcproto.core.events import (
     CallAcknowledged,
     CallFailed,
@@ -35,6 +42,9 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+
+LEAVING_TIME: Final = 1.0
+"""How long leaving may take, in seconds; what waits to be sent has half of it."""
 
 logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
@@ -57,6 +67,8 @@ Waiter: TypeAlias = Callable[[str | RpcError], None]
 """Takes the one outcome of what somebody waits for: a text, or a fresh error to be raised."""
 Cancel: TypeAlias = Callable[[], None]
 """Ends the waiting for an outcome, which then never comes; afterwards it does nothing."""
+Start: TypeAlias = Callable[[Waiter], Cancel]
+"""Begins something that has an outcome."""
 
 
 class Connection(Enum):
@@ -108,6 +120,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
         self._connection = Connection.COMING
         self._connection_error: BaseException | None = None
         """Why it is lost or over, where anybody knows."""
+        self._connections = 0
+        """How many there have been, one after another."""
+        self._sending_over = 0
         self._is_closed = False
         self._is_pumping = False
         self._is_dirty = False
@@ -204,10 +219,25 @@ class ParticipantBase(ABC, Generic[TransportT]):
         self._clock = clock
         self._entered_engine = engine
 
-    @property
-    def _is_connecting(self) -> bool:
-        """Whether a call should wait: see `_expect`."""
-        return self._connection is Connection.COMING and not self._is_closed
+    def _must_wait(
+        self,
+        destination_identity: str,
+        method: str,
+        payload: str,
+        response_timeout: float | None,
+        ack_timeout: float | None,
+    ) -> bool:
+        """Whether a call should wait for the connection, by `_expect`; misuse raises before it."""
+        if self._connection is not Connection.COMING or self._is_closed:
+            return False
+        require_name(destination_identity, "destination_identity", MAX_IDENTITY_BYTES)
+        require_name(method, "method", MAX_METHOD_BYTES)
+        require_text(payload, "payload")
+        if response_timeout is not None:
+            require_timeout(response_timeout, "response_timeout")
+        if ack_timeout is not None:
+            require_timeout(ack_timeout, "ack_timeout")
+        return True
 
     def _call(
         self,
@@ -251,9 +281,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
             require_name(identity, "identity", MAX_IDENTITY_BYTES)
             is_known = identity in engine.participants
         if is_known:
-            waiter("")
+            self._tell(waiter, "")
         elif self._connection is Connection.OVER:
-            waiter(self._error_of(ErrorCode.RECIPIENT_DISCONNECTED))
+            self._tell(waiter, self._error_of(ErrorCode.RECIPIENT_DISCONNECTED))
         else:
             self._expected[waiter] = identity
         return partial(self._expect_no_more, waiter)
@@ -261,10 +291,10 @@ class ParticipantBase(ABC, Generic[TransportT]):
     def _expect_no_more(self, waiter: Waiter) -> None:
         self._expected.pop(waiter, None)
 
-    def _tell_expected(self, identity: str | None, outcome: str | RpcError = "") -> None:
+    def _tell_expected(self, identity: str | None) -> None:
         for waiter in [waiter for waiter, other in self._expected.items() if other == identity]:
             del self._expected[waiter]
-            waiter(outcome)
+            self._tell(waiter, "")
 
     def _run_handler(self, invocation: InvocationReceived) -> object:
         """For the task of a handler: its result, or an awaitable of it; raises what it raises."""
@@ -326,19 +356,22 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _close(self) -> None:
         """End all calls and handlers; what waits may still be taken (R42)."""
-        self._is_closed = True
         self._engine.close(now=self._clock())
+        self._is_closed = True
         self._nobody_comes()
         self._pump()
 
     def _nobody_comes(self) -> None:
         """Whoever waits for somebody waits in vain."""
-        for identity in set(self._expected.values()):
-            self._tell_expected(identity, self._error_of(ErrorCode.RECIPIENT_DISCONNECTED))
+        waiters = list(self._expected)
+        self._expected.clear()
+        for waiter in waiters:
+            self._tell(waiter, self._error_of(ErrorCode.RECIPIENT_DISCONNECTED))
 
     # for the host: what happened to it
 
     def _next_packet(self) -> OutgoingPacket | None:
+        self._sending_over = self._connections
         return self._engine.next_packet()
 
     def _packet_not_sent(self, packet: OutgoingPacket) -> None:
@@ -354,8 +387,14 @@ class ParticipantBase(ABC, Generic[TransportT]):
             logger.warning("%s: ignored a %s: %s", self._identity, kind, error)
         self._pump()
 
+    def _sending_broke(self, error: Exception) -> None:
+        """Sending the last packet raised, and not for this one alone. If the connection was lost
+        and is back meanwhile, it was the old one that broke."""
+        if self._sending_over == self._connections:
+            self._connection_broke(error)
+
     def _connection_broke(self, error: Exception) -> None:
-        """The transport raised, and not for one packet alone."""
+        """The transport raised."""
         logger.warning("%s: the connection broke", self._identity, exc_info=error)
         self._connection_lost(error)
 
@@ -409,6 +448,8 @@ class ParticipantBase(ABC, Generic[TransportT]):
                     server_version=event.server_version,
                     participants_complete=event.participants_complete,
                 )
+                if self._connection is not Connection.THERE:
+                    self._connections += 1
                 self._connection = Connection.THERE
                 self._connection_error = None
                 self._tell_expected(None)
@@ -458,11 +499,17 @@ class ParticipantBase(ABC, Generic[TransportT]):
     def _call_ended(self, request_id: str, outcome: str | RpcError) -> None:
         waiter = self._waiters.pop(request_id, None)
         if waiter is not None:
+            self._tell(waiter, outcome)
+
+    def _tell(self, waiter: Waiter, outcome: str | RpcError) -> None:
+        try:
             waiter(outcome)
+        except Exception:  # no business of those who wait for something else
+            logger.exception("%s: telling an outcome failed", self._identity)
 
     def _error_of(self, code: int, message: str = "", data: str = "") -> RpcError:
         """A fresh error to be raised, with what broke the connection as its cause."""
-        error = RpcError(code, message, data)
+        error = RpcError(int(code), message, data)
         if code == ErrorCode.RECIPIENT_DISCONNECTED:
             error.__cause__ = self._connection_error
         return error

@@ -4,20 +4,16 @@ import contextvars
 from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
-from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import trio
 
 from rpcproto.core.errors import RpcError
 from rpcproto.core.events import InvocationReceived
-from rpcproto.participant import Cancel, ParticipantBase, RpcInvocationData, Waiter, logger
+from rpcproto.participant import LEAVING_TIME, ParticipantBase, RpcInvocationData, Start, logger
 from rpcproto.transports import PacketNotSent, Transport
 
 __all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
-
-LEAVING_TIME: Final = 1.0
-"""How long leaving may take, in seconds; what waits to be sent has half of it."""
 
 
 class RpcParticipant(ParticipantBase[Transport]):
@@ -52,21 +48,20 @@ class RpcParticipant(ParticipantBase[Transport]):
         Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
         broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
         """
-        if self._is_connecting:
+        call = destination_identity, method, payload, response_timeout, max_round_trip_latency
+        if self._must_wait(*call):
             await self._outcome(partial(self._expect, None))
-        timeouts = response_timeout, max_round_trip_latency
-        start = partial(self._call, destination_identity, method, payload, *timeouts)
-        return await self._outcome(start)
+        return await self._outcome(partial(self._call, *call))
 
     async def wait_for_participant(self, identity: str) -> None:
         """Wait until somebody (1 to 256 bytes of UTF-8) is here; at once if they are already.
 
-        Raises RpcError (1503) when the transport ends or the participant leaves before, and
+        Raises RpcError (1503) when the transport ends before, or we leave ourselves, and
         LocalProtocolError for misuse. How long to wait is the caller's business: `trio.fail_after`.
         """
         await self._outcome(partial(self._expect, identity))
 
-    async def _outcome(self, start: Callable[[Waiter], Cancel]) -> str:
+    async def _outcome(self, start: Start) -> str:
         """Start what has an outcome, and wait for it; cancelling ends it."""
         outcomes: list[str | RpcError] = []
         ended = trio.Event()
@@ -89,45 +84,47 @@ class RpcParticipant(ParticipantBase[Transport]):
             del outcome  # else its traceback and this frame would keep each other alive
 
     async def aclose(self) -> None:
-        """Leave now, as the end of the `async with` does; no more than once."""
+        """Leave now, as the end of the `async with` does; the second time, wait for the first.
+
+        Raises LocalProtocolError outside of the `async with`.
+        """
         if self._is_closed:
-            await trio.lowlevel.checkpoint()
+            with trio.CancelScope(shield=True):
+                await self._left.wait()
             return
+        self._close()
         latest = trio.current_time() + LEAVING_TIME
         self._reading.cancel()
-        self._close()
-        with trio.CancelScope(deadline=latest - LEAVING_TIME / 2, shield=True):
-            await self._writer_ended.wait()
-        self._writing.cancel()
-        self._timing.cancel()
         try:
-            with trio.CancelScope(deadline=latest, shield=True):
-                await self._transport.aclose()
-        except Exception:
-            logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
+            with trio.CancelScope(deadline=latest - LEAVING_TIME / 2, shield=True):
+                await self._writer_ended.wait()
+        finally:
+            self._writing.cancel()
+            self._timing.cancel()
+            try:
+                with trio.CancelScope(deadline=latest, shield=True):
+                    await self._transport.aclose()
+            except Exception:
+                logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
+            finally:
+                self._left.set()
 
     async def __aenter__(self) -> Self:
         self._open(trio.current_time)
         self._context = contextvars.copy_context()
-        await trio.lowlevel.checkpoint()
+        # No checkpoint, as none is in entering a nursery: what the body registers first is in time.
         self._tasks = trio.open_nursery()
         self._nursery = await self._tasks.__aenter__()
         self._writer_is_wanted = trio.lowlevel.ParkingLot()
-        self._writer_ended = trio.Event()
-        self._reading = trio.CancelScope()
-        self._writing = trio.CancelScope(shield=True)
-        self._timing = trio.CancelScope()
+        self._writer_ended, self._left = trio.Event(), trio.Event()
+        self._reading, self._writing = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
+        self._timing = trio.CancelScope(shield=True)
         self._timer = trio.CancelScope()
         for task in (self._read, self._write, self._keep_time):
             self._nursery.start_soon(task)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
             await self.aclose()
         finally:
@@ -135,11 +132,13 @@ class RpcParticipant(ParticipantBase[Transport]):
             try:
                 await self._tasks.__aexit__(None, None, None)
             except BaseExceptionGroup as group:
+                if error is not None and group.split(trio.Cancelled)[1] is None:
+                    return  # the scope around is cancelled; what the body raised says more
                 if len(group.exceptions) > 1:
                     raise
                 raise group.exceptions[0] from None
 
-    # the tasks
+    # the tasks: they outlive a cancelled scope around, so that leaving can send what waits
 
     async def _read(self) -> None:
         with self._reading:
@@ -151,7 +150,6 @@ class RpcParticipant(ParticipantBase[Transport]):
             self._connection_over()
 
     async def _write(self) -> None:
-        # Shielded: what waits still leaves when the scope around is cancelled.
         with self._writing:
             while True:
                 while (packet := self._next_packet()) is not None:
@@ -160,7 +158,7 @@ class RpcParticipant(ParticipantBase[Transport]):
                     except PacketNotSent:
                         self._packet_not_sent(packet)
                     except Exception as error:
-                        self._connection_broke(error)
+                        self._sending_broke(error)
                 if self._is_closed:
                     break
                 await self._writer_is_wanted.park()
@@ -184,9 +182,16 @@ class RpcParticipant(ParticipantBase[Transport]):
             except trio.Cancelled:
                 raise  # the participant is leaving, or the invocation is over
             except BaseException as error:
-                self._answer_exception(invocation, error)
-                if not isinstance(error, Exception):
-                    raise
+                cancelled: BaseException | None = None
+                failed: BaseException | None = error
+                if isinstance(error, BaseExceptionGroup):
+                    cancelled, failed = error.split(trio.Cancelled)
+                if failed is not None:
+                    self._answer_exception(invocation, failed)
+                    if not isinstance(failed, Exception):
+                        raise
+                if cancelled is not None:
+                    raise cancelled from None
             else:
                 self._answer(invocation, result)
 

@@ -21,7 +21,7 @@ import rpcproto.trio
 from rpcproto import OutgoingPacket, RpcError
 from rpcproto.participant import RpcInvocationData
 from rpcproto.testing import counting_ids
-from rpcproto.testing.hosts import Channel, Handler, VirtualClock
+from rpcproto.testing.hosts import CallHandle, Channel, Handler, VirtualClock
 from rpcproto.transports import TransportEvent
 
 T = TypeVar("T")
@@ -59,18 +59,6 @@ class ChannelTransport:
 
     async def aclose(self) -> None:
         self._channel.close()
-
-
-class Handle:
-    """A call, and what came of it."""
-
-    def __init__(self) -> None:
-        self.outcome: str | RpcError | None = None
-        self.cancel: Callable[[], object] = lambda: None
-
-    def end(self, outcome: str | RpcError) -> None:
-        assert self.outcome is None, "a second outcome"
-        self.outcome = outcome
 
 
 def takes_data(handler: Handler) -> Callable[[RpcInvocationData], Any]:
@@ -150,8 +138,8 @@ class AsyncioDriver:
 
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
-    ) -> Handle:
-        handle = Handle()
+    ) -> CallHandle:
+        handle = CallHandle()
 
         async def call() -> None:
             try:
@@ -171,7 +159,7 @@ class AsyncioDriver:
         self.advance(0.0)
         return handle
 
-    def cancel(self, handle: Handle) -> None:
+    def cancel(self, handle: CallHandle) -> None:
         handle.cancel()
         self.advance(0.0)
 
@@ -251,8 +239,8 @@ class TrioDriver:
 
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
-    ) -> Handle:
-        handle = Handle()
+    ) -> CallHandle:
+        handle = CallHandle()
         scope = trio.CancelScope()
         handle.cancel = scope.cancel
 
@@ -273,7 +261,7 @@ class TrioDriver:
         self.advance(0.0)
         return handle
 
-    def cancel(self, handle: Handle) -> None:
+    def cancel(self, handle: CallHandle) -> None:
         self._sync(handle.cancel)
         self.advance(0.0)
 
@@ -326,17 +314,17 @@ class CallbackDriver:
 
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
-    ) -> Handle:
-        handle = Handle()
+    ) -> CallHandle:
+        handle = CallHandle()
         try:
             handle.cancel = self._participant.call(
                 destination_identity, method, payload, handle.end, response_timeout
             )
         except RpcError as error:
-            handle.outcome = error
+            handle.end(error)
         return handle
 
-    def cancel(self, handle: Handle) -> None:
+    def cancel(self, handle: CallHandle) -> None:
         handle.cancel()
 
     def advance(self, seconds: float) -> None:
@@ -377,14 +365,16 @@ class BlockingDriver:
     ) -> None:
         self._clock = clock
         self._threads = Threads()
-        self._participant = BlockingParticipant(identity, channel, clock, self._threads)
+        self._participant = BlockingParticipant(
+            identity, channel, clock, self._threads, self._threads
+        )
         for method, handler in handlers.items():
             self._participant.register_rpc_method(method, takes_data(handler))
 
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
-    ) -> Handle:
-        handle = Handle()
+    ) -> CallHandle:
+        handle = CallHandle()
         future = self._participant.submit_rpc(
             destination_identity, method, payload, response_timeout
         )
@@ -400,7 +390,7 @@ class BlockingDriver:
         self._threads.settle()
         return handle
 
-    def cancel(self, handle: Handle) -> None:
+    def cancel(self, handle: CallHandle) -> None:
         handle.cancel()
         self._threads.settle()
 

@@ -727,6 +727,32 @@ def test_a_transport_at_its_end_is_a_lost_connection() -> None:
     virtual_time_run(main())
 
 
+@pytest.mark.parametrize("where", ["send", "iteration"])
+def test_a_cancelling_that_comes_out_of_a_transport_is_a_lost_connection(where: str) -> None:
+    async def cancelled(*_: object) -> None:
+        task = asyncio.create_task(for_ever())
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    class Transport(FakeTransport):
+        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+            yield Connected()
+            if where == "iteration":
+                await cancelled()
+            await for_ever()
+
+    async def main() -> None:
+        transport = Transport()
+        transport.on_send = cancelled
+        async with RpcParticipant("alice", transport) as alice:
+            for lost in (call_bob(alice), alice.wait_for_participant("bob")):
+                assert (await failure(lost)).code == 1503
+            assert now() == 0.0
+
+    virtual_time_run(main())
+
+
 def test_a_connection_that_comes_back_carries_calls_again() -> None:
     async def main() -> None:
         transport = FakeTransport()
@@ -1161,6 +1187,22 @@ class HostWithoutATask(ParticipantBase[None]):
 
     def _start_handler(self, invocation: InvocationReceived) -> Callable[[], None]:
         raise AssertionError("nobody calls")
+
+
+def test_an_outcome_that_cannot_be_told_costs_nobody_else_theirs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = HostWithoutATask()
+    told: list[str | RpcError] = []
+
+    def fail(_: str | RpcError) -> None:
+        raise ValueError("mine")
+
+    host.call("bob", fail)
+    host.call("bob", told.append)
+    host.receive(ParticipantLeft("bob"))
+    assert len(told) == 1
+    assert "ValueError: mine" in caplog.text
 
 
 def test_outcomes_are_told_in_order_even_if_one_of_them_leads_to_the_next() -> None:

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 from callback_host import CallbackParticipant
-from host_drivers import AsyncioDriver, BlockingDriver, CallbackDriver, Handle, TrioDriver
+from host_drivers import AsyncioDriver, BlockingDriver, CallbackDriver, TrioDriver
 
 from rpcproto import InvocationReceived, OutgoingPacket, RpcError
+from rpcproto.participant import Waiter
 from rpcproto.testing.hosts import (
     SCENARIOS,
+    CallHandle,
     Channel,
     Handler,
     HostDriver,
@@ -20,7 +22,7 @@ from rpcproto.testing.hosts import (
 )
 from rpcproto.transports import PacketNotSent
 
-DRIVERS: dict[str, Callable[[], HostDriver[Any]]] = {
+DRIVERS: dict[str, Callable[[], HostDriver]] = {
     "asyncio": AsyncioDriver,
     "trio": TrioDriver,
     "callback": CallbackDriver,
@@ -30,7 +32,7 @@ DRIVERS: dict[str, Callable[[], HostDriver[Any]]] = {
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize("driver", DRIVERS.values(), ids=list(DRIVERS))
-def test_a_host_passes(scenario: Scenario, driver: Callable[[], HostDriver[Any]]) -> None:
+def test_a_host_passes(scenario: Scenario, driver: Callable[[], HostDriver]) -> None:
     play(scenario, driver())
 
 
@@ -133,6 +135,18 @@ class CancelsNothing(CallbackParticipant):
         pass
 
 
+class TellsEachOutcomeTwice(CallbackParticipant):
+    def _tell(self, waiter: Waiter, outcome: str | RpcError) -> None:
+        super()._tell(waiter, outcome)
+        super()._tell(waiter, outcome)
+
+
+class RunsHandlersTwice(CallbackParticipant):
+    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        super()._start_handler(invocation)
+        return super()._start_handler(invocation)
+
+
 FAULTS: list[tuple[type[CallbackParticipant], str]] = [
     (TakesTheDeadlineForTheTime, "timers that fire early"),
     (FiresOnce, "an answer that never comes"),
@@ -150,6 +164,8 @@ FAULTS: list[tuple[type[CallbackParticipant], str]] = [
     (ClosesBeforeItIsDone, "leaving is not held up"),
     (LeavesCallsPending, "leaving ends all calls"),
     (CancelsNothing, "a call that is cancelled"),
+    (TellsEachOutcomeTwice, "a call is answered"),
+    (RunsHandlersTwice, "a handler answers, refuses or crashes"),
 ]
 
 
@@ -187,10 +203,10 @@ class SilentDriver:
 
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
-    ) -> Handle:
-        return Handle()
+    ) -> CallHandle:
+        return CallHandle()
 
-    def cancel(self, handle: Handle) -> None:
+    def cancel(self, handle: CallHandle) -> None:
         pass
 
     def advance(self, seconds: float) -> None:

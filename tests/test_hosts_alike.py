@@ -8,11 +8,11 @@ import anyio
 import pytest
 from worlds import World, each_world
 
-from rpcproto import ErrorCode, LocalProtocolError, RpcError
+from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, RpcError
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
-from rpcproto.transports import Connected, PacketReceived, TransportEvent
-from rpcproto.transports.memory import MemoryRoom
+from rpcproto.transports import Connected, Disconnected, PacketReceived, TransportEvent
+from rpcproto.transports.memory import MemoryRoom, MemoryTransport
 
 Scene = Callable[[RpcParticipant, RpcParticipant], Coroutine[Any, Any, None]]
 
@@ -211,5 +211,172 @@ def test_a_broken_transport_fails_all_calls_at_once_and_lets_the_context_end(wor
                 g.start_soon(call)
         assert [error.code for error in errors] == [ErrorCode.RECIPIENT_DISCONNECTED] * 10
         assert {error.__cause__ for error in errors} == {broken}
+
+    world.run(main)
+
+
+@each_world
+def test_leaving_twice_waits_for_the_first(world: World) -> None:
+    closed: list[str] = []
+
+    class Transport:
+        async def send(self, packet: object) -> None:
+            pass
+
+        async def __aiter__(self) -> Any:
+            yield Connected()
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            await anyio.sleep(0.25)
+            closed.append("closed")
+
+    async def main() -> None:
+        unused = world.participant("bob", Transport())
+        with pytest.raises(LocalProtocolError, match="async with"):
+            await unused.aclose()
+        async with anyio.create_task_group() as group:
+            async with world.participant("alice", Transport()) as alice:
+                group.start_soon(alice.aclose)
+                await anyio.sleep(0.125)
+                await alice.aclose()
+                assert closed == ["closed"]
+            assert anyio.current_time() >= 0.25
+
+    world.run(main)
+
+
+@each_world
+def test_a_handler_may_close_its_participant_and_answers_already_given_arrive(world: World) -> None:
+    outcomes: dict[str, object] = {}
+
+    class SlowTransport:
+        def __init__(self, transport: MemoryTransport) -> None:
+            self.transport = transport
+
+        async def send(self, packet: OutgoingPacket) -> None:
+            await anyio.sleep(0.0625)
+            await self.transport.send(packet)
+
+        def __aiter__(self) -> Any:
+            return self.transport
+
+        async def aclose(self) -> None:
+            await self.transport.aclose()
+
+    async def main() -> None:
+        room = MemoryRoom()
+        bob_transport = SlowTransport(room.join("bob"))
+        async with (
+            world.participant("alice", room.join("alice")) as alice,
+            world.participant("bob", bob_transport) as bob,
+            anyio.create_task_group() as group,
+        ):
+
+            async def call(method: str) -> None:
+                try:
+                    outcomes[method] = await alice.perform_rpc(
+                        destination_identity="bob", method=method, payload=""
+                    )
+                except RpcError as error:
+                    outcomes[method] = error.code
+
+            @bob.register_rpc_method("stop")
+            async def stop(data: RpcInvocationData) -> str:
+                await anyio.sleep(0.5)
+                await bob.aclose()
+                return "too late"
+
+            bob.register_rpc_method("echo", lambda data: "echo")
+            group.start_soon(call, "stop")
+            await anyio.sleep(0.46875)
+            group.start_soon(call, "echo")
+
+    world.run(main)
+    assert outcomes == {"stop": 1503, "echo": "echo"}
+
+
+@each_world
+def test_every_waiting_call_gets_an_error_of_its_own(world: World) -> None:
+    errors: list[RpcError] = []
+
+    class Transport:
+        async def send(self, packet: object) -> None:
+            pass
+
+        async def __aiter__(self) -> Any:
+            nothing: list[TransportEvent] = []
+            await anyio.sleep(1.0)
+            for event in nothing:
+                yield event
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> None:
+        async with (
+            world.participant("alice", Transport()) as alice,
+            anyio.create_task_group() as group,
+        ):
+
+            async def call() -> None:
+                with pytest.raises(RpcError) as caught:
+                    await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
+                errors.append(caught.value)
+
+            for _ in range(3):
+                group.start_soon(call)
+            with pytest.raises(LocalProtocolError, match="64"):  # before it waits
+                await alice.perform_rpc(destination_identity="bob", method="m" * 65, payload="")
+
+    world.run(main)
+    assert {error.code for error in errors} == {1503}
+    assert len({id(error) for error in errors}) == 3
+
+
+@each_world
+def test_a_late_failure_of_an_old_send_does_not_harm_the_new_connection(world: World) -> None:
+    class Transport:
+        def __init__(self) -> None:
+            self.sent = 0
+
+        async def send(self, packet: object) -> None:
+            self.sent += 1
+            if self.sent == 1:
+                await anyio.sleep(3.0)
+                raise OSError("the old socket")
+
+        async def __aiter__(self) -> Any:
+            yield Connected()
+            await anyio.sleep(1.0)
+            yield Disconnected()
+            yield Connected()
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> None:
+        codes: list[int] = []
+        async with world.participant("alice", Transport()) as alice:
+            for _ in range(2):
+                with pytest.raises(RpcError) as caught:
+                    await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
+                codes.append(caught.value.code)
+        assert codes == [1503, 1501]
+
+    world.run(main)
+
+
+@each_world
+def test_whoever_is_put_out_of_a_room_waits_for_nobody(world: World) -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        async with world.participant("alice", room.join("alice")) as alice:
+            room.join("alice")
+            with pytest.raises(RpcError) as caught:
+                await alice.wait_for_participant("bob")
+            assert caught.value.code == ErrorCode.RECIPIENT_DISCONNECTED
+            assert "joined again" in str(caught.value.__cause__)
 
     world.run(main)

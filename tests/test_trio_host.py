@@ -3,6 +3,7 @@
 import contextvars
 import logging
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -422,9 +423,9 @@ def test_every_async_function_is_a_checkpoint() -> None:
         bob = RpcParticipant("bob", room.join("bob"))
         bob.register_rpc_method("greet", lambda data: "Hello")
         alice = RpcParticipant("alice", room.join("alice"))
-        with trio.testing.assert_checkpoints():
+        with trio.testing.assert_no_checkpoints():  # like a nursery
             await bob.__aenter__()
-        await alice.__aenter__()
+            await alice.__aenter__()
         with trio.testing.assert_checkpoints():
             await call_bob(alice)
         with trio.testing.assert_checkpoints():
@@ -442,6 +443,140 @@ def test_every_async_function_is_a_checkpoint() -> None:
             await bob.__aexit__(None, None, None)
 
     run(main)
+
+
+def test_a_handler_whose_clean_up_fails_harms_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+    """Its nursery raises a group: that it was cancelled, and what went wrong then."""
+
+    async def main() -> None:
+        room = MemoryRoom()
+        async with RpcParticipant("bob", room.join("bob")) as bob:
+
+            @bob.register_rpc_method("greet")
+            async def greet(data: RpcInvocationData) -> str:
+                async def clean_up() -> None:
+                    try:
+                        await trio.sleep(math.inf)
+                    finally:
+                        raise ValueError("clean-up failed")
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(clean_up)
+                    nursery.start_soon(trio.sleep, math.inf)
+                return "never"
+
+            async with (
+                trio.open_nursery() as nursery,
+                RpcParticipant("alice", room.join("alice")) as alice,
+            ):
+                nursery.start_soon(failure, call_bob(alice))
+                await trio.sleep(1.0)
+            await trio.sleep(1.0)
+            assert bob.statistics().running_invocations == 0
+
+    run(main)
+    assert "clean-up failed" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["at once", "cleaning up"])
+def test_what_the_body_raises_comes_out_also_of_a_cancelled_scope(when: str) -> None:
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            async with RpcParticipant("alice", FakeTransport()):
+                scope.cancel()
+                if when == "cleaning up":
+                    with pytest.raises(trio.Cancelled):
+                        await trio.sleep(1.0)
+                raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        run(main)
+
+
+def test_a_shielded_call_after_a_cancelled_scope_is_answered_or_ends_in_time() -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        ends: list[object] = []
+        async with RpcParticipant("bob", room.join("bob")) as bob:
+            bob.register_rpc_method("greet", lambda data: "Goodbye")
+            bob.register_rpc_method("sleep", sleep_for_ever)
+            with trio.move_on_after(1.0):
+                async with RpcParticipant("alice", room.join("alice")) as alice:
+                    try:
+                        await trio.sleep(math.inf)
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            ends.append(await call_bob(alice))
+                            error = await failure(call_bob(alice, "sleep", response_timeout=3.0))
+                            ends.append((error.code, trio.current_time()))
+        assert ends == ["Goodbye", (1502, 4.0)]
+
+    run(main)
+
+
+def test_ctrl_c_while_leaving_ends_the_program() -> None:
+    script = """
+import trio
+from rpcproto import RpcError
+from rpcproto.transports import Connected
+from rpcproto.trio import RpcParticipant
+
+class Transport:
+    async def send(self, packet):
+        print("leaving", flush=True)
+        await trio.sleep_forever()
+
+    async def __aiter__(self):
+        yield Connected()
+        await trio.sleep_forever()
+
+    async def aclose(self):
+        print("closed", flush=True)
+
+async def main():
+    async with RpcParticipant("bob", Transport()) as bob:
+        with trio.move_on_after(0.05):
+            await bob.perform_rpc(destination_identity="alice", method="greet", payload="")
+
+trio.run(main)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "leaving\n"
+        program.send_signal(signal.SIGINT)
+        output, _ = program.communicate(timeout=20)
+    assert output == "closed\n"
+    assert program.returncode != 0
+
+
+def test_entering_another_participant_misses_no_request() -> None:
+    """What is registered before the body first waits is in time, also for the first of two."""
+
+    async def main() -> None:
+        room = MemoryRoom()
+        alice_transport = room.join("alice")
+        async with RpcParticipant("carol", room.join("carol")) as carol, trio.open_nursery() as n:
+
+            @n.start_soon
+            async def call() -> None:
+                reply = await carol.perform_rpc(
+                    destination_identity="alice", method="greet", payload=""
+                )
+                assert reply == "in time"
+
+            await trio.sleep(1.0)
+            async with (
+                RpcParticipant("alice", alice_transport) as alice,
+                RpcParticipant("bob", room.join("bob")),
+            ):
+                alice.register_rpc_method("greet", lambda data: "in time")
+                await trio.sleep(1.0)
+
+    for _ in range(20):
+        run(main)
 
 
 # who is here

@@ -10,7 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
@@ -156,7 +156,7 @@ class Channel:
         if self.times_closed:
             self.misuse.append("sent a packet after closing")
         if self.broken_by is not None:
-            raise self.broken_by
+            raise self.broken_by.with_traceback(None)
         if not self.has_room():
             self.misuse.append("sent a packet although there was no room")
         if self.unsent:
@@ -178,23 +178,30 @@ class Channel:
         self.times_closed += 1
 
 
-class CallHandle(Protocol):
-    """A call that a host was made to make."""
+class CallHandle:
+    """A call that a host was made to make. A driver may keep in it what it needs of its own."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str | RpcError] = []
+        """What came of it: nothing yet, or one thing."""
+        self.cancel: Callable[[], object] = lambda: None
+        """For the driver: what cancels the call."""
+
+    def end(self, outcome: str | RpcError) -> None:
+        """For the driver: the payload or the error that the host gave."""
+        self.outcomes.append(outcome)
 
     @property
     def outcome(self) -> str | RpcError | None:
-        """The payload or the error that came of it; None while nothing did, and for ever if it was
-        cancelled before."""
+        """The outcome, or None while there is none."""
+        return self.outcomes[0] if self.outcomes else None
 
 
 Handler: TypeAlias = Callable[[str], object]
 """A handler of the kit: takes a payload, returns what a handler may return, or raises."""
 
 
-HandleT = TypeVar("HandleT", bound=CallHandle)
-
-
-class HostDriver(Protocol[HandleT]):
+class HostDriver(Protocol):
     """Drives one host: all that the kit asks of it. Every method returns when nothing more is to
     happen at this instant."""
 
@@ -205,10 +212,10 @@ class HostDriver(Protocol[HandleT]):
 
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
-    ) -> HandleT:
+    ) -> CallHandle:
         """Make a call, and do not wait for its end."""
 
-    def cancel(self, handle: HandleT) -> None:
+    def cancel(self, handle: CallHandle) -> None:
         """Cancel a call, as a program would that does not want its answer any more."""
 
     def advance(self, seconds: float) -> None:
@@ -670,7 +677,7 @@ SCENARIOS: Final[Sequence[Scenario]] = (
 # --- playing them
 
 
-def play(scenario: Scenario, driver: HostDriver[HandleT]) -> None:
+def play(scenario: Scenario, driver: HostDriver) -> None:
     """Play a scenario to a host, then make it leave; raises HostFailed. A driver is for one use."""
     stage = _Stage(driver)
     try:
@@ -711,17 +718,17 @@ _HANDLERS: Final[Mapping[str, Handler]] = {
 _PEER_METHODS: Final = ("echo", "refuse", "ignore", "late")
 
 
-class _Stage(Generic[HandleT]):
+class _Stage:
     """One scenario that is being played: the host, its peer, and what is between them."""
 
-    def __init__(self, driver: HostDriver[HandleT]) -> None:
+    def __init__(self, driver: HostDriver) -> None:
         self.story: list[str] = []
         self._driver = driver
         self._clock = VirtualClock()
         self._channel = Channel(self._clock)
         self._channel.carry = self._carry_to_peer
         self._network = Network()
-        self._calls: dict[str, HandleT] = {}
+        self._calls: dict[str, CallHandle] = {}
         self._cancelled: set[str] = set()
         self._peer_outcomes: dict[str, CallSucceeded | CallFailed] = {}
         self._sent_before = 0
@@ -732,7 +739,9 @@ class _Stage(Generic[HandleT]):
         )
         for method in _PEER_METHODS:
             self._peer.register_method(method)
-        driver.start(HOST, self._channel, self._clock, _HANDLERS)
+        self._handler_runs = 0
+        handlers = {method: self._counted(handler) for method, handler in _HANDLERS.items()}
+        driver.start(HOST, self._channel, self._clock, handlers)
         self._happens(ParticipantJoined(PEER, _PEER_SID, 2, (2,)))
         self._happens(Connected(participants_complete=True))
 
@@ -779,8 +788,8 @@ class _Stage(Generic[HandleT]):
         if not self._channel.times_closed:
             self._close()
         for name, handle in self._calls.items():
-            ended = handle.outcome is not None
-            self._expect(ended != (name in self._cancelled), f"the call {name!r} has no one end")
+            ends = 0 if name in self._cancelled else 1
+            self._expect(len(handle.outcomes) == ends, f"the call {name!r} has not {ends} outcomes")
         self._expect(not self._channel.misuse, f"the host {', '.join(self._channel.misuse)}")
 
     def _set(self, step: Timers | Network | Room | NotSent | Breaks) -> None:
@@ -810,12 +819,22 @@ class _Stage(Generic[HandleT]):
         self._clock.schedule(0.0, lambda: self._channel.on_event(event))
         self._driver.advance(0.0)
 
+    def _counted(self, handler: Handler) -> Handler:
+        def counted(payload: str) -> object:
+            self._handler_runs += 1
+            return handler(payload)
+
+        return counted
+
     # the peer
 
     def _call_host(self, step: PeerCall) -> None:
+        runs_before = self._handler_runs
         request_id = self._peer.call(HOST, step.method, step.payload, now=self._clock.time())
         self._clock.schedule(0.0, self._pump_peer)
         self._driver.advance(2.0)
+        runs = self._handler_runs - runs_before
+        self._expect(runs == (step.method in _HANDLERS), f"the handler ran {runs} times")
         outcome = self._peer_outcomes.get(request_id)
         if isinstance(outcome, CallSucceeded):
             self._expect(outcome.payload == step.outcome, f"the peer got {outcome.payload!r:.100}")

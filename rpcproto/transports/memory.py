@@ -63,8 +63,7 @@ class MemoryRoom:
         """Come in under `identity`; what is returned is the participant's transport."""
         previous = self._members.get(identity)
         if previous is not None:
-            self.leave(previous)
-            previous.deliver(Disconnected(ConnectionError(f"{identity!r} joined again")))
+            previous.put_out()
         arrival = ParticipantJoined(
             identity, f"PA_{next(self._numbers)}", client_protocol, tuple(capabilities)
         )
@@ -116,6 +115,12 @@ class MemoryTransport:
         due = anyio.current_time() + latency if latency > 0 else 0.0
         self._events.append((due, event))
         self._wake_reader()
+
+    def put_out(self) -> None:
+        """For the room: somebody else has this identity now, and this is the end."""
+        self._room.leave(self)
+        self.deliver(Disconnected(ConnectionError(f"{self.arrival.identity!r} joined again")))
+        self._is_closed = True
 
     async def send(self, packet: OutgoingPacket) -> None:
         """Hand a packet to the room; raises ConnectionError when not in it any more."""
