@@ -11,6 +11,7 @@ import rpcproto
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
 from rpcproto.cli.lifelines import MAX_WIDTH
+from rpcproto.cli.remote_commands import bench, call, serve
 
 INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C has ended."""
@@ -81,6 +82,11 @@ def decode(packets: tuple[str, ...], files: tuple[str, ...], in_json: bool) -> i
             click.echo(f"rpcproto: {name}: {error}", err=True)
             code = 2
     return code
+
+
+commands.add_command(serve)
+commands.add_command(call)
+commands.add_command(bench)
 
 
 def _sources(packets: tuple[str, ...], files: tuple[str, ...]) -> Iterator[tuple[str, str | bytes]]:

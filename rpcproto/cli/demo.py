@@ -10,26 +10,16 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from rpcproto.asyncio import RpcParticipant
-from rpcproto.cli.decode import kind_of, style_of
-from rpcproto.cli.lifelines import ASCII, BOXES, Arrow, Note, Row, draw
-from rpcproto.core import wire
-from rpcproto.core.engine import RpcEngine
+from rpcproto.cli.watching import WatchedEngine, Watcher, shown
 from rpcproto.core.errors import ErrorCode, RpcError
-from rpcproto.core.events import (
-    CallFailed,
-    CallSucceeded,
-    Event,
-    InvocationAbandoned,
-    InvocationReceived,
-    PacketIgnored,
-)
-from rpcproto.core.messages import DEFLATE_RAW, Message, OutgoingPacket, StreamChunk, StreamHeader
+from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.roster import INLINE_PROTOCOL, STREAMS_PROTOCOL
 from rpcproto.participant import RpcInvocationData
 from rpcproto.testing import counting_ids, virtual_time_run
@@ -43,8 +33,6 @@ UPLINK: Final = 1_250_000.0
 AFTERWARDS: Final = 5.0
 """How long a scene goes on when its calls have ended, in seconds."""
 DAY: Final = 86_400.0
-MAX_SHOWN_BYTES: Final = 50
-"""Longer payloads are shown by their size."""
 
 
 class Call(NamedTuple):
@@ -209,12 +197,7 @@ async def _perform(
 
 
 def _outcome(outcome: str | int) -> str:
-    return _shown(outcome) if isinstance(outcome, str) else str(int(outcome))
-
-
-def _shown(payload: str) -> str:
-    size = len(payload.encode())
-    return repr(payload) if size <= MAX_SHOWN_BYTES else f"{size:,} bytes"
+    return shown(outcome) if isinstance(outcome, str) else str(int(outcome))
 
 
 def _register_methods_of_bob(bob: RpcParticipant) -> None:
@@ -283,176 +266,47 @@ class _Uplink:
         await self._transport.aclose()
 
 
-class _Chunks(NamedTuple):
-    """Chunks of one stream that came one right after the other, and the row that shows them."""
-
-    sender: str
-    receiver: str
-    stream_id: str
-    delivered: bool
-    number: int
-    size: int
-    row: Row
-
-
-class _Stage:
+class _Stage(Watcher):
     """Collects what is seen of a scene, then draws it."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
         self.packets = 0
-        self._began = 0.0
-        self._rows: list[Row] = []
-        self._chunks: _Chunks | None = None
-        self._participants: list[str] = []
 
     def participant(self, identity: str, transport: Transport, prefix: str) -> RpcParticipant:
         """A participant whose engine is watched."""
-
-        def engine_factory(identity: str, **options: Any) -> RpcEngine:
-            return _WatchedEngine(self, identity, **options)
-
+        factory = partial(WatchedEngine, self)
         return RpcParticipant(
-            identity, transport, new_id=counting_ids(prefix), engine_factory=engine_factory
+            identity, transport, new_id=counting_ids(prefix), engine_factory=factory
         )
 
-    def begin(self) -> None:
+    def begin(self, *participants: str) -> None:
         """A new scene; its clock starts at 0."""
-        self._began = asyncio.get_running_loop().time()
+        super().begin(*participants)
         self.packets = 0
-        self._rows.clear()
-        self._participants.clear()
 
     def show(self, title: str) -> None:
         """Draw the scene with the participants that have a part in it."""
-        glyphs = BOXES if self._console.encoding.lower().startswith("utf") else ASCII
         self._console.print(Text(title, "bold underline"))
         self._console.print()
-        for line in draw(self._participants, self._rows, self._console.width, glyphs):
-            self._console.print(line)
+        self.draw(self._console)
         self._console.print()
 
     def complain(self, text: str) -> None:
         self._console.print(Text(text, "bold red"))
         self._console.print()
 
-    # what is seen
-
-    def note(self, participant: str, text: str, style: str = "") -> None:
-        """Something happened at a participant."""
-        self._take_part(participant)
-        self._rows.append(Note(self._now(), participant, text, style))
-
-    def call(self, caller: str, recipient: str, method: str, payload: str) -> None:
-        """An engine is asked for a call."""
-        self.note(caller, f"calls {recipient}: {method} {_shown(payload)}")
-        self._take_part(recipient)
-
     def room_event(self, event: Carried | ParticipantJoined | ParticipantLeft) -> None:
         """The room carries a packet, or announces somebody."""
         match event:
             case Carried(sender_identity=sender, packet=sent):
                 self.packets += 1
-                self._take_part(sender, sent.destination_identity)
-                packet = wire.decode(sent.data)
-                message = None if packet is None else packet.message
-                if isinstance(message, StreamChunk):
-                    self._chunk(event, message)
-                else:
-                    self._rows.append(self._arrow(event, message))
+                self.packet(sender, sent.destination_identity, sent.data, event.delivered)
             case ParticipantJoined():
                 self.note(event.identity, "joins the room", "yellow")
             case ParticipantLeft():
                 self.note(event.identity, "leaves the room", "yellow")
-
-    def engine_event(self, identity: str, event: Event) -> None:
-        """An engine tells its host something."""
-        match event:
-            case CallSucceeded():
-                self.note(identity, f"succeeded: {_shown(event.payload)}", "bold green")
-            case CallFailed():
-                data = f" ({event.data})" if event.data else ""
-                self.note(identity, f"failed: {event.code} {event.message}{data}", "bold red")
-            case InvocationReceived():
-                self.note(identity, f"runs {event.method}")
-            case InvocationAbandoned():
-                self.note(identity, f"abandons it: {event.reason.value}", "yellow")
-            case PacketIgnored():
-                self.note(identity, f"ignores a packet: {event.reason.value}", "yellow")
-
-    def _arrow(self, carried: Carried, message: Message | None) -> Arrow:
-        kind = "malformed packet" if message is None else kind_of(message)
-        return Arrow(
-            self._now(),
-            carried.sender_identity,
-            carried.packet.destination_identity,
-            f"{kind}, {len(carried.packet.data):,} bytes",
-            style_of(kind),
-            carried.delivered,
-            _of_the_body(message) if isinstance(message, StreamHeader) else "",
-        )
-
-    def _chunk(self, carried: Carried, chunk: StreamChunk) -> None:
-        """A chunk that comes right after one of the same stream is shown together with it."""
-        size = len(carried.packet.data)
-        stream = (
-            carried.sender_identity,
-            carried.packet.destination_identity,
-            chunk.stream_id,
-            carried.delivered,
-        )
-        last = self._chunks
-        if last and last[:4] == stream and self._rows and self._rows[-1] is last.row:
-            number, size = last.number + 1, last.size + size
-            label = f"{number} stream chunks, {size:,} bytes"
-            row = self._arrow(carried, chunk)._replace(at=last.row.at, label=label)
-            self._rows[-1] = row
-        else:
-            number, row = 1, self._arrow(carried, chunk)
-            self._rows.append(row)
-        self._chunks = _Chunks(*stream, number, size, row)
-
-    def _take_part(self, *participants: str) -> None:
-        for participant in participants:
-            if participant not in self._participants:
-                self._participants.append(participant)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() - self._began
-
-
-def _of_the_body(header: StreamHeader) -> str:
-    """What a header says of the body."""
-    size = "" if header.total_length is None else f"{header.total_length:,} bytes"
-    if header.inline_content is None:
-        return f"{size or 'a body'} to follow"
-    compressed = " compressed" if header.compression == DEFLATE_RAW else ""
-    return ", ".join(filter(None, ("inline" + compressed, size)))
-
-
-class _WatchedEngine(RpcEngine):
-    """An engine that shows what it is asked for and what it tells."""
-
-    def __init__(self, stage: _Stage, identity: str, **options: Any) -> None:
-        super().__init__(identity, **options)
-        self._stage = stage
-        self._name = identity
-
-    def call(self, destination_identity: str, method: str, payload: str, **options: Any) -> str:
-        self._stage.call(self._name, destination_identity, method, payload)
-        return super().call(destination_identity, method, payload, **options)
-
-    def handle_deadline(self, *, now: float) -> None:
-        deadline = self.next_deadline
-        if deadline is not None and deadline <= now:
-            self._stage.note(self._name, "a deadline passes", "yellow")
-        super().handle_deadline(now=now)
-
-    def take_events(self) -> tuple[Event, ...]:
-        events = super().take_events()
-        for event in events:
-            self._stage.engine_event(self._name, event)
-        return events
 
 
 class _LogHandler(logging.Handler):

@@ -132,7 +132,9 @@ class _Line:
 
     def put(self, column: int, text: str, style: str) -> None:
         for offset, character in enumerate(text[: len(self._cells) - column]):
-            self._cells[column + offset] = (character, style)
+            # What others have made may hold orders to the terminal.
+            shown = character if character.isprintable() else "?"
+            self._cells[column + offset] = (shown, style)
 
     def text(self) -> Text:
         text = Text()

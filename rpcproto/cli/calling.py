@@ -1,0 +1,70 @@
+"""What `rpcproto call` does: one call, and what was seen of it."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from rpcproto.asyncio import RpcParticipant
+from rpcproto.cli.urls import Address, connect
+from rpcproto.cli.watching import WatchedEnd, Watcher
+from rpcproto.core.engine import RpcEngine
+from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.transports import Transport
+from rpcproto.transports.stream import StreamTransport
+
+MAX_NAMED: Final = 10
+"""Of those who are here, so many are named to who has looked for somebody else."""
+
+
+async def call(
+    address: Address,
+    identity: str,
+    destination: str,
+    method: str,
+    payload: str,
+    *,
+    timeout: float | None,
+    wait: float,
+    watcher: Watcher | None = None,
+) -> str:
+    """Make one call as the participant `identity`; returns the payload of the response.
+
+    `destination` has `wait` seconds to come, the answer `timeout` (None: the config's). Raises
+    RpcError, NoConnection, and LocalProtocolError for what cannot be called.
+    """
+    transport = await connect(address, identity)
+    engine = RpcEngine if watcher is None else partial(WatchedEnd, watcher)
+    if watcher is not None:
+        watcher.begin(identity, destination)
+    async with RpcParticipant(identity, transport, engine_factory=engine) as us:
+        try:
+            if not await comes(us, transport, destination, wait):
+                if watcher is not None:
+                    watcher.note(identity, "waited in vain", "bold red")
+                raise RpcError(ErrorCode.RECIPIENT_NOT_FOUND)
+            return await us.perform_rpc(
+                destination_identity=destination,
+                method=method,
+                payload=payload,
+                response_timeout=timeout,
+            )
+        except RpcError as error:
+            if error.code == ErrorCode.RECIPIENT_NOT_FOUND:
+                others = ", ".join(us.participants[:MAX_NAMED])
+                error.add_note(f"here is {others or 'nobody'}")
+            raise
+
+
+async def comes(us: RpcParticipant, transport: Transport, other: str, wait: float) -> bool:
+    """Whether `other` is here within `wait` seconds.
+
+    Always so over a stream: there it is known who is here, and the call itself tells.
+    """
+    if isinstance(transport, StreamTransport):
+        return True
+    try:
+        async with asyncio.timeout(wait):
+            await us.wait_for_participant(other)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,330 @@
+"""What can be typed to reach others: `serve`, `call` and `bench`."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from rpcproto.cli.bench import Load, report
+from rpcproto.cli.bench import bench as make_calls
+from rpcproto.cli.calling import call as make_call
+from rpcproto.cli.lifelines import MAX_WIDTH
+from rpcproto.cli.serving import load_methods
+from rpcproto.cli.serving import serve as answer_calls
+from rpcproto.cli.urls import Address, Nats, Stdio, parse_url
+from rpcproto.cli.watching import Watcher
+from rpcproto.core.errors import LocalProtocolError, RpcError, require_name
+from rpcproto.core.messages import MAX_IDENTITY_BYTES
+
+T = TypeVar("T")
+
+
+def _identity(name: str) -> str:
+    try:
+        require_name(name, "an identity", MAX_IDENTITY_BYTES)
+    except LocalProtocolError as error:
+        raise click.BadParameter(str(error)) from None
+    return name
+
+
+_SECONDS = click.FloatRange(0, 86_400, min_open=True)
+
+_transport = click.option(
+    "--transport",
+    "address",
+    type=parse_url,
+    metavar="URL",
+    required=True,
+    envvar="RPCPROTO_TRANSPORT",
+    show_envvar=True,
+    help="tcp://host:port, unix:///path, nats://host:port/room, or stdio:",
+)
+_wait = click.option(
+    "--wait",
+    type=_SECONDS,
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the other may take to come into the room.",
+)
+
+
+@click.command()
+@_transport
+@click.option(
+    "--identity", type=_identity, required=True, metavar="NAME", help="The name to be called by."
+)
+@click.option(
+    "--verbose/--quiet",
+    "-v/-q",
+    default=None,
+    help="Print a line about each invocation (by default on a terminal alone); with --verbose, "
+    "also where an exception came from.",
+)
+@click.argument("functions", nargs=-1, metavar="[MODULE:FUNCTION]...")
+def serve(
+    address: Address, identity: str, verbose: bool | None, functions: tuple[str, ...]
+) -> None:
+    """Answer calls until Ctrl-C.
+
+    There are two methods: echo gives the payload back, and time says what time it is. Each FUNCTION
+    of a MODULE is another, under its own name or another one (name=module:function). It takes an
+    RpcInvocationData and returns a str, or raises RpcError; it may be async. Modules are found in
+    the current directory, too.
+
+    \b
+      rpcproto serve --transport tcp://127.0.0.1:7000 --identity bob
+      rpcproto serve --transport unix:///tmp/bob.sock --identity bob greetings:greet
+      rpcproto serve --transport nats://127.0.0.1:4222/lobby --identity bob hi=greetings:greet
+
+    Over tcp: and unix: it listens, and serves everyone who connects; with port 0 at a free port. A
+    room on NATS it joins. Over stdio: it serves whoever is at the other end of its standard input
+    and output, until they leave.
+
+    What it has to say goes to standard error. Ctrl-C and SIGTERM end it with exit code 0.
+    """
+    methods = load_methods(functions)
+    tells = sys.stderr.isatty() if verbose is None else verbose
+    serving = answer_calls(address, identity, methods, _say, _say if tells else None)
+    try:
+        _run(_until_stopped(serving), in_detail=bool(verbose))
+    except KeyboardInterrupt:
+        click.echo(err=True)  # a terminal has shown a ^C
+    except asyncio.CancelledError:
+        pass
+
+
+@click.command()
+@_transport
+@click.option(
+    "--identity", type=_identity, required=True, metavar="NAME", help="The name to call under."
+)
+@click.option(
+    "--timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    help="How long the answer may take.  [default: 10]",
+)
+@_wait
+@click.option("--json", "in_json", is_flag=True, help="Print the outcome as one JSON object.")
+@click.option(
+    "--trace", is_flag=True, help="Draw packets, deadlines and outcome on standard error."
+)
+@click.argument("destination", type=_identity)
+@click.argument("method")
+@click.argument("payload", default="", metavar="[PAYLOAD|-]")
+def call(
+    address: Address,
+    identity: str,
+    timeout: float | None,
+    wait: float,
+    in_json: bool,
+    trace: bool,
+    destination: str,
+    method: str,
+    payload: str,
+) -> int:
+    """Call METHOD of the participant DESTINATION, and print the answer.
+
+    The payload is empty if it is not given, and - reads it from standard input, in UTF-8. The
+    answer is printed with a newline after it. An error goes to standard error.
+
+    \b
+      rpcproto call --transport tcp://127.0.0.1:7000 --identity alice bob echo Hi
+      rpcproto call --transport unix:///tmp/bob.sock --identity alice bob greet --trace
+      date | rpcproto call --transport nats://127.0.0.1:4222/lobby --identity alice bob echo -
+
+    --json prints {"payload": ...} or {"error": {"code": ..., "message": ..., "data": ...}}. Over
+    stdio:, where standard output is for packets, all goes to standard error.
+
+    Exits with 0 for an answer, 1 for an error as the outcome, 2 for wrong usage, 3 if there is no
+    connection.
+    """
+    if payload == "-":
+        if isinstance(address, Stdio):
+            raise click.UsageError("with stdio:, standard input is for packets, not for a payload")
+        payload = _read_payload()
+    watcher = Watcher() if trace else None
+    answering = make_call(
+        address, identity, destination, method, payload, timeout=timeout, wait=wait, watcher=watcher
+    )
+    try:
+        outcome: str | RpcError = _run(answering)
+    except RpcError as error:
+        outcome = error
+    finally:
+        if watcher is not None:
+            console = Console(stderr=True, highlight=False)
+            console.width = min(console.width, MAX_WIDTH)
+            watcher.draw(console)
+    if isinstance(outcome, RpcError):
+        _print_error(outcome, in_json)
+        return 1
+    _print(json.dumps({"payload": outcome}) if in_json else outcome)
+    return 0
+
+
+@click.command()
+@_transport
+@click.option(
+    "--identity",
+    type=_identity,
+    default="bench",
+    show_default=True,
+    metavar="NAME",
+    help="The name to call under.",
+)
+@click.option(
+    "--destination",
+    type=_identity,
+    metavar="NAME",
+    help="Whom to call; in a room on NATS it must be given, elsewhere it is whoever is there.",
+)
+@click.option("--method", default="echo", show_default=True, help="What to call.")
+@click.option(
+    "--calls",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    metavar="N",
+    help="How many calls to make.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many of them at the same time.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(0),
+    default=100,
+    show_default=True,
+    metavar="BYTES",
+    help="How large each payload is.",
+)
+@_wait
+def bench(
+    address: Address,
+    identity: str,
+    destination: str | None,
+    method: str,
+    calls: int,
+    concurrency: int,
+    size: int,
+    wait: float,
+) -> int:
+    """Measure calls: how many a second, and how long they take.
+
+    The other end is any participant that has the method, such as rpcproto serve --quiet.
+
+    \b
+      rpcproto bench --transport tcp://127.0.0.1:7000
+      rpcproto bench --transport nats://127.0.0.1:4222/lobby --destination bob
+      rpcproto bench --transport unix:///tmp/bob.sock --calls 10000 --concurrency 100 --size 50000
+
+    The payloads are random letters. One call is made before the others, and not counted. On a
+    terminal there is a progress bar.
+
+    Exits with 1 if a call fails, 2 for wrong usage, 3 if there is no connection.
+    """
+    if isinstance(address, Nats) and destination is None:
+        raise click.UsageError("in a room on NATS, say whom to call: --destination NAME")
+    load = Load(method, calls, concurrency, size)
+    progress = Console(stderr=True) if sys.stderr.isatty() else None
+    try:
+        recipient, tally = _run(
+            make_calls(address, identity, destination, load, wait=wait, progress=progress)
+        )
+    except RpcError as error:
+        _print_error(error)
+        return 1
+    for line in report(recipient, load, tally):
+        click.echo(_printable(line))
+    return 1 if tally.errors else 0
+
+
+async def _until_stopped(serving: Coroutine[Any, Any, None]) -> None:
+    """What stops a service is as good as Ctrl-C."""
+    us = asyncio.current_task()
+    assert us is not None
+    with suppress(NotImplementedError):  # there is no such signal on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, us.cancel)
+    await serving
+
+
+def _run(main: Coroutine[Any, Any, T], *, in_detail: bool = False) -> T:
+    """Run it on asyncio, with what is logged as lines on standard error."""
+    logger, handler = logging.getLogger("rpcproto"), _Lines(in_detail)
+    level = logger.level
+    logger.setLevel(logging.INFO if in_detail else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        return asyncio.run(main)
+    except LocalProtocolError as error:
+        raise click.UsageError(str(error)) from None
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Prints what is logged, a line each; in detail, with the tracebacks."""
+
+    def __init__(self, in_detail: bool) -> None:
+        super().__init__()
+        self._in_detail = in_detail
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            _say(record.getMessage())
+            return
+        _say(f"{record.getMessage()}: {type(error).__name__}: {error}")
+        if self._in_detail:
+            click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error, which says whose it is."""
+    click.echo(f"rpcproto: {_printable(line)}", err=True)
+
+
+def _printable(text: str) -> str:
+    """What others have made, without anything that is an order to a terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def _read_payload() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"standard input is not UTF-8: {error}") from None
+
+
+def _print(answer: str) -> None:
+    """Print a line on standard output: for others in UTF-8, on a terminal in what that reads."""
+    click.echo(answer if sys.stdout.isatty() else answer.encode())
+
+
+def _print_error(error: RpcError, in_json: bool = False) -> None:
+    if in_json:
+        outcome = {"code": error.code, "message": error.message, "data": error.data}
+        _print(json.dumps({"error": outcome}))
+    else:
+        _say(str(error))
+        for note in getattr(error, "__notes__", ()):
+            _say(note)

@@ -1,0 +1,127 @@
+"""What `rpcproto serve` does: answer requests with functions."""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from inspect import isawaitable
+from pathlib import Path
+
+import click
+
+from rpcproto.asyncio import RpcParticipant
+from rpcproto.cli import urls
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
+from rpcproto.core.messages import MAX_METHOD_BYTES
+from rpcproto.participant import RpcHandler, RpcInvocationData
+from rpcproto.transports import Transport
+
+
+def echo(data: RpcInvocationData) -> str:
+    """The payload back."""
+    return data.payload
+
+
+def time(data: RpcInvocationData) -> str:
+    """What time it is, in UTC."""
+    return datetime.now(UTC).isoformat()
+
+
+def load_methods(specs: Sequence[str]) -> dict[str, RpcHandler]:
+    """The methods that there always are, and those of `module:function` or `name=module:function`.
+
+    Raises click.BadParameter for what cannot be found, or not be called.
+    """
+    given: dict[str, RpcHandler] = {}
+    here = str(Path.cwd())
+    if specs and here not in sys.path:
+        sys.path.insert(0, here)
+    for spec in specs:
+        target, is_named, rest = spec.partition("=")
+        module, _, function = (rest if is_named else target).partition(":")
+        method = target if is_named else function
+        if not module or not function:
+            raise click.BadParameter(f"{spec!r} should look like module:function")
+        try:
+            require_name(method, "the name of the method", MAX_METHOD_BYTES)
+        except LocalProtocolError as error:
+            raise click.BadParameter(f"{spec!r}: {error}") from None
+        if method in given:
+            raise click.BadParameter(f"{spec!r}: there is a method {method!r} already")
+        given[method] = _load(module, function)
+    return {"echo": echo, "time": time} | given
+
+
+def _load(module: str, function: str) -> RpcHandler:
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except Exception as error:  # whatever the module does
+        reason = f"{type(error).__name__}: {error}"
+        raise click.BadParameter(f"cannot import {module!r}: {reason}") from error
+    if not callable(found):
+        what = "no function" if found is None else "not a function"
+        raise click.BadParameter(f"{function!r} is {what} of {module!r}")
+    handler: RpcHandler = found
+    return handler
+
+
+async def serve(
+    address: urls.Address,
+    identity: str,
+    methods: Mapping[str, RpcHandler],
+    say: Callable[[str], None],
+    tell: Callable[[str], None] | None,
+) -> None:
+    """Be the participant `identity` until cancelled, or as long as there is a connection.
+
+    `say` takes a line about where that is, `tell` one about each invocation. Raises NoConnection.
+    """
+
+    def announce(where: urls.Address) -> None:
+        say(f"{identity} serves {', '.join(methods)} over {where}")
+
+    async def handle(transport: Transport) -> BaseException | None:
+        participant = RpcParticipant(identity, transport)
+        for method, handler in methods.items():
+            participant.register_rpc_method(method, _told(handler, tell) if tell else handler)
+        async with participant:
+            try:
+                # Nobody else has our name: this waits until the connection is over.
+                await participant.wait_for_participant(identity)
+            except RpcError as over:
+                return over.__cause__
+        return None
+
+    await urls.serve(address, identity, handle, announce)
+
+
+def _told(handler: RpcHandler, tell: Callable[[str], None]) -> RpcHandler:
+    """A handler of which every invocation is told when it has ended."""
+
+    async def handle(data: RpcInvocationData) -> str:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        outcome = str(RpcError(ErrorCode.APPLICATION_ERROR))
+        try:
+            result = handler(data)
+            if isawaitable(result):
+                result = await result
+            if isinstance(result, str):
+                outcome = _size(result)
+        except RpcError as error:
+            outcome = str(error)
+            raise
+        except asyncio.CancelledError:
+            outcome = "abandoned"
+            raise
+        finally:
+            what = f"{data.caller_identity} calls {data.method} ({_size(data.payload)})"
+            tell(f"{what}: {outcome}, {(clock() - began) * 1000:.1f} ms")
+        return result
+
+    return handle
+
+
+def _size(payload: str) -> str:
+    return f"{len(payload.encode()):,} bytes"

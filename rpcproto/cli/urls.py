@@ -1,0 +1,226 @@
+"""URLs of transports: what they mean, and how they are opened."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import anyio
+import click
+from anyio.abc import SocketAttribute
+
+from rpcproto.core.errors import LocalProtocolError
+from rpcproto.transports import Transport, stream
+from rpcproto.transports.pipes import stdio
+from rpcproto.transports.stream import StreamTransport
+
+CONNECT_TIMEOUT: Final = 15.0
+"""How long connecting may take, in seconds."""
+_VERY_LONG: Final = 1e9
+"""Longer than anybody waits, in seconds."""
+
+
+class Tcp(NamedTuple):
+    """`tcp://host:port`"""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"tcp://{host}:{self.port}"
+
+
+class Unix(NamedTuple):
+    """`unix:///path`, or `unix:path` from the current directory."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{'//' if self.path.startswith('/') else ''}{quote(self.path)}"
+
+
+class Stdio(NamedTuple):
+    """`stdio:`"""
+
+    def __str__(self) -> str:
+        return "standard input and output"
+
+
+class Nats(NamedTuple):
+    """`nats://host:port/room`; what is shown of it has no password."""
+
+    servers: tuple[str, ...]
+    room: str
+
+    def __str__(self) -> str:
+        hosts = ",".join(re.sub(".*[/@]", "", server) for server in self.servers)
+        return f"nats://{hosts}/{quote(self.room, safe='')}"
+
+
+Address: TypeAlias = Tcp | Unix | Stdio | Nats
+
+
+class NoConnection(click.ClickException):
+    """There is no connection, and so nothing can be done; the message says why."""
+
+    exit_code = 3
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"rpcproto: {self.message}", file=file, err=file is None)
+
+
+def parse_url(url: str) -> Address:
+    """What a URL means; raises click.BadParameter for one that means nothing."""
+    try:
+        parts = urlsplit(url)
+        address = _READERS[parts.scheme](url, parts)
+    except KeyError:
+        schemes = ", ".join(f"{scheme}:" for scheme in _READERS)
+        raise click.BadParameter(f"it should begin with one of {schemes}") from None
+    except (ValueError, LocalProtocolError) as error:
+        raise click.BadParameter(str(error)) from None
+    return address
+
+
+def _read_tcp(url: str, parts: SplitResult) -> Address:
+    address = Tcp(parts.hostname or "", -1 if parts.port is None else parts.port)
+    if not address.host or address.port < 0 or "@" in url or parts.path + _rest(parts):
+        raise ValueError("it should look like tcp://host:port")
+    return address
+
+
+def _read_unix(url: str, parts: SplitResult) -> Address:
+    if not parts.path or parts.netloc + _rest(parts):
+        raise ValueError("it should look like unix:///path")
+    return Unix(unquote(parts.path))
+
+
+def _read_stdio(url: str, parts: SplitResult) -> Address:
+    if parts.netloc + parts.path + _rest(parts):
+        raise ValueError("it should be stdio: and nothing more")
+    return Stdio()
+
+
+def _read_nats(url: str, parts: SplitResult) -> Address:
+    try:
+        from rpcproto.transports.nats import split_room_url  # noqa: PLC0415 (it may be missing)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "nats":
+            raise
+        raise NoConnection(
+            "a room on NATS needs nats-py, which is not installed; "
+            "get it with: pip install 'rpcproto[nats]'"
+        ) from None
+    servers, room = split_room_url(url)
+    return Nats(tuple(servers), room)
+
+
+def _rest(parts: SplitResult) -> str:
+    return parts.query + parts.fragment
+
+
+_READERS: Final = {"tcp": _read_tcp, "unix": _read_unix, "nats": _read_nats, "stdio": _read_stdio}
+
+
+async def connect(
+    address: Address, identity: str, *, hello_timeout: float = stream.HELLO_TIMEOUT
+) -> Transport:
+    """Connect to whoever serves there, or come into the room; raises NoConnection.
+
+    Over a stream the peer has `hello_timeout` seconds to say who it is.
+    """
+    with _explained("connect over", address):
+        match address:
+            case Tcp(host, port):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await stream.connect_tcp(host, port, identity)
+            case Unix(path):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    return await stream.connect_unix(path, identity)
+            case Stdio():
+                return await _connect_stdio(identity, hello_timeout)
+            case Nats(servers, room):
+                from rpcproto.transports.nats import join_room  # noqa: PLC0415 (it may be missing)
+
+                return await join_room(servers, room, identity)
+
+
+async def _connect_stdio(identity: str, hello_timeout: float) -> Transport:
+    try:
+        pipes = stdio()
+    except (ValueError, NotImplementedError):
+        raise click.UsageError(
+            "with stdio:, standard input and output must be pipes or sockets"
+        ) from None
+    transport = StreamTransport(pipes, identity, hello_timeout=hello_timeout)
+    try:
+        await transport.greet()
+    except BaseException:
+        await anyio.aclose_forcefully(transport)
+        raise
+    return transport
+
+
+async def serve(
+    address: Address,
+    identity: str,
+    handle: Callable[[Transport], Awaitable[BaseException | None]],
+    announce: Callable[[Address], None],
+) -> None:
+    """Call `handle` with each connection that comes, for ever, or with the one that there is.
+
+    `handle` returns why the connection ended, or None if there is nothing to say. `announce` is
+    told where others find us, once they can. Raises NoConnection where nobody can, or where the one
+    connection that there is ended for a reason.
+    """
+    if isinstance(address, Stdio | Nats):
+        transport = await connect(address, identity, hello_timeout=_VERY_LONG)
+        announce(address)
+        reason = await handle(transport)
+        if reason is not None:
+            raise NoConnection(f"no more over {address}: {_why(reason)}")
+        return
+
+    async def handle_one_of_many(transport: StreamTransport) -> None:
+        await handle(transport)
+
+    async with AsyncExitStack() as stack:
+        with _explained("listen at", address):
+            match address:
+                case Tcp(host, port):
+                    listener = await stack.enter_async_context(stream.listen_tcp(host, port))
+                    address = Tcp(host, listener.extra(SocketAttribute.local_port))
+                case Unix(path):
+                    listener = await stack.enter_async_context(stream.listen_unix(path))
+        announce(address)
+        await stream.serve(listener, identity, handle_one_of_many)
+
+
+@contextmanager
+def _explained(what: str, address: Address) -> Iterator[None]:
+    """An error of opening becomes one that can be shown."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a host or a path that cannot be one
+        # What NATS says has all in it.
+        prefix = "" if isinstance(address, Nats) else f"cannot {what} {address}: "
+        raise NoConnection(f"{prefix}{_why(error)}") from error
+
+
+def _why(error: BaseException) -> str:
+    """An error in words."""
+    match error:
+        case OSError(__cause__=BaseExceptionGroup(exceptions=(first, *_))):
+            return _why(first)
+        case OSError(__cause__=OSError() as cause):
+            return _why(cause)
+        case ConnectionRefusedError():
+            return "nobody listens there"
+        case TimeoutError():
+            return "no answer in time"
+        case OSError(strerror=str() as text):
+            return text
+    return str(error) or type(error).__name__
