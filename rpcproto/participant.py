@@ -400,7 +400,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         """There is no connection any more: whoever waits for a call is told why."""
-        if self._connection in (Connection.COMING, Connection.THERE):
+        if not self._is_closed and self._connection in (Connection.COMING, Connection.THERE):
             self._connection = Connection.LOST
             self._connection_error = cause
             self._engine.disconnected(now=self._clock())
