@@ -44,9 +44,9 @@ class Timer:
     """A timer of a `VirtualClock`."""
 
     def __init__(self, callback: Callable[[], None], *, is_hosts: bool) -> None:
-        self.callback = callback
-        self.is_hosts = is_hosts
-        self.is_cancelled = False
+        self.callback: Callable[[], None] = callback
+        self.is_hosts: bool = is_hosts
+        self.is_cancelled: bool = False
 
     def cancel(self) -> None:
         """Do not fire; a clock that fires stale timers does it all the same."""
@@ -65,9 +65,9 @@ class VirtualClock:
         self._now = 0.0
         self.early: float = 0.0
         """By how many seconds timers fire too early; read by worlds with timers of their own."""
-        self.stale = False
+        self.stale: bool = False
         """Whether timers fire that were cancelled."""
-        self.repeated = False
+        self.repeated: bool = False
         """Whether timers fire twice."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
@@ -134,7 +134,7 @@ class Channel:
         """Called with what happens, one at a time; perhaps from within `send`."""
         self.on_room: Callable[[], None] = lambda: None
         """Called when there is room again."""
-        self.is_full = False
+        self.is_full: bool = False
         self.seconds_per_packet: float = 0.0
         self.broken_by: Exception | None = None
         self.unsent: int = 0
