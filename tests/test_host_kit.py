@@ -75,6 +75,12 @@ class ForgetsThatThereIsRoomAgain(CallbackParticipant):
         self._transport.on_room = lambda: None
 
 
+class SendsFromWithinSend(CallbackParticipant):
+    def _wake_writer(self) -> None:
+        self._is_sending = False
+        super()._wake_writer()
+
+
 class DropsWhatIsNotSent(CallbackParticipant):
     def _packet_not_sent(self, packet: OutgoingPacket) -> None:
         pass
@@ -153,7 +159,9 @@ FAULTS: list[tuple[type[CallbackParticipant], str]] = [
     (NeverSetsATimer, "no sign of life"),
     (SendsWithoutRoom, "a channel that is full"),
     (ForgetsThatThereIsRoomAgain, "a channel that is slow"),
+    (SendsFromWithinSend, "hundreds of packets"),
     (DropsWhatIsNotSent, "a packet that is not sent"),
+    (DropsWhatIsNotSent, "an answer that is not sent"),
     (TakesOneUnsentPacketForABrokenChannel, "a packet that is not sent"),
     (DoesNotMindABrokenChannel, "a channel that breaks"),
     (ForgetsWhatBrokeTheChannel, "a channel that breaks"),

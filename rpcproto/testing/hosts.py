@@ -137,8 +137,8 @@ class Channel:
         self.is_full: bool = False
         self.seconds_per_packet: float = 0.0
         self.broken_by: Exception | None = None
-        self.unsent: int = 0
-        """How many packets will not be sent, from now on."""
+        self.unsent: frozenset[PacketKind] = frozenset()
+        """Of these kinds the next packet will not be sent."""
         self.sent: list[OutgoingPacket] = []
         self.misuse: list[str] = []
         """What the host did that no host may do."""
@@ -159,8 +159,8 @@ class Channel:
             raise self.broken_by.with_traceback(None)
         if not self.has_room():
             self.misuse.append("sent a packet although there was no room")
-        if self.unsent:
-            self.unsent -= 1
+        if packet.kind in self.unsent:
+            self.unsent = frozenset()
             raise PacketNotSent
         self.sent.append(packet)
         if self.seconds_per_packet:
@@ -311,9 +311,9 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The next packets of the host are not sent, but the connection stands."""
+    """The next packet of the host, or the next of a kind, is not sent; the connection stands."""
 
-    packets: int = 1
+    kind: PacketKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,6 +552,16 @@ SCENARIOS: Final[Sequence[Scenario]] = (
         ),
     ),
     Scenario(
+        "hundreds of packets that arrive from inside send, one after another",
+        (
+            Network(latency=None),
+            Room(is_full=True),
+            *(Call(f"{number}", payload=f"{number}") for number in range(500)),
+            Room(),
+            *(Ended(f"{number}", (f"{number}",)) for number in range(500)),
+        ),
+    ),
+    Scenario(
         "a packet that is not sent fails its call alone",
         (
             Call("a", "ignore"),
@@ -564,6 +574,10 @@ SCENARIOS: Final[Sequence[Scenario]] = (
             Ended("c", ("Hi",)),
             Pending("a"),
         ),
+    ),
+    Scenario(
+        "an answer that is not sent: its caller hears of it",
+        (NotSent(PacketKind.STREAM_HEADER), PeerCall("echo", 1505), PeerCall("echo", "Hi")),
     ),
     Scenario(
         "a channel that breaks while sending ends all calls at once",
@@ -805,7 +819,7 @@ class _Stage:
                 clock.schedule(0.0, channel.tell_room)
                 self._driver.advance(0.0)
             case NotSent():
-                channel.unsent = step.packets
+                channel.unsent = _ALL_KINDS if step.kind is None else frozenset({step.kind})
             case Breaks():
                 channel.broken_by = step.cause
 
