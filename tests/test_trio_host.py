@@ -353,6 +353,35 @@ def test_cancelling_the_body_sends_what_waits_closes_the_transport_and_logs_noth
     assert not caplog.records
 
 
+def test_a_handler_that_ends_with_the_scope_around_has_not_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        async with (
+            RpcParticipant("alice", room.join("alice")) as alice,
+            trio.open_nursery() as nursery,
+        ):
+            with trio.move_on_after(1.0):
+                async with RpcParticipant("bob", room.join("bob")) as bob:
+                    bob.register_rpc_method("greet", sleep_for_ever)
+
+                    @nursery.start_soon
+                    async def call() -> None:
+                        assert (await failure(call_bob(alice))).code == 1503
+                        assert trio.current_time() == 2.0
+
+                    try:
+                        await trio.sleep(math.inf)
+                    finally:
+                        # bob stays for a moment, with his handler gone.
+                        with trio.CancelScope(shield=True):
+                            await trio.sleep(1.0)
+
+    run(main)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("hanging", ["on_send", "on_close"])
 def test_leaving_a_transport_that_hangs_takes_at_most_a_second(hanging: str) -> None:
     async def main() -> None:

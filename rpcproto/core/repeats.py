@@ -46,7 +46,8 @@ class RequestMemory:
         self._in_all = in_all
         self._per_caller = per_caller
         self.answers: dict[RequestKey, int] = {}
-        """All requests that are known, with the token of the answer; 0 where none can fail."""
+        """All requests that are known, with the token of the packets that answer them, which may
+        yet fail to be sent (R10); 0 where none can any more."""
         self._ended = 0
         """How many of them have ended: those in the rings."""
         self._shared: deque[RequestKey] = deque()

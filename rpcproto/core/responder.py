@@ -133,7 +133,7 @@ class Responder(Side):
         elif invocation.came_as_stream or len(body) > self._max_packet_payload:
             self._respond_at_length(invocation, body, now)
         else:
-            self._end(invocation, _ANSWER, invocation_id)
+            self._end(invocation, _ANSWER)
             data = write_response(invocation.sender.envelope, request_id, body)
             outbox.waiting_bytes += len(data)
             outbox.small.append(
@@ -315,7 +315,7 @@ class Responder(Side):
             self._send_error(invocation.key, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
             return
         stream_id = self._new_stream_id()
-        self._end(invocation, InvocationInput.ANSWER, invocation.order)
+        self._end(invocation, InvocationInput.ANSWER)
         self._outbox.send_stream(
             stream_id,
             RESPONSE_TOPIC,
@@ -342,18 +342,13 @@ class Responder(Side):
         packet = encode(error, self._identity, identity)
         self._outbox.send(PacketKind.ERROR, packet, identity, request_id)
 
-    def _end(self, invocation: Invocation, what: InvocationInput, token: int = 0) -> None:
-        """Let the table decide, free what the invocation held, and remember its name.
-
-        `token` is that of an answer that may yet fail to be sent (R10).
-        """
+    def _end(self, invocation: Invocation, what: InvocationInput) -> None:
+        """Let the table decide, free what the invocation held, and remember its name."""
         invocation.state = INVOCATION_TABLE[invocation.state][what]
         invocation.stage = OVER
         del self._invocations[invocation.order]
         sender = invocation.sender
         sender.invocations -= 1
-        if not token:
-            self._known[invocation.key] = 0
         self._memory.add(invocation.key)
         if invocation.held_bytes:
             self._budget.give_back(sender, invocation.held_bytes)
