@@ -246,6 +246,20 @@ class _Link:
         self._subscriptions.append(subscription)
         return subscription
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits in the client, and in its socket's buffer: several versions of Python let that
+        grow without telling, when lines of bytes are written."""
+        writer = None if self.broken.done() else self._writer
+        return self.client.pending_data_size + (writer.get_write_buffer_size() if writer else 0)
+
+    @property
+    def _writer(self) -> asyncio.WriteTransport | None:
+        carrier = self.client._transport
+        if isinstance(carrier, TcpTransport) and carrier._io_writer is not None:
+            return carrier._io_writer.transport
+        return None
+
     async def flush(self) -> None:
         """Wait until the server answers a ping; raises ConnectionError if the connection breaks."""
         # In a task of its own: after a ping that was cancelled, nats-py stumbles over the answer.
@@ -278,10 +292,9 @@ class _Link:
             await asyncio.wait(tasks, timeout=CLOSING_TIME)
         finally:
             # nats-py has no way to drop a connection that does not take what is waiting.
-            carrier = self.client._transport
-            if isinstance(carrier, TcpTransport) and carrier._io_writer is not None:
+            if self._writer is not None:
                 with suppress(AttributeError):  # one that has closed by itself, in Python 3.11
-                    carrier._io_writer.transport.abort()
+                    self._writer.abort()
             if self._flushing is not None:
                 tasks.append(self._flushing)
             for task in tasks:
@@ -381,7 +394,7 @@ class NatsTransport:
             raise PacketNotSent(_text(error)) from error
         # A long body lets others have their turn, nats-py's writing above all.
         await asyncio.sleep(0)
-        while link.client.pending_data_size > MAX_UNSENT_BYTES and not link.broken.done():
+        while not link.broken.done() and link.unsent_bytes > MAX_UNSENT_BYTES:
             # If it breaks meanwhile, that is told as an event.
             with suppress(ConnectionError):
                 await link.flush()
@@ -656,7 +669,7 @@ class NatsTransport:
         us = f"{self._name}.{encode_name(self._presence.sid)}"
         subject = f"{self._prefix}.here.{us}"
         if to is not None:
-            if link.client.pending_data_size > MAX_UNSENT_BYTES:
+            if link.unsent_bytes > MAX_UNSENT_BYTES:
                 return  # whoever asks and asks cannot fill our memory
             subject = f"{self._prefix}.to.{to}.{us}.here"
         # If there is no connection, that is told as an event.
