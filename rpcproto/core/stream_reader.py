@@ -94,7 +94,7 @@ class IncomingStream:
 
     __slots__ = (
         "_blocks",
-        "_decode",
+        "_cut_off",
         "_inflate",
         "_pieces",
         "_total_length",
@@ -129,7 +129,8 @@ class IncomingStream:
         self._inflate = None
         if header.compression == DEFLATE_RAW:
             self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._decode = codecs.getincrementaldecoder("utf-8")().decode
+        self._cut_off = b""
+        """The beginning of a character whose end is still to come."""
         self._pieces: list[str] = []
         self._blocks: list[str] = []
 
@@ -158,9 +159,7 @@ class IncomingStream:
             return Fault(f"{self.received_bytes} of {self._total_length} bytes arrived")
         if self._inflate is not None and not self._inflate.eof and self._total_length is None:
             return Fault("the compressed body has no end")
-        try:
-            self._pieces.append(self._decode(b"", True))
-        except UnicodeDecodeError:
+        if self._cut_off:
             return Fault("the body is not valid UTF-8")
         return "".join((*self._blocks, *self._pieces))
 
@@ -173,10 +172,13 @@ class IncomingStream:
         if not budget.take(budget.open(self.key[0]), len(content)):
             return Fault(TOO_MANY_BYTES)
         self.received_bytes = received
+        content = self._cut_off + content if self._cut_off else content
         try:
-            self._pieces.append(self._decode(content))
+            piece, decoded_bytes = codecs.utf_8_decode(content)
         except UnicodeDecodeError:
             return Fault("the body is not valid UTF-8")
+        self._pieces.append(piece)
+        self._cut_off = content[decoded_bytes:]
         if len(self._pieces) == _PIECES_PER_BLOCK:
             self._blocks.append("".join(self._pieces))
             self._pieces.clear()
