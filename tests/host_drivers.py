@@ -65,6 +65,28 @@ def takes_data(handler: Handler) -> Callable[[RpcInvocationData], Any]:
     return lambda data: handler(data.payload)
 
 
+async def fill(
+    handle: CallHandle,
+    participant: rpcproto.asyncio.RpcParticipant | rpcproto.trio.RpcParticipant,
+    destination_identity: str,
+    method: str,
+    payload: str,
+    response_timeout: float | None,
+) -> None:
+    """Make a call and tell the kit how it ended; nothing if it is cancelled."""
+    try:
+        reply = await participant.perform_rpc(
+            destination_identity=destination_identity,
+            method=method,
+            payload=payload,
+            response_timeout=response_timeout,
+        )
+    except RpcError as error:
+        handle.end(error)
+    else:
+        handle.end(reply)
+
+
 # asyncio
 
 
@@ -141,19 +163,11 @@ class AsyncioDriver:
     ) -> CallHandle:
         handle = CallHandle()
 
-        async def call() -> None:
-            try:
-                reply = await self._participant.perform_rpc(
-                    destination_identity=destination_identity,
-                    method=method,
-                    payload=payload,
-                    response_timeout=response_timeout,
-                )
-                handle.end(reply)
-            except RpcError as error:
-                handle.end(error)
+        call = fill(
+            handle, self._participant, destination_identity, method, payload, response_timeout
+        )
 
-        task = self._loop.create_task(call())
+        task = self._loop.create_task(call)
         self._calls.append(task)
         handle.cancel = task.cancel
         self.advance(0.0)
@@ -246,16 +260,14 @@ class TrioDriver:
 
         async def call() -> None:
             with scope:
-                try:
-                    reply = await self._participant.perform_rpc(
-                        destination_identity=destination_identity,
-                        method=method,
-                        payload=payload,
-                        response_timeout=response_timeout,
-                    )
-                    handle.end(reply)
-                except RpcError as error:
-                    handle.end(error)
+                await fill(
+                    handle,
+                    self._participant,
+                    destination_identity,
+                    method,
+                    payload,
+                    response_timeout,
+                )
 
         self._sync(partial(self._nursery.start_soon, call))
         self.advance(0.0)

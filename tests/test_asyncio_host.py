@@ -3,9 +3,7 @@
 import asyncio
 import contextvars
 import gc
-import logging
 import random
-import subprocess
 import sys
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -176,35 +174,6 @@ def test_handlers_may_be_sync_async_or_anything_that_gives_an_awaitable() -> Non
     in_a_room(scene)
 
 
-def test_a_handler_may_call_back_to_its_caller() -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        alice.register_rpc_method("name", lambda data: "Alice")
-
-        @bob.register_rpc_method("greet")
-        async def greet(data: RpcInvocationData) -> str:
-            name = await bob.perform_rpc(
-                destination_identity=data.caller_identity, method="name", payload=""
-            )
-            return f"Hello, {name}!"
-
-        assert await call_bob(alice) == "Hello, Alice!"
-
-    in_a_room(scene)
-
-
-def test_handlers_run_side_by_side() -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        @bob.register_rpc_method("greet")
-        async def greet(data: RpcInvocationData) -> str:
-            await asyncio.sleep(1.0)
-            return "done"
-
-        assert await asyncio.gather(*(call_bob(alice) for _ in range(100))) == ["done"] * 100
-        assert now() == 1.0
-
-    in_a_room(scene)
-
-
 def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
     variable = contextvars.ContextVar("variable", default="nobody's")
 
@@ -348,26 +317,6 @@ def test_an_rpc_error_of_a_handler_reaches_the_caller_as_it_is() -> None:
     in_a_room(scene)
 
 
-def test_a_bug_in_a_handler_is_logged_and_none_of_it_is_sent(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        @bob.register_rpc_method("greet")
-        async def greet(data: RpcInvocationData) -> str:
-            raise ValueError("swordfish")
-
-        error = await failure(call_bob(alice))
-        assert (error.code, error.message) == (1500, "Application error in method handler")
-        assert not error.data
-
-    in_a_room(scene)
-    [record] = caplog.records
-    assert (record.name, record.levelno) == ("rpcproto", logging.ERROR)
-    assert "bob" in record.getMessage()
-    assert "greet" in record.getMessage()
-    assert "ValueError: swordfish" in caplog.text
-
-
 @pytest.mark.parametrize("result", [None, 7, b"bytes", "\ud800"])
 def test_a_result_that_is_no_text_becomes_1500(
     result: Any, caplog: pytest.LogCaptureFixture
@@ -421,28 +370,6 @@ def test_a_handler_that_is_cancelled_from_within_answers_1500(
 
     in_a_room(scene)
     assert "CancelledError" in caplog.text
-
-
-def test_what_must_end_the_program_is_not_held_up_by_a_handler() -> None:
-    script = """
-import sys
-from rpcproto.asyncio import RpcParticipant
-from rpcproto.testing import virtual_time_run
-from rpcproto.transports.memory import MemoryRoom
-
-async def main():
-    room = MemoryRoom()
-    async with (
-        RpcParticipant("bob", room.join("bob")) as bob,
-        RpcParticipant("alice", room.join("alice")) as alice,
-    ):
-        bob.register_rpc_method("leave", lambda data: sys.exit(3))
-        await alice.perform_rpc(destination_identity="bob", method="leave", payload="")
-
-virtual_time_run(main())
-"""
-    run = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
-    assert run.returncode == 3
 
 
 def test_nothing_of_a_handler_is_left_when_it_has_answered() -> None:

@@ -1,6 +1,9 @@
 """What must be the same on asyncio and on trio, as programs that only know anyio."""
 
+import logging
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -79,6 +82,71 @@ def test_programs_for_livekits_own_sdk_run_as_they_are(
         "RPC call failed: 1500 No greeting today (Hello from RPC!)",
         "RPC call failed: 1400 Method not supported at destination",
     ]
+
+
+@each_world
+def test_a_handler_may_call_back_to_its_caller(world: World) -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        alice.register_rpc_method("name", lambda data: "Alice")
+
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            caller = data.caller_identity
+            name = await bob.perform_rpc(destination_identity=caller, method="name", payload="")
+            return f"Hello, {name}!"
+
+        reply = await alice.perform_rpc(destination_identity="bob", method="greet", payload="Hi")
+        assert reply == "Hello, Alice!"
+
+    in_a_room(world, scene)
+
+
+@each_world
+def test_handlers_run_side_by_side(world: World) -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        replies: list[str] = []
+
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            await anyio.sleep(1.0)
+            return "done"
+
+        async def call() -> None:
+            replies.append(
+                await alice.perform_rpc(destination_identity="bob", method="greet", payload="Hi")
+            )
+
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(call)
+        assert replies == ["done"] * 100
+        assert anyio.current_time() - began == 1.0
+
+    in_a_room(world, scene)
+
+
+@each_world
+def test_a_bug_in_a_handler_is_logged_and_none_of_it_is_sent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
+        @bob.register_rpc_method("greet")
+        async def greet(data: RpcInvocationData) -> str:
+            raise ValueError("swordfish")
+
+        with pytest.raises(RpcError) as caught:
+            await alice.perform_rpc(destination_identity="bob", method="greet", payload="Hi")
+        error = caught.value
+        assert (error.code, error.message) == (1500, "Application error in method handler")
+        assert not error.data
+
+    in_a_room(world, scene)
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("rpcproto", logging.ERROR)
+    assert "bob" in record.getMessage()
+    assert "greet" in record.getMessage()
+    assert "ValueError: swordfish" in caplog.text
 
 
 @each_world
@@ -213,6 +281,30 @@ def test_a_broken_transport_fails_all_calls_at_once_and_lets_the_context_end(wor
         assert {error.__cause__ for error in errors} == {broken}
 
     world.run(main)
+
+
+@each_world
+def test_what_must_end_the_program_comes_out_of_a_handler_as_itself(world: World) -> None:
+    script = f"""
+import sys
+import anyio
+from rpcproto.{world.name} import RpcParticipant
+from rpcproto.transports.memory import MemoryRoom
+
+async def main():
+    room = MemoryRoom()
+    async with (
+        RpcParticipant("bob", room.join("bob")) as bob,
+        RpcParticipant("alice", room.join("alice")) as alice,
+    ):
+        bob.register_rpc_method("leave", lambda data: sys.exit(3))
+        await alice.perform_rpc(destination_identity="bob", method="leave", payload="")
+
+anyio.run(main, backend="{world.name}")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert ended.returncode == 3
+    assert b"Group" not in ended.stderr
 
 
 @each_world

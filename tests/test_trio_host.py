@@ -1,7 +1,6 @@
 """The trio host: what is its own, on a clock that jumps. What all hosts do is in test_host_kit."""
 
 import contextvars
-import logging
 import math
 import signal
 import subprocess
@@ -129,36 +128,6 @@ def test_handlers_may_be_sync_async_methods_or_anything_that_gives_an_awaitable(
     in_a_room(scene)
 
 
-def test_a_handler_may_call_back_to_its_caller() -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        alice.register_rpc_method("name", lambda data: "Alice")
-
-        @bob.register_rpc_method("greet")
-        async def greet(data: RpcInvocationData) -> str:
-            caller = data.caller_identity
-            name = await bob.perform_rpc(destination_identity=caller, method="name", payload="")
-            return f"Hello, {name}!"
-
-        assert await call_bob(alice) == "Hello, Alice!"
-
-    in_a_room(scene)
-
-
-def test_handlers_run_side_by_side() -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        @bob.register_rpc_method("greet")
-        async def greet(data: RpcInvocationData) -> str:
-            await trio.sleep(1.0)
-            return "done"
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(100):
-                nursery.start_soon(call_bob, alice)
-        assert trio.current_time() == 1.0
-
-    in_a_room(scene)
-
-
 def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
     variable = contextvars.ContextVar("variable", default="nobody's")
 
@@ -191,46 +160,6 @@ def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
         assert seen == ["the owner's"] * 2
 
     run(main)
-
-
-def test_a_bug_in_a_handler_is_logged_and_none_of_it_is_sent(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        @bob.register_rpc_method("greet")
-        async def greet(data: RpcInvocationData) -> str:
-            raise ValueError("swordfish")
-
-        error = await failure(call_bob(alice))
-        assert (error.code, error.message) == (1500, "Application error in method handler")
-
-    in_a_room(scene)
-    assert [(record.name, record.levelno) for record in caplog.records] == [
-        ("rpcproto", logging.ERROR)
-    ]
-    assert "ValueError: swordfish" in caplog.text
-
-
-def test_what_must_end_the_program_comes_out_of_a_handler_as_itself() -> None:
-    script = """
-import sys, trio
-from rpcproto.transports.memory import MemoryRoom
-from rpcproto.trio import RpcParticipant
-
-async def main():
-    room = MemoryRoom()
-    async with (
-        RpcParticipant("bob", room.join("bob")) as bob,
-        RpcParticipant("alice", room.join("alice")) as alice,
-    ):
-        bob.register_rpc_method("leave", lambda data: sys.exit(3))
-        await alice.perform_rpc(destination_identity="bob", method="leave", payload="")
-
-trio.run(main)
-"""
-    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
-    assert ended.returncode == 3
-    assert b"Group" not in ended.stderr
 
 
 # ends

@@ -197,6 +197,7 @@ class Caller(Side):
         """The responder has the request (R4)."""
         request_id = ack[0]
         call = self._pending.get(request_id)
+        # Nearly every answer is from whom it should be, by the letter: that is seen in line.
         if call is None or (call.recipient != (identity, sid) and not call.accepts(identity, sid)):
             return self._why_not(call, request_id)
         state = _AFTER_ACK.get(call.state)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.core.events import CallFailed, CallSucceeded, InvocationReceived
@@ -746,8 +745,7 @@ class _Stage:
         self._cancelled: set[str] = set()
         self._peer_outcomes: dict[str, CallSucceeded | CallFailed] = {}
         self._sent_before = 0
-        config = RpcConfig()
-        self._peer = RpcEngine(PEER, new_id=counting_ids("f"), config=config)
+        self._peer = RpcEngine(PEER, new_id=counting_ids("f"))
         self._peer.participant_joined(
             HOST, now=0.0, participant_sid="PA_host", client_protocol=2, capabilities=(2,)
         )
