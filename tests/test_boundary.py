@@ -32,6 +32,8 @@ UPPER_FLOORS = [
     {"participant"},
     {"testing"},
     {"transports"},
+    {"tracing"},
+    {"diagram", "journal"},
     {"ids"},
     {"core"},
 ]
