@@ -25,7 +25,17 @@ import rpcproto
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import LocalProtocolError
-from rpcproto.core.events import Event
+from rpcproto.core.events import (
+    AbandonReason,
+    CallAcknowledged,
+    CallFailed,
+    CallSucceeded,
+    Event,
+    IgnoreReason,
+    InvocationAbandoned,
+    InvocationReceived,
+    PacketIgnored,
+)
 from rpcproto.core.messages import OutgoingPacket, PacketKind
 
 FORMAT: Final = 1
@@ -51,6 +61,17 @@ _PARAMETERS: Final = {
     name: tuple(inspect.signature(getattr(RpcEngine, name)).parameters)[1:] for name in _INPUTS
 }
 """What each input of an engine takes, in order."""
+_EVENTS: Final[Mapping[str, type[Event]]] = {
+    kind.__name__: kind
+    for kind in (
+        CallAcknowledged,
+        CallSucceeded,
+        CallFailed,
+        InvocationReceived,
+        InvocationAbandoned,
+        PacketIgnored,
+    )
+}
 _MAX_INT_BITS: Final = 1_024
 """No number of seconds is longer, and readers of JSON refuse an int at some length."""
 _TOO_LARGE: Final = {"too_large": True}
@@ -110,8 +131,8 @@ class Journal:
 
         This can be the `engine_factory` of a host.
         """
-        return _RecordedEngine(
-            self, identity, new_id=new_id, unix_time_offset=unix_time_offset, config=config
+        return RecordedEngine(
+            identity, journal=self, new_id=new_id, unix_time_offset=unix_time_offset, config=config
         )
 
     def _add_engine(self, identity: str, unix_time_offset: float, config: RpcConfig) -> int:
@@ -145,17 +166,17 @@ def zlib_version() -> str:
     return getattr(zlib, "ZLIBNG_VERSION", "") or zlib.ZLIB_RUNTIME_VERSION
 
 
-class _RecordedEngine(RpcEngine):
-    """An engine whose inputs are written down, and what is taken of it."""
+class RecordedEngine(RpcEngine):
+    """An engine whose inputs are written down, and what is taken of it: see `Journal.engine`."""
 
     def __init__(
         self,
-        journal: Journal,
         identity: str,
         *,
+        journal: Journal,
         new_id: Callable[[], str],
-        unix_time_offset: float,
-        config: RpcConfig,
+        unix_time_offset: float = 0.0,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(
             identity, new_id=self._draw, unix_time_offset=unix_time_offset, config=config
@@ -226,7 +247,7 @@ def _recorded(name: str) -> Callable[..., object]:
     parameters = _PARAMETERS[name]
 
     @functools.wraps(method)
-    def record(self: _RecordedEngine, *args: object, **keywords: object) -> object:
+    def record(self: RecordedEngine, *args: object, **keywords: object) -> object:
         arguments = dict(zip(parameters, args, strict=False)) | keywords
         try:
             result = method(self, *args, **keywords)
@@ -251,7 +272,7 @@ def _fits(method: Callable[..., object], *arguments: Any) -> bool:
 
 
 for _name in _INPUTS:
-    setattr(_RecordedEngine, _name, _recorded(_name))
+    setattr(RecordedEngine, _name, _recorded(_name))
 
 
 # how a journal says values
@@ -312,6 +333,17 @@ def _plain_field(value: object) -> object:
     if isinstance(value, Enum) and not isinstance(value, int):
         return value.value
     return _plain(value)
+
+
+def event_from(told: Record) -> Event:
+    """An event that a journal holds; raises KeyError, TypeError or ValueError if it is none."""
+    values = dict(told)
+    kind = _EVENTS[values.pop("event")]
+    if kind is InvocationAbandoned:
+        values["reason"] = AbandonReason(values["reason"])
+    elif kind is PacketIgnored:
+        values["reason"] = IgnoreReason(values["reason"])
+    return kind(**values)
 
 
 def _exact(plain: object) -> object:
@@ -402,7 +434,7 @@ class _Replay:
     def _begin(self) -> None:
         """The first of the journals that a file holds, or the next one."""
         self._journal = Journal(self._lines.append)
-        self._engines: list[_RecordedEngine | None] = []
+        self._engines: list[RecordedEngine | None] = []
         """By number; None for one that has parted."""
         self._ids: deque[Any] = deque()
 
@@ -424,9 +456,9 @@ class _Replay:
         config = _dict_in(record, "config")
         if not config.keys() <= {field.name for field in fields(RpcConfig)}:
             raise ValueError("this config has fields that are not known")
-        engine = _RecordedEngine(
-            self._journal,
+        engine = RecordedEngine(
             record["identity"],
+            journal=self._journal,
             new_id=self._next_id,
             unix_time_offset=record.get("unix_time_offset", 0.0),
             config=RpcConfig(**config),
@@ -453,7 +485,7 @@ class _Replay:
             self.divergences.append(Divergence(number, engine._identity, expected, got))
             self._engines[at - 1] = None
 
-    def _input(self, engine: _RecordedEngine, record: Record) -> None:
+    def _input(self, engine: RecordedEngine, record: Record) -> None:
         name, arguments = record["input"], _dict_in(record, "arguments")
         if name not in _INPUTS or not arguments.keys() <= set(_PARAMETERS[name]):
             raise ValueError("this is no input of an engine")

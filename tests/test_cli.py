@@ -20,7 +20,6 @@ from rich.console import Console
 from rpcproto import cli
 from rpcproto.cli import commands
 from rpcproto.cli.demo import MEGABYTE, SCENES, Call, Scene, play
-from rpcproto.cli.lifelines import ASCII, BOXES, Arrow, Note, draw
 from rpcproto.core.messages import OutgoingMessage, StreamChunk, StreamHeader
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.core.wire import encode
@@ -255,59 +254,12 @@ def test_a_long_body_that_is_not_the_expected_one_makes_the_demo_fail(
 
 
 def test_ctrl_c_leaves_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(console: Console) -> bool:
+    def interrupted(console: Console, record: object) -> bool:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "play", interrupted)
     code, out, err = run("demo")
     assert (code, out, err.strip()) == (130, "", "")
-
-
-# the diagram
-
-
-def drawn(
-    *rows: Arrow | Note, names: tuple[str, ...] = ("a", "b", "c"), width: int = 50
-) -> list[str]:
-    return [line.plain for line in draw(names, rows, width, ASCII)]
-
-
-def test_arrows_cross_the_lifelines_between_their_ends() -> None:
-    assert drawn(Arrow(1.5, "a", "c", "over", ""), Arrow(2.0, "c", "a", "back", "")) == [
-        "            a             b             c",
-        "   1.500 s  |---------- over ---------->|",
-        "   2.000 s  |<--------- back -----------|",
-    ]
-
-
-def test_a_packet_that_got_lost_ends_in_a_cross() -> None:
-    assert drawn(Arrow(1.0, "b", "c", "gone", "", arrives=False))[1] == (
-        "   1.000 s  |             |--- gone ---x|"
-    )
-
-
-def test_the_detail_of_an_arrow_is_under_it() -> None:
-    assert drawn(Arrow(1.0, "a", "c", "over", "", detail="and more"))[1:] == [
-        "   1.000 s  |---------- over ---------->|",
-        "            |         and more          |",
-    ]
-
-
-def test_notes_are_wrapped_before_the_next_lifeline() -> None:
-    assert drawn(Note(1.0, "b", "one two three four", ""))[1:] == [
-        "   1.000 s  |             * one two     |",
-        "            |             | three four  |",
-    ]
-
-
-def test_labels_that_are_too_long_are_cut() -> None:
-    assert drawn(Arrow(1.0, "a", "b", "x" * 40, ""))[1] == (
-        "   1.000 s  |- xxxxxxxxx >|             |"
-    )
-
-
-def test_both_sets_of_glyphs_take_one_column_each() -> None:
-    assert all(len(glyph) == 1 for glyph in (*BOXES, *ASCII))
 
 
 # decode

@@ -1,6 +1,5 @@
 """The journal: what is recorded, and that a replay of it is the run again."""
 
-
 from engine_scripts import US, Recording, play
 from hypothesis import given
 from script_strategies import LAW, recordings

@@ -9,6 +9,7 @@ from rpcproto.cli.urls import Address, connect
 from rpcproto.cli.watching import WatchedEnd, Watcher
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.diagram import Style
 from rpcproto.transports import Transport
 from rpcproto.transports.stream import StreamTransport
 
@@ -40,7 +41,7 @@ async def call(
         try:
             if not await comes(us, transport, destination, wait):
                 if watcher is not None:
-                    watcher.note(identity, "waited in vain", "bold red")
+                    watcher.note(identity, "waited in vain", Style.BAD)
                 raise RpcError(ErrorCode.RECIPIENT_NOT_FOUND)
             return await us.perform_rpc(
                 destination_identity=destination,

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from io import TextIOWrapper
+from typing import TextIO
 
 import click
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.console import Console
 import rpcproto
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
-from rpcproto.cli.lifelines import MAX_WIDTH
+from rpcproto.cli.journals import replay, trace
 from rpcproto.cli.remote_commands import bench, call, serve
 
 INTERRUPTED = 130
@@ -38,16 +39,21 @@ def commands() -> None:
 
 
 @commands.command()
-def demo() -> int:
+@click.option(
+    "--journal",
+    type=click.File("w", encoding="ascii"),
+    metavar="FILE",
+    help="Record the engines in a file, for `rpcproto replay` and `rpcproto trace`.",
+)
+def demo(journal: TextIO | None) -> int:
     """Play eleven calls, good and bad, and draw what happens.
 
     Several participants share a room inside this process, and time is virtual: an hour of waiting
     takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if
     anything is not as it should be.
     """
-    console = Console(highlight=False)
-    console.width = min(console.width, MAX_WIDTH)
-    return 0 if play(console) else 1
+    write = None if journal is None else journal.write
+    return 0 if play(Console(highlight=False), record=write) else 1
 
 
 @commands.command()
@@ -87,6 +93,8 @@ def decode(packets: tuple[str, ...], files: tuple[str, ...], in_json: bool) -> i
 commands.add_command(serve)
 commands.add_command(call)
 commands.add_command(bench)
+commands.add_command(replay)
+commands.add_command(trace)
 
 
 def _sources(packets: tuple[str, ...], files: tuple[str, ...]) -> Iterator[tuple[str, str | bytes]]:

@@ -11,23 +11,16 @@ from typing import Final, NamedTuple
 
 from rich.text import Text
 
+from rpcproto.cli.drawing import COLOURS
 from rpcproto.core import wire
-from rpcproto.core.messages import (
-    DEFLATE_RAW,
-    UNCOMPRESSED,
-    ErrorResponse,
-    Message,
-    Packet,
-    StreamHeader,
-    Unread,
-)
+from rpcproto.core.messages import DEFLATE_RAW, UNCOMPRESSED, Message, Packet, StreamHeader, Unread
+from rpcproto.tracing import kind_of, style_of
 
 SHOWN_CHARACTERS: Final = 48
 """How much of a long text or of bytes is printed."""
 MAX_INFLATED_BYTES: Final = 64 * 1024
 """How much of a compressed body is read; a small packet can hold a gigantic one."""
 
-_STYLES: Final = {"request": "cyan", "ack": "bright_black", "response": "green", "error": "red"}
 _COMPRESSIONS: Final = {UNCOMPRESSED: "NONE", DEFLATE_RAW: "DEFLATE_RAW"}
 _ENCODED: Final = re.compile(rb"[0-9A-Za-z+/_=\s-]*")
 
@@ -46,20 +39,6 @@ class InlineBody(NamedTuple):
     size: int
     is_whole: bool
     fault: str
-
-
-def kind_of(message: Message) -> str:
-    """What a message is called: `request`, `ack`, `stream header` and so on."""
-    if isinstance(message, ErrorResponse):
-        return "error"
-    if isinstance(message, Unread):
-        return message.kind.replace("_", " ")
-    return re.sub("(?<=[a-z])(?=[A-Z])", " ", type(message).__name__).lower()
-
-
-def style_of(kind: str) -> str:
-    """The colour of a kind of message."""
-    return _STYLES.get(kind, "magenta")
 
 
 def packets_in(data: bytes) -> list[str | bytes]:
@@ -87,7 +66,7 @@ def describe(source: str | bytes) -> Text:
     packet, size = parse(source)
     kind = kind_of(packet.message)
     text = Text()
-    text.append(f"{kind:<15}", style_of(kind))
+    text.append(f"{kind:<15}", COLOURS[style_of(kind)])
     to = ", ".join(map(_name, packet.destination_identities)) or "everyone"
     text.append(f" {_name(packet.sender_identity)} -> {to} ", "bold")
     if not isinstance(packet.message, Unread):
@@ -178,7 +157,7 @@ def _append_field(text: Text, name: str, value: object, message: Message) -> Non
     elif isinstance(value, bytes):
         shown = _content(value)
     else:
-        shown = _value(value)
+        shown = shown_value(value)
     text.append(f" {name}", "bright_black")
     text.append(f"={shown}")
 
@@ -208,12 +187,13 @@ def _content(content: bytes) -> str:
         return size
 
 
-def _value(value: object) -> str:
+def shown_value(value: object) -> str:
+    """A value of a field; a text is quoted, and only the beginning of a long one is there."""
     if isinstance(value, str):
         size = f" ({len(value.encode())} bytes)" if len(value) > SHOWN_CHARACTERS else ""
         return _text(value) + size
     if isinstance(value, Mapping):
-        items = (f"{_name(key)}={_value(item)}" for key, item in sorted(value.items()))
+        items = (f"{_name(key)}={shown_value(item)}" for key, item in sorted(value.items()))
         return "{" + ", ".join(items) + "}"
     return str(value)
 

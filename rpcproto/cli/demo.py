@@ -8,21 +8,24 @@ hosts, and what a host logged.
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from rpcproto.asyncio import RpcParticipant
-from rpcproto.cli.watching import WatchedEngine, Watcher, shown
+from rpcproto.cli.watching import WatchedEngine, Watcher
+from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.roster import INLINE_PROTOCOL, STREAMS_PROTOCOL
+from rpcproto.diagram import Style
+from rpcproto.journal import Journal, RecordedEngine
 from rpcproto.participant import RpcInvocationData
 from rpcproto.testing import counting_ids, virtual_time_run
+from rpcproto.tracing import shown
 from rpcproto.transports import ParticipantJoined, ParticipantLeft, Transport, TransportEvent
 from rpcproto.transports.memory import Carried, MemoryRoom
 
@@ -33,6 +36,8 @@ UPLINK: Final = 1_250_000.0
 AFTERWARDS: Final = 5.0
 """How long a scene goes on when its calls have ended, in seconds."""
 DAY: Final = 86_400.0
+BEGINNING: Final = 1_767_225_600.0
+"""When the demo begins, in seconds of Unix time: 2026 does."""
 
 
 class Call(NamedTuple):
@@ -107,9 +112,17 @@ SCENES: Final = (
 )
 
 
-def play(console: Console, scenes: Sequence[Scene] = SCENES) -> bool:
-    """Play all scenes and print them; False if anything in them is not as it should be."""
-    stage = _Stage(console)
+def play(
+    console: Console,
+    scenes: Sequence[Scene] = SCENES,
+    *,
+    record: Callable[[str], object] | None = None,
+) -> bool:
+    """Play all scenes and print them; False if anything in them is not as it should be.
+
+    `record` is what the journal of it is written by, the same bytes each time.
+    """
+    stage = _Stage(console, None if record is None else Journal(record))
     with _logged_by_hosts(stage):
         good_calls, flaws, seconds = virtual_time_run(_play(stage, scenes))
     calls = sum(len(scene.calls) for scene in scenes)
@@ -266,20 +279,31 @@ class _Uplink:
         await self._transport.aclose()
 
 
+class _RecordedAndWatched(WatchedEngine, RecordedEngine):
+    """An engine of which everything is seen and written down."""
+
+
 class _Stage(Watcher):
     """Collects what is seen of a scene, then draws it."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, journal: Journal | None) -> None:
         super().__init__()
         self._console = console
+        self._journal = journal
         self.packets = 0
 
     def participant(self, identity: str, transport: Transport, prefix: str) -> RpcParticipant:
-        """A participant whose engine is watched."""
-        factory = partial(WatchedEngine, self)
+        """A participant whose engine is watched, and recorded if there is a journal."""
         return RpcParticipant(
-            identity, transport, new_id=counting_ids(prefix), engine_factory=factory
+            identity, transport, new_id=counting_ids(prefix), engine_factory=self._engine
         )
+
+    def _engine(self, identity: str, **options: Any) -> RpcEngine:
+        # Time is virtual, and so is the date.
+        options["unix_time_offset"] = BEGINNING
+        if self._journal is None:
+            return WatchedEngine(self, identity, **options)
+        return _RecordedAndWatched(self, identity, journal=self._journal, **options)
 
     def begin(self, *participants: str) -> None:
         """A new scene; its clock starts at 0."""
@@ -304,9 +328,9 @@ class _Stage(Watcher):
                 self.packets += 1
                 self.packet(sender, sent.destination_identity, sent.data, event.delivered)
             case ParticipantJoined():
-                self.note(event.identity, "joins the room", "yellow")
+                self.note(event.identity, "joins the room", Style.NOTABLE)
             case ParticipantLeft():
-                self.note(event.identity, "leaves the room", "yellow")
+                self.note(event.identity, "leaves the room", Style.NOTABLE)
 
 
 class _LogHandler(logging.Handler):
@@ -317,7 +341,7 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         raised = record.exc_info[1] if record.exc_info else None
         if isinstance(record.args, tuple) and record.args:
-            self._stage.note(str(record.args[0]), f"logs {raised!r}", "yellow")
+            self._stage.note(str(record.args[0]), f"logs {raised!r}", Style.NOTABLE)
 
 
 @contextmanager

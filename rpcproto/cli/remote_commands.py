@@ -16,7 +16,6 @@ from rich.console import Console
 from rpcproto.cli.bench import Load, report
 from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
-from rpcproto.cli.lifelines import MAX_WIDTH
 from rpcproto.cli.serving import load_methods
 from rpcproto.cli.serving import serve as answer_calls
 from rpcproto.cli.urls import Address, Nats, Stdio, parse_url
@@ -162,9 +161,7 @@ def call(
         outcome = error
     finally:
         if watcher is not None:
-            console = Console(stderr=True, highlight=False)
-            console.width = min(console.width, MAX_WIDTH)
-            watcher.draw(console)
+            watcher.draw(Console(stderr=True, highlight=False))
     if isinstance(outcome, RpcError):
         _print_error(outcome, in_json)
         return 1

@@ -1,0 +1,339 @@
+"""Sequence diagrams, as text and as SVG: time runs down, each participant has a lifeline.
+
+Both are made from one layout, which counts in columns and lines of a terminal.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+from xml.sax.saxutils import escape
+
+MAX_WIDTH: Final = 100
+"""Wider than this a diagram is harder to read, in columns."""
+WIDTH_EACH: Final = 30
+"""What each participant needs to be read well, in columns."""
+_TIME_WIDTH: Final = 12
+
+
+class Style(Enum):
+    """What a thing in a diagram is, which may be shown by a colour."""
+
+    PLAIN = "plain"
+    HEAD = "head"
+    LINE = "line"
+    REQUEST = "request"
+    ACK = "ack"
+    RESPONSE = "response"
+    ERROR = "error"
+    STREAM = "stream"
+    GOOD = "good"
+    BAD = "bad"
+    NOTABLE = "notable"
+
+
+class Arrow(NamedTuple):
+    """A packet on its way; `at` is when it left, in seconds. One that got lost ends in a cross.
+
+    `detail` has a line of its own, under the arrow.
+    """
+
+    at: float
+    sender: str
+    receiver: str
+    label: str
+    style: Style = Style.PLAIN
+    arrives: bool = True
+    detail: str = ""
+
+
+class Note(NamedTuple):
+    """Something that happens at one participant, at `at` seconds."""
+
+    at: float
+    participant: str
+    text: str
+    style: Style = Style.PLAIN
+
+
+Row: TypeAlias = Arrow | Note
+
+
+class Glyphs(NamedTuple):
+    """What a diagram is drawn with in a terminal, one column each."""
+
+    life: str
+    dash: str
+    right: str
+    left: str
+    starts_right: str
+    starts_left: str
+    lost: str
+    dot: str
+
+
+BOXES: Final = Glyphs("│", "─", "▶", "◀", "├", "┤", "✗", "●")
+ASCII: Final = Glyphs("|", "-", ">", "<", "|", "|", "x", "*")
+
+
+class Text(NamedTuple):
+    """A text that begins in `column`."""
+
+    line: int
+    column: int
+    text: str
+    style: Style
+
+
+class Shaft(NamedTuple):
+    """An arrow from one column to another, with a label in the middle of it."""
+
+    line: int
+    start: int
+    end: int
+    label: str
+    style: Style
+    arrives: bool
+
+
+class Detail(NamedTuple):
+    """A text in the middle between two columns."""
+
+    line: int
+    left: int
+    right: int
+    text: str
+    style: Style
+
+
+class Dot(NamedTuple):
+    """A point on a lifeline."""
+
+    line: int
+    column: int
+    style: Style
+
+
+Item: TypeAlias = Text | Shaft | Detail | Dot
+
+
+class Layout(NamedTuple):
+    """Where everything is: in `height` lines of `width` columns, with lifelines in `columns`."""
+
+    width: int
+    height: int
+    columns: tuple[int, ...]
+    items: tuple[Item, ...]
+
+
+def lay_out(participants: Sequence[str], rows: Sequence[Row], width: int) -> Layout:
+    """The layout of a diagram, with the participants from left to right."""
+    # The last one needs room for its notes, but less than lies between two lifelines.
+    gap = int((width - _TIME_WIDTH) / max(len(participants) - 0.3, 0.7))
+    columns = {name: _TIME_WIDTH + gap * i for i, name in enumerate(participants)}
+    items: list[Item] = []
+    for name, column in columns.items():
+        items.append(Text(0, column, printable(name)[: max(gap - 1, 1)], Style.HEAD))
+    line = 1
+    for row in rows:
+        items.append(Text(line, 0, f"{row.at:8.3f} s", Style.LINE))
+        if isinstance(row, Arrow):
+            more = _arrow(row, line, columns)
+        else:
+            column = columns[row.participant]
+            end = min((other for other in columns.values() if other > column), default=width)
+            more = _note(row, line, column, end - column - 3)
+        items.extend(more)
+        line = more[-1].line + 1
+    return Layout(width, line, tuple(columns.values()), tuple(items))
+
+
+def _arrow(arrow: Arrow, line: int, columns: dict[str, int]) -> list[Item]:
+    start, end = columns[arrow.sender], columns[arrow.receiver]
+    left, right = min(start, end), max(start, end)
+    room = max(right - left - 5, 0)
+    label = printable(arrow.label)[:room]
+    items: list[Item] = [Shaft(line, start, end, label, arrow.style, arrow.arrives)]
+    if arrow.detail:
+        items.append(Detail(line + 1, left, right, printable(arrow.detail)[:room], arrow.style))
+    return items
+
+
+def _note(note: Note, line: int, column: int, room: int) -> list[Item]:
+    items: list[Item] = [Dot(line, column, note.style)]
+    parts = textwrap.wrap(note.text, max(room, 1)) or [""]
+    for number, part in enumerate(parts):
+        items.append(Text(line + number, column + 2, printable(part), note.style))
+    return items
+
+
+def printable(text: str) -> str:
+    """The text without what would be an order to a terminal; others may have made it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+# as text
+
+Span: TypeAlias = tuple[str, Style]
+"""Part of a line."""
+
+
+def spans(layout: Layout, glyphs: Glyphs = BOXES) -> Iterator[list[Span]]:
+    """The diagram line by line, each in parts of one style."""
+    lines = [_Line(layout.width) for _ in range(layout.height)]
+    for line in lines[1:]:
+        for column in layout.columns:
+            line.put(column, glyphs.life, Style.LINE)
+    for item in layout.items:
+        line = lines[item.line]
+        match item:
+            case Text():
+                line.put(item.column, item.text, item.style)
+            case Dot():
+                line.put(item.column, glyphs.dot, item.style)
+            case Detail():
+                line.put_between(item.left, item.right, item.text, item.style)
+            case Shaft():
+                _draw_shaft(line, item, glyphs)
+    for line in lines:
+        yield line.spans()
+
+
+def as_text(layout: Layout, glyphs: Glyphs = BOXES) -> str:
+    """The diagram in a text, without colours; every line of it ends with a newline."""
+    return "".join("".join(text for text, _ in line) + "\n" for line in spans(layout, glyphs))
+
+
+def _draw_shaft(line: "_Line", shaft: Shaft, glyphs: Glyphs) -> None:
+    rightwards = shaft.start < shaft.end
+    left, right = sorted((shaft.start, shaft.end))
+    line.put(left + 1, glyphs.dash * (right - left - 1), shaft.style)
+    line.put_between(left, right, shaft.label, shaft.style)
+    line.put(shaft.start, glyphs.starts_right if rightwards else glyphs.starts_left, Style.LINE)
+    head = (glyphs.right if rightwards else glyphs.left) if shaft.arrives else glyphs.lost
+    line.put(shaft.end - 1 if rightwards else shaft.end + 1, head, shaft.style)
+
+
+class _Line:
+    """Columns that can be written over."""
+
+    def __init__(self, width: int) -> None:
+        self._cells: list[Span] = [(" ", Style.PLAIN)] * width
+
+    def put(self, column: int, text: str, style: Style) -> None:
+        for offset, character in enumerate(text[: len(self._cells) - column]):
+            self._cells[column + offset] = (character, style)
+
+    def put_between(self, left: int, right: int, text: str, style: Style) -> None:
+        label = f" {text} "
+        self.put((left + right + 1 - len(label)) // 2, label, style)
+
+    def spans(self) -> list[Span]:
+        cells = list(self._cells)
+        while cells and cells[-1][0] == " ":
+            cells.pop()
+        spans: list[Span] = []
+        for character, style in cells:
+            if spans and spans[-1][1] is style:
+                spans[-1] = (spans[-1][0] + character, style)
+            else:
+                spans.append((character, style))
+        return spans
+
+
+# as SVG
+
+_COLUMN: Final = 8
+_LINE: Final = 23
+_MARGIN: Final = 14
+"""In pixels."""
+_LIGHT: Final = {
+    "plain": "#1f2328", "head": "#1f2328", "line": "#6e7781", "request": "#0550ae",
+    "ack": "#59636e", "response": "#1a7f37", "error": "#cf222e", "stream": "#8250df",
+    "good": "#1a7f37", "bad": "#cf222e", "notable": "#9a6700",
+}  # fmt: skip
+_DARK: Final = {
+    "plain": "#f0f6fc", "head": "#f0f6fc", "line": "#7d8590", "request": "#79c0ff",
+    "ack": "#9198a1", "response": "#56d364", "error": "#ff7b72", "stream": "#d2a8ff",
+    "good": "#56d364", "bad": "#ff7b72", "notable": "#e3b341",
+}  # fmt: skip
+
+
+def as_svg(layout: Layout, title: str, description: str) -> str:
+    """The diagram as a picture that stands alone: it brings its colours, for light and for dark
+    surroundings, and what it shows as text for those who do not see it."""
+    width = layout.width * _COLUMN + 2 * _MARGIN
+    height = layout.height * _LINE + 2 * _MARGIN
+    description = "\n".join(escape(printable(line)) for line in description.splitlines())
+    size = f'width="{width}" height="{height}"'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size}',
+        ' role="img" aria-labelledby="title desc">',
+        f'<title id="title">{escape(printable(title))}</title>',
+        f'<desc id="desc">{description}</desc>',
+        "<style>",
+        *_css(),
+        "</style>",
+        f'<rect class="paper" {size} rx="6"/>',
+        *(_life(column, layout.height) for column in layout.columns),
+        *(_element(item) for item in layout.items),
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _css() -> Iterator[str]:
+    yield "text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif;"
+    yield "  fill: currentColor; white-space: pre; font-variant-numeric: tabular-nums }"
+    yield "path { stroke: currentColor; stroke-width: 1.5; fill: none }"
+    yield "circle { fill: currentColor }"
+    yield ".middle { text-anchor: middle }"
+    yield ".head, .good, .bad { font-weight: 600 }"
+    yield "path.line { stroke-width: 1 }"
+    yield ".paper { fill: #ffffff }"
+    yield from (f".{name} {{ color: {colour} }}" for name, colour in _LIGHT.items())
+    yield "@media (prefers-color-scheme: dark) {"
+    yield "  .paper { fill: #0d1117 }"
+    yield from (f"  .{name} {{ color: {colour} }}" for name, colour in _DARK.items())
+    yield "}"
+
+
+def _x(column: int) -> int:
+    return _MARGIN + column * _COLUMN
+
+
+def _y(line: int) -> int:
+    """Of the line that a text stands on, or of an arrow."""
+    return _MARGIN + line * _LINE + 15
+
+
+def _life(column: int, height: int) -> str:
+    return f'<path class="line" d="M{_x(column)} {_y(0) + 7}V{_y(height - 1) + 7}"/>'
+
+
+def _element(item: Item) -> str:
+    match item:
+        case Text():
+            return _text(_x(item.column), _y(item.line), item.text, item.style.value)
+        case Dot():
+            x, y = _x(item.column), _y(item.line) - 4
+            return f'<circle class="{item.style.value}" cx="{x}" cy="{y}" r="4"/>'
+        case Detail():
+            middle = (_x(item.left) + _x(item.right)) // 2
+            return _text(middle, _y(item.line) - 4, item.text, f"middle {item.style.value}")
+    return _shaft(item)
+
+
+def _shaft(shaft: Shaft) -> str:
+    start, end, y = _x(shaft.start), _x(shaft.end), _y(shaft.line) + 3
+    back = 7 if start > end else -7
+    if shaft.arrives:
+        line = f"M{start} {y}H{end}m{back}-4L{end} {y}l{back} 4"
+    else:
+        line = f"M{start} {y}H{end + 2 * back}m-5-5l10 10m0-10l-10 10"
+    label = _text((start + end) // 2, y - 5, shaft.label, f"middle {shaft.style.value}")
+    return f'<path class="{shaft.style.value}" d="{line}"/>{label}'
+
+
+def _text(x: int, y: int, text: str, style: str) -> str:
+    return f'<text class="{style}" x="{x}" y="{y}">{escape(text.strip())}</text>'
