@@ -74,7 +74,8 @@ _EVENTS: Final[Mapping[str, type[Event]]] = {
 }
 _MAX_INT_BITS: Final = 1_024
 """No number of seconds is longer, and readers of JSON refuse an int at some length."""
-_TOO_LARGE: Final = {"too_large": True}
+TOO_LARGE: Final = {"too_large": True}
+"""Stands for the bytes of a packet that is over the limit."""
 _FOREIGN: Final = "foreign"
 
 logger: Final[logging.Logger] = logging.getLogger("rpcproto")
@@ -201,7 +202,11 @@ class RecordedEngine(RpcEngine):
 
     def _draw(self) -> str:
         """A new id, which is written down with the input that needs it."""
-        new_id = self._id_source()
+        try:
+            new_id = self._id_source()
+        except Exception as error:
+            self._ids.append(_foreign(error))
+            raise
         self._ids.append(_plain(new_id))
         return new_id
 
@@ -218,7 +223,7 @@ class RecordedEngine(RpcEngine):
             case "receive_packet", "data" if isinstance(value, bytes | bytearray | memoryview):
                 # Of a packet that is too large, the engine looks at nothing but that.
                 is_too_large = memoryview(value).nbytes > self._max_packet_bytes
-                return _TOO_LARGE if is_too_large else b64encode(bytes(value)).decode()
+                return TOO_LARGE if is_too_large else b64encode(bytes(value)).decode()
             case "send_failed", "packet" if isinstance(value, OutgoingPacket):
                 return _plain_fields(value)
             case ("receive_packet", "data") | ("send_failed", "packet"):

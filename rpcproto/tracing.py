@@ -44,7 +44,7 @@ from rpcproto.diagram import (
     as_text,
     lay_out,
 )
-from rpcproto.journal import JournalError, Record, event_from, read
+from rpcproto.journal import TOO_LARGE, JournalError, Record, event_from, read
 
 MAX_SHOWN_BYTES: Final = 50
 """Longer payloads are shown by their size."""
@@ -121,7 +121,7 @@ class Trace:
         self._take_part(sender, receiver)
         packet = wire.decode(data)
         message = None if packet is None else packet.message
-        kind = "malformed packet" if message is None else kind_of(message)
+        kind = "malformed packet" if message is None else kind_of(message) or "unknown packet"
         label, detail = f"{kind}, {len(data):,} bytes", _of_the_body(message)
         arrow = Arrow(at, sender, receiver, label, style_of(kind), arrives, detail)
         if isinstance(message, StreamChunk):
@@ -304,7 +304,9 @@ class _Reader:
     def _note_arrivals(self, engine: _Engine, record: Record) -> Iterable[_Seen]:
         self._identities.add(engine.identity)
         if record.get("input") == "receive_packet" and "raised" not in record:
-            self._arrivals[engine.identity, self._received(record["arguments"]).key] += 1
+            packet = self._received(record["arguments"])
+            if packet is not None:
+                self._arrivals[engine.identity, packet.key] += 1
         return ()
 
     def _seen(self, engine: _Engine, record: Record) -> Iterator[_Seen]:
@@ -402,6 +404,8 @@ class _Reader:
     def _arrived(self, engine: _Engine, arguments: Record) -> Iterator[_Seen]:
         """A packet that came is drawn if it was not drawn when it left."""
         packet = self._received(arguments)
+        if packet is None:
+            return
         if self._on_the_way[engine.identity, packet.key]:
             self._on_the_way[engine.identity, packet.key] -= 1
             return
@@ -428,10 +432,11 @@ class _Reader:
         participants = (engine.identity, other) if other else (engine.identity,)
         return _Seen(self._at, participants, request_id, draw)
 
-    def _received(self, arguments: Record) -> "_Packet":
+    def _received(self, arguments: Record) -> "_Packet | None":
+        """A packet that came; None for one that was too large, of which nothing is known."""
         data = arguments["data"]
-        if isinstance(data, dict):  # too large to be looked at
-            return _Packet(NOBODY, "", b"", "too large")
+        if data == TOO_LARGE:
+            return None
         return self._packet(b64decode(data), arguments.get("sender_identity"))
 
     def _packet(self, data: bytes, sender: str | None) -> "_Packet":
