@@ -15,6 +15,7 @@ from benchmarks.echo import Pair
 from benchmarks.floor import PAYLOAD
 from benchmarks.table import Row, table
 from benchmarks.timing import Times, Work, by_turns
+from rpcproto.journal import Journal
 
 CAP_COMPRESSION_DEFLATE_RAW = 2
 MB = 1_000_000
@@ -47,6 +48,26 @@ def echo_rows() -> Iterator[Row]:
     yield Row("  relative to F, next_deadline read after each input", times.ratio(2), "F")
     if len(works) > 3:
         yield Row("  relative to an echo in sansio-jsonrpc", times.ratio(1, 3), "x", 1.0)
+
+
+def journal_rows() -> Iterator[Row]:
+    """The echo with both engines recorded, to nowhere: what writing costs is the disk's affair."""
+    calls, size = 200, 0
+
+    def write(line: str) -> None:
+        nonlocal size
+        size += len(line)
+
+    recorded = Pair(engine_factory=Journal(write).engine)
+    before = size
+    recorded.echo(calls, PAYLOAD)
+    per_call = (size - before) / calls
+    works = [partial(Pair().echo, calls, PAYLOAD), partial(recorded.echo, calls, PAYLOAD)]
+    times = by_turns(works, rounds=100)
+    yield Row("the echo with a journal of both engines, relative to none", times.ratio(1), "x")
+    more = (times.median(1) - times.median(0)) / calls * 1e6
+    yield Row("  what it adds to a call", more, "µs")
+    yield Row("  what it writes of a call", per_call, "bytes")
 
 
 def pending_rows() -> Iterator[Row]:
@@ -119,7 +140,7 @@ def main() -> int:
     protobuf = f"protobuf {google.protobuf.__version__} ({api_implementation.Type()})"
     print(f"{platform.python_implementation()} {platform.python_version()}, {protobuf}", flush=True)
     rows: list[Row] = []
-    for part in (memory_rows, echo_rows, pending_rows, body_rows, host_rows):
+    for part in (memory_rows, echo_rows, journal_rows, pending_rows, body_rows, host_rows):
         rows.extend(part())
         gc.collect()
     print(table(rows))

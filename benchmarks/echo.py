@@ -1,5 +1,7 @@
 """One call through two engines: three packets, carried by hand."""
 
+from collections.abc import Callable
+
 from rpcproto import (
     CallSucceeded,
     InvocationReceived,
@@ -16,10 +18,16 @@ MANY = 2_000_000
 class Pair:
     """`alice` calls `bob`, who echoes what he gets."""
 
-    def __init__(self, *, client_protocol: int = 0, capabilities: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        client_protocol: int = 0,
+        capabilities: tuple[int, ...] = (),
+        engine_factory: Callable[..., RpcEngine] = RpcEngine,
+    ) -> None:
         config = RpcConfig(max_pending_calls=MANY, max_waiting_packets=MANY)
-        self.caller = RpcEngine("alice", new_id=random_ids(), config=config)
-        self.responder = RpcEngine("bob", new_id=random_ids(), config=config)
+        self.caller = engine_factory("alice", new_id=random_ids(), config=config)
+        self.responder = engine_factory("bob", new_id=random_ids(), config=config)
         for engine, peer in ((self.caller, "bob"), (self.responder, "alice")):
             engine.participant_joined(
                 peer, now=0.0, client_protocol=client_protocol, capabilities=capabilities

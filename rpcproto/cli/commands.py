@@ -41,7 +41,7 @@ def commands() -> None:
 @commands.command()
 @click.option(
     "--journal",
-    type=click.File("w", encoding="ascii"),
+    type=click.File("w", encoding="ascii", lazy=False),
     metavar="FILE",
     help="Record the engines in a file, for `rpcproto replay` and `rpcproto trace`.",
 )
