@@ -38,6 +38,8 @@ from rpcproto.core.events import (
 )
 from rpcproto.core.messages import OutgoingPacket, PacketKind
 
+__all__ = ["FORMAT", "Divergence", "Journal", "JournalError", "RecordedEngine", "replay"]
+
 FORMAT: Final = 1
 """The version of the format; a journal of another one is refused."""
 

@@ -64,7 +64,7 @@ _STYLES: Final = {
 
 def shown(payload: str) -> str:
     """A payload, or how large it is."""
-    size = len(payload.encode())
+    size = len(payload.encode(errors="surrogatepass"))
     return repr(payload) if size <= MAX_SHOWN_BYTES else f"{size:,} bytes"
 
 
@@ -224,8 +224,19 @@ def trace(lines: Iterable[str], request_ids: Collection[str] = ()) -> Trace:
             is_around and first <= at <= last and parts.issuperset(it.participants)
         ):
             began = it.at if began is None else began
-            it.draw(result, max(it.at - began, 0.0))
+            try:
+                it.draw(result, max(it.at - began, 0.0))
+            except _UNEXPECTED as error:
+                raise _cannot_be_drawn(it.line, error) from error
     return result
+
+
+_UNEXPECTED: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What comes of values that no journal holds."""
+
+
+def _cannot_be_drawn(line: int, error: Exception) -> JournalError:
+    return JournalError(f"line {line}: it cannot be drawn ({type(error).__name__}: {error})")
 
 
 class _Seen(NamedTuple):
@@ -237,6 +248,7 @@ class _Seen(NamedTuple):
     """The call that it belongs to; empty for what happens around calls."""
     draw: Callable[[Trace, float], None]
     is_presence: bool = False
+    line: int = 0
 
 
 class _Engine:
@@ -295,10 +307,10 @@ class _Reader:
                     offset = float(record["unix_time_offset"])
                     engines[record["engine"]] = _Engine(str(record["identity"]), offset)
                 else:
-                    seen.extend(look(engines[record["engine"]], record))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise JournalError(f"line {number}: it cannot be drawn ({reason})") from error
+                    found = look(engines[record["engine"]], record)
+                    seen.extend(it._replace(line=number) for it in found)
+            except _UNEXPECTED as error:
+                raise _cannot_be_drawn(number, error) from error
         return seen
 
     def _note_arrivals(self, engine: _Engine, record: Record) -> Iterable[_Seen]:
@@ -366,6 +378,8 @@ class _Reader:
 
     def _presence(self, engine: _Engine, identity: str, change: str) -> Iterator[_Seen]:
         """Whoever is told of first, by whichever engine, is drawn as here or as gone."""
+        if not isinstance(identity, str):
+            raise TypeError("a participant is named by a text")
         comes = change == "participant_joined"
         if comes is not (identity in self._here):
             (self._here.add if comes else self._here.discard)(identity)
@@ -430,6 +444,8 @@ class _Reader:
     ) -> _Seen:
         """Something that happened now at one engine, or between it and another participant."""
         participants = (engine.identity, other) if other else (engine.identity,)
+        if not isinstance(other, str):
+            raise TypeError("a participant is named by a text")
         return _Seen(self._at, participants, request_id, draw)
 
     def _received(self, arguments: Record) -> "_Packet | None":

@@ -215,3 +215,43 @@ def test_a_picture_goes_to_standard_output_too(demo: Path) -> None:
 def test_a_call_that_is_not_there_leaves_nothing_to_draw(demo: Path, run: Run) -> None:
     code, out, err = run("trace", str(demo), "--call", "r1")
     assert (code, out, err) == (2, "", f"rpcproto: {demo}: there is nothing to draw\n")
+
+
+@pytest.mark.parametrize(
+    ("record", "read"),
+    [
+        ({"identity": "bob"}, "engine(identity='bob')"),
+        (
+            {"input": "close", "arguments": {"now": 1.5}, "raised": "LocalProtocolError: no"},
+            "close(now=1.5) raises LocalProtocolError: no, next deadline None",
+        ),
+        (
+            {"input": "receive_packet", "arguments": {"data": {"too_large": True}, "now": 0}},
+            "receive_packet([no packet: {too_large=True}], now=0), next deadline None",
+        ),
+        (
+            {"input": "send_failed", "arguments": {"packet": {"data": "WgMKAXI="}}},
+            "send_failed([ack '' -> everyone request_id='r' (5 bytes)]), next deadline None",
+        ),
+        (
+            {"events": [{"event": "CallAcknowledged", "request_id": "r"}, {"event": "X"}]},
+            "CallAcknowledged(request_id='r'); X()",
+        ),
+        ({"events": 3}, '{"engine": 1, "events": 3}'),
+        ({"input": "close"}, '{"engine": 1, "input": "close"}'),
+        ({"packet": "\ud800" * 60}, None),
+    ],
+    ids=["engine", "misuse", "too large", "failed", "events", "no events", "no input", "no text"],
+)
+def test_every_kind_of_line_can_be_read_and_whatever_is_no_such_line(
+    run: Run, tmp_path: Path, record: dict[str, Any], read: str | None
+) -> None:
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    head = '{"journal":1}\n'
+    one.write_text(head + json.dumps({"engine": 1} | record) + "\n", "ascii")
+    two.write_text(head + "\n" + json.dumps({"engine": 2, "identity": "carol"}) + "\n", "ascii")
+    code, out, _ = run("replay", str(one), str(two))
+    first, mine, *_ = out.splitlines()
+    assert (code, first) == (1, "they part at lines 2 and 3:")
+    assert mine.isascii()
+    assert read is None or mine == f"  the one   {read}"

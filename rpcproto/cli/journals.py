@@ -153,6 +153,13 @@ def _said(record: Record | None) -> str:
     """A line of a journal as people can read it."""
     if record is None:
         return "nothing"
+    try:
+        return _said_well(record)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return json.dumps(record)  # whatever it is
+
+
+def _said_well(record: Record) -> str:
     if "input" in record:
         return _said_input(record)
     if "packet" in record:
