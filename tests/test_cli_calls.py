@@ -314,7 +314,9 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_that_the_documents_show_is_one(page: Path) -> None:
     shown = re.findall(r"```(?:ba)?sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-    lines = re.findall(r"\brpcproto ((?:serve|call|bench|demo|decode)\b[^|<>#\n]*)", "".join(shown))
+    lines = re.findall(
+        r"\brpcproto ((?:serve|call|bench|demo|decode|replay|trace)\b[^|<>#\n]*)", "".join(shown)
+    )
     assert lines or page.name != "cli.md"
     for line in lines:
         name, *arguments = shlex.split(line)

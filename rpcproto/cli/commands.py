@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from io import TextIOWrapper
-from typing import TextIO
 
 import click
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.console import Console
 import rpcproto
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
-from rpcproto.cli.journals import replay, trace
+from rpcproto.cli.journals import opened, replay, trace
 from rpcproto.cli.remote_commands import bench, call, serve
 
 INTERRUPTED = 130
@@ -41,19 +40,22 @@ def commands() -> None:
 @commands.command()
 @click.option(
     "--journal",
-    type=click.File("w", encoding="ascii", lazy=False),
+    type=click.Path(dir_okay=False),
     metavar="FILE",
     help="Record the engines in a file, for `rpcproto replay` and `rpcproto trace`.",
 )
-def demo(journal: TextIO | None) -> int:
+def demo(journal: str | None) -> int:
     """Play eleven calls, good and bad, and draw what happens.
 
     Several participants share a room inside this process, and time is virtual: an hour of waiting
     takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if
     anything is not as it should be.
     """
-    write = None if journal is None else journal.write
-    return 0 if play(Console(highlight=False), record=write) else 1
+    console = Console(highlight=False)
+    if journal is None:
+        return 0 if play(console) else 1
+    with opened(journal, "w") as file:
+        return 0 if play(console, record=file.write) else 1
 
 
 @commands.command()

@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import IO, Any, Final
 
 import click
 from rich.console import Console
@@ -17,10 +16,13 @@ from rpcproto.cli.drawing import draw
 from rpcproto.journal import Divergence, JournalError, Record
 from rpcproto.tracing import trace as trace_journal
 
-_journal: Final = click.argument("journal", type=click.File("r", "utf-8", errors="replace"))
+_path: Final = click.Path(dir_okay=False, allow_dash=True)
+_journal: Final = click.argument("journal", type=_path)
 
 
 class _NoJournal(click.ClickException):
+    """A file that is no journal, or cannot be opened."""
+
     exit_code = 2
 
     def show(self, file: Any = None) -> None:
@@ -29,8 +31,8 @@ class _NoJournal(click.ClickException):
 
 @click.command()
 @_journal
-@click.argument("other", type=click.File("r", "utf-8", errors="replace"), required=False)
-def replay(journal: TextIO, other: TextIO | None) -> int:
+@click.argument("other", type=_path, required=False)
+def replay(journal: str, other: str | None) -> int:
     """Run the engines of a journal again, or say where two journals part.
 
     JOURNAL is a file, or - for standard input. All inputs in it are given to new engines, and what
@@ -39,13 +41,14 @@ def replay(journal: TextIO, other: TextIO | None) -> int:
 
     Exits with 0 if all is the same, with 1 if not, and with 2 for what is not a journal.
     """
-    lines = list(journal)
-    with _explained(journal):
+    with opened(journal) as file:
+        lines = list(file)
         records = dict(journals.read(lines))
-        divergences = () if other is not None else journals.replay(lines)
     if other is not None:
-        with _explained(other):
-            return _compare(records, dict(journals.read(other)))
+        with opened(other) as file:
+            return _compare(records, dict(journals.read(file)))
+    with _explained(journal):
+        divergences = journals.replay(lines)
     engines = sum("identity" in record for record in records.values())
     inputs = sum("input" in record for record in records.values())
     what = f"{engines} engine{'' if engines == 1 else 's'}, {inputs:,} inputs"
@@ -65,35 +68,44 @@ def replay(journal: TextIO, other: TextIO | None) -> int:
     "--call", "request_ids", multiple=True, metavar="ID", help="Draw this call alone (repeatable)."
 )
 @click.option(
-    "--svg",
-    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
-    metavar="OUT",
-    help="Write an SVG picture instead; - is standard output.",
+    "--svg", type=_path, metavar="OUT", help="Write an SVG picture instead; - is standard output."
 )
-def trace(journal: TextIO, request_ids: tuple[str, ...], svg: Path | None) -> int:
+def trace(journal: str, request_ids: tuple[str, ...], svg: str | None) -> int:
     """Draw what a journal holds as a sequence diagram.
 
     JOURNAL is a file, or - for standard input. Exits with 2 for what is not a journal, and where
     nothing of it can be drawn.
     """
-    with _explained(journal):
-        seen = trace_journal(journal, request_ids)
+    with opened(journal) as file:
+        seen = trace_journal(file, request_ids)
     if not seen.rows:
-        raise _NoJournal(f"{journal.name}: there is nothing to draw")
+        raise _NoJournal(f"{journal}: there is nothing to draw")
     if svg is None:
         draw(seen, Console(highlight=False))
         return 0
-    with click.open_file(str(svg), "wb") as file:
-        file.write(seen.svg().encode())
+    with opened(svg, "w") as file:
+        file.write(seen.svg())
     return 0
 
 
 @contextmanager
-def _explained(journal: TextIO) -> Iterator[None]:
+def opened(path: str, mode: str = "r") -> Iterator[IO[str]]:
+    """A file of text, or standard input or output for -; ends the program if there is none, or if
+    what is read is no journal."""
+    try:
+        file = click.open_file(path, mode, "utf-8", errors="replace")
+    except OSError as error:
+        raise _NoJournal(f"{path}: {error.strerror or error}") from None
+    with file, _explained(path):
+        yield file
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except JournalError as error:
-        raise _NoJournal(f"{journal.name}: {error}") from None
+        raise _NoJournal(f"{path}: {error}") from None
 
 
 def _compare(one: Mapping[int, Record], two: Mapping[int, Record]) -> int:
