@@ -140,22 +140,21 @@ class Journal:
 
     def _add_engine(self, identity: str, unix_time_offset: float, config: RpcConfig) -> int:
         self._engines += 1
-        self._add(
-            {
-                "engine": self._engines,
-                "identity": identity,
-                "unix_time_offset": unix_time_offset,
-                "config": asdict(config),
-            }
-        )
+        record = {
+            "engine": self._engines,
+            "identity": identity,
+            "unix_time_offset": unix_time_offset,
+            "config": asdict(config),
+        }
+        self._add(lambda: record)
         return self._engines
 
-    def _add(self, record: Record) -> None:
+    def _add(self, make: Callable[[], Record]) -> None:
+        """Write what `make` gives. Neither of the two can break the engine."""
         if self.error is not None:
             return
-        line = _write_json(record) + "\n"
         try:
-            self._write(line)
+            self._write(_write_json(make()) + "\n")
         except BaseException as error:
             # There may be half a line, and what has a gap could not be replayed.
             self.error = error
@@ -192,14 +191,18 @@ class RecordedEngine(RpcEngine):
     def next_packet(self) -> OutgoingPacket | None:
         packet = super().next_packet()
         if packet is not None:
-            self._journal._add({"engine": self._number, "packet": _plain_fields(packet)})
+            self._journal._add(lambda: {"engine": self._number, "packet": _plain_fields(packet)})
         return packet
 
     def take_events(self) -> tuple[Event, ...]:
         events = super().take_events()
         if events:
-            told = [{"event": type(event).__name__} | _plain_fields(event) for event in events]
-            self._journal._add({"engine": self._number, "events": told})
+            self._journal._add(
+                lambda: {
+                    "engine": self._number,
+                    "events": [_plain_event(event) for event in events],
+                }
+            )
         return events
 
     def _draw(self) -> str:
@@ -213,11 +216,18 @@ class RecordedEngine(RpcEngine):
         return new_id
 
     def _input_done(self, name: str, arguments: Record, outcome: Record) -> None:
-        said = {key: self._said(name, key, value) for key, value in arguments.items()}
-        record: Record = {"engine": self._number, "input": name, "arguments": said}
-        if self._ids:
-            record["ids"], self._ids = self._ids, []
-        self._journal._add(record | outcome | {"next_deadline": _plain(self.next_deadline)})
+        ids, self._ids = self._ids, []
+
+        def make() -> Record:
+            said = {key: self._said(name, key, value) for key, value in arguments.items()}
+            return (
+                {"engine": self._number, "input": name, "arguments": said}
+                | ({"ids": ids} if ids else {})
+                | outcome
+                | {"next_deadline": _plain(self.next_deadline)}
+            )
+
+        self._journal._add(make)
 
     def _said(self, name: str, key: str, value: object) -> object:
         """An argument as the journal says it."""
@@ -332,6 +342,10 @@ def _plain_error(error: Exception) -> str:
 
 def _plain_fields(value: Event | OutgoingPacket) -> Record:
     return {name: _plain_field(field) for name, field in value._asdict().items()}
+
+
+def _plain_event(event: Event) -> Record:
+    return {"event": type(event).__name__} | _plain_fields(event)
 
 
 def _plain_field(value: object) -> object:
@@ -504,7 +518,7 @@ class _Replay:
         given = (*values.values(), *self._ids)
         if "raised" in record and any(isinstance(value, _Foreign) for value in given):
             # It cannot be given again. It was refused, and so it changed nothing (L5).
-            self._journal._add(record)
+            self._journal._add(lambda: record)
             return
         with suppress(Exception):  # it is recorded
             getattr(engine, name)(**values)

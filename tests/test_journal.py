@@ -8,7 +8,7 @@ import operator
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -302,6 +302,18 @@ def test_an_engine_goes_on_when_its_journal_cannot_be_written(
     engine.close(now=8.0)
     assert len(lines) == 4
     assert replay(lines[:3]) == ()
+
+
+def test_an_engine_goes_on_when_what_it_was_given_cannot_be_written_down() -> None:
+    class Odd(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise RuntimeError("not today")
+
+    it = Recorded()
+    it.engine.participant_joined("bob", now=0.0, capabilities=Odd())
+    assert it.engine.participants == ("bob",)
+    assert isinstance(it.journal.error, RuntimeError)
+    assert len(it.lines) == 2
 
 
 def test_ctrl_c_is_not_kept_from_anybody() -> None:
