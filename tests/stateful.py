@@ -1,0 +1,32 @@
+"""What the stateful tests share: how often they run, and how time moves in them."""
+
+import math
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from profiles import PROFILE, choose
+
+SETTINGS = settings(
+    max_examples=choose(fast=200, deep=2_000, night=20_000),
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=PROFILE == "fast",
+    database=None,
+    print_blob=True,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+"""The same runs each time in the fast profile, others each time in the others. What fails is
+printed with a line that repeats it."""
+
+MOMENTS = st.sampled_from(["just after", "at", "just before"])
+"""Where time goes: never anywhere but to the next deadline."""
+
+
+def moved(now: float, deadline: float | None, moment: str) -> float:
+    """The instant just before, at, or just after a deadline; `now` if there is none."""
+    if deadline is None:
+        return now
+    if moment == "at":
+        return deadline
+    return max(now, math.nextafter(deadline, math.inf if moment == "just after" else -math.inf))
