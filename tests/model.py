@@ -7,6 +7,7 @@ a body is cut into packets, and bounds on memory that a short life does not reac
 """
 
 import codecs
+import math
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -567,7 +568,8 @@ class Model:
         if key in self.known:
             return IgnoreReason.REPEAT
         self.known.add(key)
-        lifetime = min(ms / 1000 + config.invocation_grace, config.max_invocation_lifetime)
+        patience = math.ceil((ms / 1000 + config.invocation_grace) * 2**20) / 2**20  # for L10
+        lifetime = min(patience, config.max_invocation_lifetime)
         one = Invocation(key, self.number(), self.now, lifetime, method, ms, streamed)
         running = [other.key[0] for other in self.invocations]
         of_caller = running.count(sender)
@@ -588,7 +590,7 @@ class Model:
         self.events.append(InvocationReceived(ANY, id_, identity, one.method, payload, timeout))
 
     def running(self, number: int) -> Invocation | None:
-        return next((one for one in self.invocations if one.number == number), None)
+        return next((one for one in self.invocations if one.number == number > 0), None)
 
     def refuse(self, one: Invocation, code: int, data: Any = "") -> None:
         self.end_invocation(one)

@@ -1,10 +1,15 @@
 """What the stateful tests share: how often they run, and how time moves in them."""
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from profiles import PROFILE, choose
+
+_T = TypeVar("_T")
+_D = TypeVar("_D")
 
 SETTINGS = settings(
     max_examples=choose(fast=200, deep=2_000, night=20_000),
@@ -30,3 +35,8 @@ def moved(now: float, deadline: float | None, moment: str) -> float:
     if moment == "at":
         return deadline
     return max(now, math.nextafter(deadline, math.inf if moment == "just after" else -math.inf))
+
+
+def recent(items: Sequence[_T], at: int, otherwise: _D) -> _T | _D:
+    """The item that is `at` before the last, as far as there are so many."""
+    return items[-1 - at % len(items)] if items else otherwise

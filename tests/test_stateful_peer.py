@@ -4,11 +4,20 @@ import operator
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from stateful import MOMENTS, SETTINGS, moved
+from stateful import MOMENTS, SETTINGS, moved, recent
 from watched import Watched
 
 from rpcproto import RpcConfig, stamp
-from rpcproto.testing.strategies import DrawnPacket, Setting, packets, valid_packets
+from rpcproto.testing.strategies import (
+    DrawnPacket,
+    Setting,
+    acks,
+    forged_answers,
+    packets,
+    response_headers,
+    responses,
+    valid_packets,
+)
 
 CONFIG = RpcConfig(
     max_payload_bytes=20_000,
@@ -30,6 +39,10 @@ SETTING = Setting(
     sids={"bob": "PA_bob_1", "carol": "PA_carol_1"},
     call_ids=RECENT_CALLS,
     request_ids=(NEW, *RECENT_REQUESTS),
+)
+
+ANSWERS = st.one_of(
+    acks(SETTING), forged_answers(SETTING), responses(SETTING), response_headers(SETTING)
 )
 
 peers = st.sampled_from(PEERS)
@@ -80,6 +93,10 @@ class HostilePeers(RuleBasedStateMachine):
 
     @rule(packet=valid_packets(SETTING))
     def receive_valid(self, packet: DrawnPacket) -> None:
+        self.receive_bytes(packet.data)
+
+    @rule(packet=ANSWERS)
+    def receive_answer(self, packet: DrawnPacket) -> None:
         self.receive_bytes(packet.data)
 
     @rule(packet=packets(SETTING))
@@ -152,11 +169,6 @@ class HostilePeers(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.alice.close()
         self.alice.handle_deadline()
-
-
-def recent(items, at, otherwise):
-    """The one that is `at` before the last, as far as there are so many."""
-    return items[-1 - at % len(items)] if items else otherwise
 
 
 TestHostilePeers = HostilePeers.TestCase

@@ -1,0 +1,234 @@
+"""Bodies that come in, made by hand and cut anywhere: each step judged by the model (R23 to R28)."""
+
+import operator
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from helpers import raw_packet
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from stateful import MOMENTS, SETTINGS, moved, recent
+from watched import Watched
+
+from rpcproto import RpcConfig
+from rpcproto.testing import counting_ids
+
+CAP = 1_000
+CONFIG = RpcConfig(
+    response_timeout=20.0,
+    max_payload_bytes=CAP,
+    max_buffered_bytes=2_500,
+    max_buffered_bytes_per_sender=1_500,
+    max_invocations_per_caller=4,
+)
+PEERS = ("bob", "carol")
+STREAMS = ("s1", "s2", "s3")
+
+bodies = st.sampled_from(
+    [("hi", 1), ("", 1), ("é", 7), ("x", 600), ("\U0001f600", 100)]
+    + [("x", CAP), ("x", CAP + 1), ("\0", 100_000)]
+).map(lambda piece_and_count: operator.mul(*piece_and_count).encode())
+faults = st.sampled_from(["none", "none", "none", "none", "a byte more", "a byte less", "no UTF-8"])
+totals = st.sampled_from(["right", "right", "absent", "one more", "one less", "over the cap"])
+codings = st.sampled_from(["plain", "plain", "plain", "deflated", "flushed"])
+cuts = st.lists(st.integers(0, 2 * CAP), max_size=4)
+numbers = st.integers(0, 3)
+
+
+def coded(body: bytes, coding: str) -> bytes:
+    """The body as its chunks carry it: with a final block, flushed without one, or as it is."""
+    if coding == "plain":
+        return body
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    half = len(body) // 2
+    first = deflate.compress(body[:half]) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    second = deflate.compress(body[half:])
+    return first + second + deflate.flush(
+        zlib.Z_FINISH if coding == "deflated" else zlib.Z_SYNC_FLUSH
+    )
+
+
+def spoiled(data: bytes, fault: str) -> bytes:
+    return {
+        "none": data,
+        "a byte more": data + b"x",
+        "a byte less": data[:-1],
+        "no UTF-8": data[:1] + b"\xff" + data[1:],
+    }[fault]
+
+
+class Body:
+    """A body under way: its header, its chunks, and how many of them have left."""
+
+    def __init__(self, sender: str, stream_id: str, header: dict[str, Any], chunks: list[bytes]):
+        self.sender, self.stream_id = sender, stream_id
+        self.header, self.chunks, self.sent = header, chunks, 0
+
+
+class Streams(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.alice = Watched("alice", counting_ids("a"), CONFIG, "greet")
+        self.requests = 0
+        self.bodies: list[Body] = []
+        self.alice.joined("bob", "PA_bob")
+
+    def send(self, sender: str, **fields: Any) -> None:
+        self.alice.receive(raw_packet(sender, **fields))
+
+    def body(self, at: int) -> Body | None:
+        return recent(self.bodies, at, None)
+
+    # a body begins
+
+    @rule(
+        sender=st.sampled_from(PEERS),
+        stream_id=st.sampled_from(STREAMS),
+        answers=st.booleans(),
+        body=bodies,
+        coding=codings,
+        fault=faults,
+        total=totals,
+        at=cuts,
+        inline=st.sampled_from([False, False, True]),
+    )
+    def begin(
+        self,
+        sender: str,
+        stream_id: str,
+        answers: bool,
+        body: bytes,
+        coding: str,
+        fault: str,
+        total: str,
+        at: Sequence[int],
+        inline: bool,
+    ) -> None:
+        content = spoiled(coded(body, coding), fault)
+        lengths = {"right": len(body), "one more": len(body) + 1, "over the cap": CAP + 1}
+        lengths["one less"] = max(0, len(body) - 1)
+        header: dict[str, Any] = {"stream_id": stream_id, "text_header": {}}
+        header |= {"compression": int(coding != "plain"), **self.about(sender, answers)}
+        if total in lengths:
+            header["total_length"] = lengths[total]
+        if inline:
+            header["inline_content"] = content
+        self.send(sender, stream_header=header)
+        edges = [0, *sorted(edge % (len(content) + 1) for edge in at), len(content)]
+        chunks = [content[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        self.bodies.append(Body(sender, stream_id, header, chunks))
+
+    def about(self, sender: str, answers: bool) -> dict[str, Any]:
+        """What the header says of its call: a new request, or the last call to this participant."""
+        if answers:
+            calls = [call.id for call in self.alice.model.calls.values() if call.to == sender]
+            id_ = {"lk.rpc_request_id": recent(calls, 0, "none")}
+            return {"topic": "lk.rpc_response", "attributes": id_}
+        self.requests += 1
+        names = {"id": f"r{self.requests}", "method": "greet", "version": "2"}
+        names["response_timeout_ms"] = "8000"
+        attributes = {f"lk.rpc_request_{name}": value for name, value in names.items()}
+        return {"topic": "lk.rpc_request", "attributes": attributes}
+
+    # it goes on
+
+    def chunk(self, body: Body | None, index: int) -> None:
+        if body is not None and 0 <= index < len(body.chunks):
+            chunk = {"stream_id": body.stream_id, "chunk_index": index}
+            self.send(body.sender, stream_chunk={**chunk, "content": body.chunks[index]})
+            body.sent = max(body.sent, index + 1)
+
+    @rule(at=numbers)
+    def next_chunk(self, at: int) -> None:
+        if (body := self.body(at)) is not None:
+            self.chunk(body, body.sent)
+
+    @rule(at=numbers)
+    def all_the_rest(self, at: int) -> None:
+        if (body := self.body(at)) is not None:
+            while body.sent < len(body.chunks):
+                self.chunk(body, body.sent)
+            self.send(body.sender, stream_trailer={"stream_id": body.stream_id})
+
+    @rule(at=numbers)
+    def a_chunk_too_early(self, at: int) -> None:
+        if (body := self.body(at)) is not None:
+            self.chunk(body, body.sent + 1)
+
+    @rule(at=numbers, index=numbers)
+    def a_chunk_again(self, at: int, index: int) -> None:
+        if (body := self.body(at)) is not None:
+            self.chunk(body, min(index, body.sent - 1))
+
+    @rule(at=numbers)
+    def an_empty_chunk(self, at: int) -> None:
+        if (body := self.body(at)) is not None:
+            body.chunks.insert(body.sent, b"")
+            self.chunk(body, body.sent)
+
+    @rule(at=numbers)
+    def the_header_again(self, at: int) -> None:
+        if (body := self.body(at)) is not None:
+            self.send(body.sender, stream_header=body.header)
+
+    @rule(at=numbers, reason=st.sampled_from(["", "", "cancelled"]))
+    def trailer(self, at: int, reason: str) -> None:
+        if (body := self.body(at)) is not None:
+            self.send(body.sender, stream_trailer={"stream_id": body.stream_id, "reason": reason})
+
+    @rule(at=numbers, content=st.sampled_from([b"hi", b"\xff"]))
+    def a_chunk_of_anybody(self, at: int, content: bytes) -> None:
+        """Of the same stream id and index, but from everyone."""
+        if (body := self.body(at)) is not None:
+            chunk = {"stream_id": body.stream_id, "chunk_index": body.sent, "content": content}
+            for sender in {*PEERS, "dave", ""} - {body.sender}:
+                self.send(sender, stream_chunk=chunk)
+
+    # the rest of the world
+
+    @rule(peer=st.sampled_from(PEERS))
+    def call(self, peer: str) -> None:
+        self.alice.call(peer, "hi")
+
+    @rule(at=numbers)
+    def cancel(self, at: int) -> None:
+        self.alice.cancel(recent(self.alice.calls, at, "none"))
+
+    @rule(at=numbers)
+    def respond(self, at: int) -> None:
+        self.alice.respond(recent(self.alice.invocations, at, 0), "hello")
+
+    @rule(at=numbers)
+    def v1_answer(self, at: int) -> None:
+        """It wins over a stream that is being read (R6)."""
+        call = recent(self.alice.calls, at, "none")
+        self.send(PEERS[at % 2], rpc_response={"request_id": call, "payload": "v1"})
+
+    @rule(peer=st.sampled_from(PEERS), sid=st.sampled_from(["PA_{}", ""]))
+    def joined(self, peer: str, sid: str) -> None:
+        self.alice.joined(peer, sid.format(peer))
+
+    @rule(peer=st.sampled_from(PEERS))
+    def left(self, peer: str) -> None:
+        self.alice.left(peer)
+
+    @rule(moment=MOMENTS)
+    def time_passes(self, moment: str) -> None:
+        self.alice.now = moved(self.alice.now, self.alice.engine.next_deadline, moment)
+
+    @rule(moment=MOMENTS)
+    def time_passes_and_is_told(self, moment: str) -> None:
+        self.time_passes(moment)
+        self.alice.handle_deadline()
+
+    def teardown(self) -> None:
+        """Once everything is over, nothing is held (L17)."""
+        while (deadline := self.alice.engine.next_deadline) is not None:
+            self.alice.now = deadline
+            self.alice.handle_deadline()
+        assert self.alice.engine.statistics().buffered_bytes == 0
+
+
+TestStreams = Streams.TestCase
+TestStreams.settings = SETTINGS
