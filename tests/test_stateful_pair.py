@@ -1,0 +1,380 @@
+"""Two engines over links that lose, repeat and reorder: a ledger of what was asked and answered
+says what may come of it."""
+
+import operator
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from helpers import START, Participant
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from stateful import MOMENTS, SETTINGS, moved, recent
+from streams import expect_nothing_left, noise
+
+from rpcproto import (
+    CallAcknowledged,
+    CallFailed,
+    CallSucceeded,
+    Event,
+    InvocationAbandoned,
+    InvocationReceived,
+    OutgoingPacket,
+    PacketKind,
+    stamp,
+)
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.testing import counting_ids
+
+LONG = noise(40_000)
+APPLICATION_ERRORS = (0, 2001, 2**32 - 1)
+
+identities = st.sampled_from(["alice", "bob"])
+numbers = st.integers(0, 3)
+payloads = st.sampled_from([("hi", 1), ("", 1), ("é", 5_000), (LONG, 1), ("x", 15_361)]).map(
+    lambda piece_and_count: operator.mul(*piece_and_count)
+)
+timeouts = st.sampled_from([None, None, None, 1.0, 7.0, 30.0])
+
+
+class Asked(NamedTuple):
+    """A call, as whoever made it knows it."""
+
+    payload: str
+    started: float
+    timeout: float
+
+
+class Carried(NamedTuple):
+    """A packet on its way. What the server adds is on it already."""
+
+    receiver: str
+    request_id: str
+    data: bytes
+
+
+class End(Participant):
+    """One of the two, with its own ledger."""
+
+    def __init__(self, identity: str, other: str) -> None:
+        super().__init__(identity, new_id=counting_ids(identity[0]))
+        self.other = other
+        self.sid_number = 1
+        self.sequence = 0
+        self.protocol: tuple[int, tuple[int, ...]] = (0, ())
+        # as a caller
+        self.asked: dict[str, Asked] = {}
+        self.open: list[str] = []
+        self.acked: set[str] = set()
+        # as a responder
+        self.ran: dict[str, int] = {}
+        """The invocation of each request that ran here."""
+        self.unanswered: list[int] = []
+        self.answers: dict[str, str | tuple[int, str, str]] = {}
+        self.acks: Counter[str] = Counter()
+        self.first_kinds: dict[str, PacketKind] = {}
+        self.answer_kinds: dict[str, PacketKind] = {}
+        self.errors: dict[str, set[int]] = {}
+
+    @property
+    def sid(self) -> str:
+        return f"PA_{self.identity}_{self.sid_number}"
+
+
+class Pair(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.ends = {"alice": End("alice", "bob"), "bob": End("bob", "alice")}
+        self.under_way: list[Carried] = []
+        self.disturbed: set[str] = set()
+        """Calls that something happened to which may keep them from their answer."""
+        self.requests_in: Counter[str] = Counter()
+        self.is_lossless = True
+        """Whether all that an engine promised must come, and come in."""
+
+    @initialize(
+        protocols=st.tuples(*[st.sampled_from([(0, ()), (1, ()), (2, ()), (2, (2,))])] * 2),
+        sequenced=st.booleans(),
+    )
+    def begin(
+        self, protocols: tuple[tuple[int, tuple[int, ...]], ...], sequenced: bool
+    ) -> None:
+        self.sequenced = sequenced
+        for end, protocol in zip(self.ends.values(), protocols, strict=True):
+            end.protocol = protocol
+        for end in self.ends.values():
+            self.announce(end)
+
+    def announce(self, end: End) -> None:
+        """Tell the other that this one is here."""
+        protocol, capabilities = end.protocol
+        self.ends[end.other].joined(
+            end.identity, end.sid, client_protocol=protocol, capabilities=capabilities
+        )
+
+    # what both want
+
+    @rule(who=identities, payload=payloads, timeout=timeouts)
+    def call(self, who: str, payload: str, timeout: float | None) -> None:
+        end = self.ends[who]
+        id_ = end.call(end.other, payload=payload, response_timeout=timeout)
+        assert id_ not in end.asked
+        end.asked[id_] = Asked(payload, self.now, timeout or 10.0)
+        end.open.append(id_)
+        if len(payload.encode()) > 15_360 and not self.knows_streams(end):
+            assert end.events() == [CallFailed(id_, 1402, "Request payload too large", "")]
+            end.open.remove(id_)
+        self.collect(end)
+
+    def knows_streams(self, end: End) -> bool:
+        """Whether the other has announced to this one that it takes streams."""
+        return self.ends[end.other].protocol[0] >= 1 and end.other in end.engine.participants
+
+    @rule(who=identities, at=numbers)
+    def cancel(self, who: str, at: int) -> None:
+        end = self.ends[who]
+        id_ = recent(list(end.asked), at, "none")
+        assert end.cancel(id_) == (id_ in end.open)
+        if id_ in end.open:
+            end.open.remove(id_)
+        self.collect(end)
+
+    @rule(who=identities, at=numbers, payload=payloads)
+    def respond(self, who: str, at: int, payload: str) -> None:
+        self.answer(self.ends[who], at, payload)
+
+    @rule(who=identities, at=numbers, code=st.sampled_from(APPLICATION_ERRORS))
+    def respond_error(self, who: str, at: int, code: int) -> None:
+        self.answer(self.ends[who], at, (code, "no", "because"))
+
+    def answer(self, end: End, at: int, answer: str | tuple[int, str, str]) -> None:
+        """Also twice, and after its time."""
+        if not end.ran:
+            return
+        id_ = recent(list(end.ran), at, "")
+        number = end.ran[id_]
+        if isinstance(answer, str):
+            answered = end.respond(number, answer)
+        else:
+            answered = end.respond_error(number, *answer)
+        assert answered == (number in end.unanswered)
+        if answered:
+            end.unanswered.remove(number)
+            end.answers[id_] = answer
+        self.collect(end)
+
+    # the links
+
+    @rule(who=identities, count=st.sampled_from([1, 100, 100]))
+    def send(self, who: str, count: int) -> None:
+        end = self.ends[who]
+        for packet in self.taken(end, count):
+            end.sequence += self.sequenced
+            data = stamp(packet.data, sequence=end.sequence, sender_sid=end.sid)
+            self.under_way.append(Carried(end.other, packet.request_id, data))
+
+    @rule(who=identities)
+    def send_in_vain(self, who: str) -> None:
+        end = self.ends[who]
+        for packet in self.taken(end, 1):
+            self.disturbed.add(packet.request_id)
+            if packet.kind is PacketKind.ACK:
+                end.acks[packet.request_id] += 0
+            end.send_failed(packet)
+            self.collect(end, may_fail_with=1505)
+
+    def taken(self, end: End, count: int) -> list[OutgoingPacket]:
+        packets = []
+        while len(packets) < count and (packet := end.engine.next_packet()) is not None:
+            packets.append(packet)
+            assert packet.destination_identity == end.other
+            if packet.request_id not in end.asked:
+                self.note(end, packet)
+        return packets
+
+    def note(self, end: End, packet: OutgoingPacket) -> None:
+        """A packet of a responder: the ack is first (L15), then at most one answer begins."""
+        id_, kind = packet.request_id, packet.kind
+        end.first_kinds.setdefault(id_, kind)
+        assert end.first_kinds[id_] is PacketKind.ACK
+        if kind is PacketKind.ACK:
+            end.acks[id_] += 1
+        elif kind is PacketKind.ERROR:
+            code = DataPacket.FromString(packet.data).rpc_response.error.code
+            end.errors.setdefault(id_, set()).add(code)
+        elif kind in (PacketKind.RESPONSE, PacketKind.STREAM_HEADER):
+            assert id_ not in end.answer_kinds
+            assert isinstance(end.answers[id_], str)
+            end.answer_kinds[id_] = kind
+
+    @rule()
+    def deliver_all(self) -> None:
+        while self.under_way:
+            self.deliver(0)
+
+    @rule(at=numbers)
+    def deliver_any(self, at: int) -> None:
+        if self.under_way:
+            at %= len(self.under_way)
+            self.disturbed |= {each.request_id for each in self.under_way[:at]}
+            self.deliver(at)
+
+    @rule(at=numbers)
+    def deliver_and_keep(self, at: int) -> None:
+        """It comes again, later. Nobody must be harmed by that."""
+        if self.under_way:
+            self.under_way.append(self.under_way[0])
+            self.deliver(0)
+
+    @rule(at=numbers)
+    def lose(self, at: int) -> None:
+        if self.under_way:
+            self.disturbed.add(self.under_way.pop(at % len(self.under_way)).request_id)
+
+    def deliver(self, at: int) -> None:
+        receiver, id_, data = self.under_way.pop(at)
+        end = self.ends[receiver]
+        before = end.statistics.ignored
+        end.receive(data)
+        if end.statistics.ignored == before and DataPacket.FromString(data).WhichOneof("value") in (
+            "rpc_request",
+            "stream_header",
+        ):
+            self.requests_in[id_] += id_ not in end.asked
+        self.collect(end)
+
+    # what happens
+
+    @rule(who=identities, comes_back=st.booleans())
+    def leave(self, who: str, comes_back: bool) -> None:
+        """The other sees it go, and perhaps come back under a new sid; or only the latter."""
+        end = self.ends[who]
+        other = self.ends[end.other]
+        self.disturb_all()
+        if not comes_back:
+            other.left(who, end.sid)
+        end.sid_number += 1
+        end.sequence = 0
+        self.announce(end)
+        self.collect(other, may_fail_with=1503)
+
+    @rule(who=identities)
+    def lose_connection(self, who: str) -> None:
+        end = self.ends[who]
+        self.disturb_all()
+        self.is_lossless = False
+        end.disconnected()
+        self.collect(end, may_fail_with=1503)
+        end.connected()
+        self.announce(self.ends[end.other])
+        self.leave(who, comes_back=True)
+
+    @rule(moment=MOMENTS)
+    def time_passes(self, moment: str) -> None:
+        self.disturb_all()
+        self.now = moved(self.now, self.next_deadline(), moment)
+        for end in self.ends.values():
+            end.time_is(self.now)
+            assert end.next_deadline is None or end.next_deadline > self.now  # L7
+            self.collect(end)
+
+    def next_deadline(self) -> float | None:
+        deadlines = [end.next_deadline for end in self.ends.values()]
+        return min((each for each in deadlines if each is not None), default=None)
+
+    def disturb_all(self) -> None:
+        for end in self.ends.values():
+            self.disturbed |= {*end.asked}
+
+    # what came of it
+
+    def collect(self, end: End, may_fail_with: int = 0) -> None:
+        """Every event must have its reason in the ledger."""
+        for event in end.events():
+            self.judge(end, self.ends[end.other], event, may_fail_with)
+        counts = end.statistics
+        assert counts.pending_calls == len(end.open)
+        is_idle = not (counts.pending_calls or counts.running_invocations or counts.open_streams_in)
+        assert (end.next_deadline is None) == is_idle  # L8
+
+    def judge(self, end: End, other: End, event: Event, may_fail_with: int) -> None:
+        match event:
+            case CallAcknowledged(id_):
+                assert id_ in end.open
+                assert id_ not in end.acked
+                assert other.acks[id_]
+                end.acked.add(id_)
+            case CallSucceeded(id_, payload):
+                end.open.remove(id_)
+                assert other.answers[id_] == payload
+            case CallFailed(id_, code, message, data):
+                end.open.remove(id_)
+                if other.answers.get(id_) != (code, message, data):
+                    assert code == may_fail_with or code in self.reasons(end, other, id_)
+            case InvocationReceived(number, id_, identity, method, payload, timeout):
+                asked = other.asked[id_]
+                assert id_ not in end.ran
+                assert (identity, method, payload) == (other.identity, "greet", asked.payload)
+                assert timeout == max(asked.timeout - 2, 1)
+                end.ran[id_] = number
+                end.unanswered.append(number)
+            case InvocationAbandoned(number):
+                end.unanswered.remove(number)
+            case _:
+                raise AssertionError(event)
+
+    def reasons(self, end: End, other: End, id_: str) -> Iterable[int]:
+        """The codes that this call of `end` may now fail with."""
+        asked = end.asked[id_]
+        yield from other.errors.get(id_, ())
+        if self.now >= asked.started + asked.timeout:
+            yield 1502
+        if self.now >= asked.started + min(7, asked.timeout) and id_ not in end.acked:
+            yield 1501 if asked.timeout > 7 else 1502
+        if other.answer_kinds.get(id_) is PacketKind.STREAM_HEADER and id_ in self.disturbed:
+            yield 1500  # chunks were lost, or did not come in order
+
+    def teardown(self) -> None:
+        """All links are whole again: what was not disturbed comes to its end, then everything."""
+        fresh = {end.identity: end.call(end.other) for end in self.ends.values()}
+        for end in self.ends.values():
+            end.asked[fresh[end.identity]] = Asked("hi", self.now, 10.0)
+            end.open.append(fresh[end.identity])
+        self.settle()
+        for end in self.ends.values():
+            assert set(end.open) <= self.disturbed
+            self.check_promises(end)
+        while (deadline := self.next_deadline()) is not None:
+            self.now = deadline
+            self.time_passes("at")
+            self.settle()
+        expect_nothing_left(*self.ends.values())
+
+    def settle(self) -> None:
+        """Everything arrives, and all that is asked is answered, until nothing happens."""
+        is_quiet = False
+        while not is_quiet:
+            for end in self.ends.values():
+                self.send(end.identity, 1_000_000)
+                for number in list(end.unanswered):
+                    [id_] = [id_ for id_, ran in end.ran.items() if ran == number]
+                    self.answer(end, list(reversed(end.ran)).index(id_), "late, but here")
+            is_quiet = not self.under_way and not any(
+                end.statistics.waiting_packets for end in self.ends.values()
+            )
+            self.deliver_all()
+
+    def check_promises(self, end: End) -> None:
+        """Where nothing was dropped with a connection, each request was acked, and each answer
+        that was accepted has left."""
+        if self.is_lossless:
+            for id_ in end.answers:
+                assert id_ in end.answer_kinds or id_ in end.errors
+            for id_, count in self.requests_in.items():
+                if id_ not in end.asked:
+                    assert end.acks[id_] >= count
+
+
+TestPair = Pair.TestCase
+TestPair.settings = SETTINGS
