@@ -27,13 +27,16 @@ from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.testing import counting_ids
 
 LONG = noise(40_000)
-APPLICATION_ERRORS = (0, 2001, 2**32 - 1)
 
 identities = st.sampled_from(["alice", "bob"])
 numbers = st.integers(0, 3)
-payloads = st.sampled_from([("hi", 1), ("", 1), ("é", 5_000), (LONG, 1), ("x", 15_361)]).map(
-    lambda piece_and_count: operator.mul(*piece_and_count)
+payloads = st.sampled_from(
+    [("hi", 1), ("", 1), ("é", 5_000), (LONG, 1), (LONG, 1), ("x", 15_361)]
+).map(lambda piece_and_count: operator.mul(*piece_and_count))
+answers = st.one_of(
+    payloads, st.sampled_from([(code, "no", "why") for code in (0, 2001, 2**32 - 1)])
 )
+arrivals = st.sampled_from([False, False, True])
 timeouts = st.sampled_from([None, None, None, 1.0, 7.0, 30.0])
 
 
@@ -61,6 +64,7 @@ class End(Participant):
         self.other = other
         self.sid_number = 1
         self.sequence = 0
+        self.is_stalled = self.fails_next = False
         self.protocol: tuple[int, tuple[int, ...]] = (0, ())
         # as a caller
         self.asked: dict[str, Asked] = {}
@@ -97,9 +101,7 @@ class Pair(RuleBasedStateMachine):
         protocols=st.tuples(*[st.sampled_from([(0, ()), (1, ()), (2, ()), (2, (2,))])] * 2),
         sequenced=st.booleans(),
     )
-    def begin(
-        self, protocols: tuple[tuple[int, tuple[int, ...]], ...], sequenced: bool
-    ) -> None:
+    def begin(self, protocols: tuple[tuple[int, tuple[int, ...]], ...], sequenced: bool) -> None:
         self.sequenced = sequenced
         for end, protocol in zip(self.ends.values(), protocols, strict=True):
             end.protocol = protocol
@@ -115,8 +117,8 @@ class Pair(RuleBasedStateMachine):
 
     # what both want
 
-    @rule(who=identities, payload=payloads, timeout=timeouts)
-    def call(self, who: str, payload: str, timeout: float | None) -> None:
+    @rule(who=identities, payload=payloads, timeout=timeouts, arrives=arrivals)
+    def call(self, who: str, payload: str, timeout: float | None, arrives: bool) -> None:
         end = self.ends[who]
         id_ = end.call(end.other, payload=payload, response_timeout=timeout)
         assert id_ not in end.asked
@@ -126,27 +128,16 @@ class Pair(RuleBasedStateMachine):
             assert end.events() == [CallFailed(id_, 1402, "Request payload too large", "")]
             end.open.remove(id_)
         self.collect(end)
+        self.carry("all" if arrives else "none", 0)
 
     def knows_streams(self, end: End) -> bool:
         """Whether the other has announced to this one that it takes streams."""
         return self.ends[end.other].protocol[0] >= 1 and end.other in end.engine.participants
 
-    @rule(who=identities, at=numbers)
-    def cancel(self, who: str, at: int) -> None:
-        end = self.ends[who]
-        id_ = recent(list(end.asked), at, "none")
-        assert end.cancel(id_) == (id_ in end.open)
-        if id_ in end.open:
-            end.open.remove(id_)
-        self.collect(end)
-
-    @rule(who=identities, at=numbers, payload=payloads)
-    def respond(self, who: str, at: int, payload: str) -> None:
-        self.answer(self.ends[who], at, payload)
-
-    @rule(who=identities, at=numbers, code=st.sampled_from(APPLICATION_ERRORS))
-    def respond_error(self, who: str, at: int, code: int) -> None:
-        self.answer(self.ends[who], at, (code, "no", "because"))
+    @rule(who=identities, at=numbers, answer=answers, arrives=arrivals)
+    def respond(self, who: str, at: int, answer: str | tuple[int, str, str], arrives: bool) -> None:
+        self.answer(self.ends[who], at, answer)
+        self.carry("all" if arrives else "none", 0)
 
     def answer(self, end: End, at: int, answer: str | tuple[int, str, str]) -> None:
         """Also twice, and after its time."""
@@ -166,32 +157,20 @@ class Pair(RuleBasedStateMachine):
 
     # the links
 
-    @rule(who=identities, count=st.sampled_from([1, 100, 100]))
-    def send(self, who: str, count: int) -> None:
-        end = self.ends[who]
-        for packet in self.taken(end, count):
-            end.sequence += self.sequenced
-            data = stamp(packet.data, sequence=end.sequence, sender_sid=end.sid)
-            self.under_way.append(Carried(end.other, packet.request_id, data))
-
-    @rule(who=identities)
-    def send_in_vain(self, who: str) -> None:
-        end = self.ends[who]
-        for packet in self.taken(end, 1):
-            self.disturbed.add(packet.request_id)
-            if packet.kind is PacketKind.ACK:
-                end.acks[packet.request_id] += 0
-            end.send_failed(packet)
-            self.collect(end, may_fail_with=1505)
-
-    def taken(self, end: End, count: int) -> list[OutgoingPacket]:
-        packets = []
-        while len(packets) < count and (packet := end.engine.next_packet()) is not None:
-            packets.append(packet)
+    def send(self, end: End) -> None:
+        while not end.is_stalled and (packet := end.engine.next_packet()) is not None:
             assert packet.destination_identity == end.other
             if packet.request_id not in end.asked:
                 self.note(end, packet)
-        return packets
+            if end.fails_next:
+                end.fails_next = False
+                self.disturbed.add(packet.request_id)
+                end.send_failed(packet)
+                self.collect(end, may_fail_with=1505)
+                continue
+            end.sequence += self.sequenced
+            data = stamp(packet.data, sequence=end.sequence, sender_sid=end.sid)
+            self.under_way.append(Carried(end.other, packet.request_id, data))
 
     def note(self, end: End, packet: OutgoingPacket) -> None:
         """A packet of a responder: the ack is first (L15), then at most one answer begins."""
@@ -208,29 +187,20 @@ class Pair(RuleBasedStateMachine):
             assert isinstance(end.answers[id_], str)
             end.answer_kinds[id_] = kind
 
-    @rule()
-    def deliver_all(self) -> None:
-        while self.under_way:
+    @rule(what=st.sampled_from(["all", "one", "one twice", "lose one"]), at=numbers)
+    def carry(self, what: str, at: int) -> None:
+        while what == "all" and self.under_way:
             self.deliver(0)
-
-    @rule(at=numbers)
-    def deliver_any(self, at: int) -> None:
-        if self.under_way:
-            at %= len(self.under_way)
-            self.disturbed |= {each.request_id for each in self.under_way[:at]}
-            self.deliver(at)
-
-    @rule(at=numbers)
-    def deliver_and_keep(self, at: int) -> None:
-        """It comes again, later. Nobody must be harmed by that."""
-        if self.under_way:
-            self.under_way.append(self.under_way[0])
-            self.deliver(0)
-
-    @rule(at=numbers)
-    def lose(self, at: int) -> None:
-        if self.under_way:
-            self.disturbed.add(self.under_way.pop(at % len(self.under_way)).request_id)
+        if what == "none" or not self.under_way:
+            return
+        at %= len(self.under_way)
+        if what == "one twice":  # again later, and nobody is harmed by that
+            self.under_way.append(self.under_way[at])
+        elif what == "lose one":
+            self.disturbed.add(self.under_way.pop(at).request_id)
+            return
+        self.disturbed |= {each.request_id for each in self.under_way[:at]}
+        self.deliver(at)
 
     def deliver(self, at: int) -> None:
         receiver, id_, data = self.under_way.pop(at)
@@ -246,29 +216,48 @@ class Pair(RuleBasedStateMachine):
 
     # what happens
 
-    @rule(who=identities, comes_back=st.booleans())
-    def leave(self, who: str, comes_back: bool) -> None:
-        """The other sees it go, and perhaps come back under a new sid; or only the latter."""
+    @rule(
+        who=identities,
+        what=st.sampled_from(
+            ["cancels", "stalls", "fails to send", "leaves", "returns", "is cut off"]
+        ),
+        at=numbers,
+    )
+    def trouble(self, who: str, what: str, at: int) -> None:
         end = self.ends[who]
+        if what == "cancels":
+            self.cancel(end, recent(list(end.asked), at, "none"))
+        elif what == "stalls":  # its host takes nothing, until it stalls no more
+            end.is_stalled = not end.is_stalled
+            self.send(end)
+        elif what == "fails to send":
+            end.fails_next = True
+        elif what == "is cut off":
+            self.is_lossless = False
+            end.disconnected()
+            self.collect(end, may_fail_with=1503)
+            end.connected()
+            self.announce(self.ends[end.other])
+            self.replace(end)
+        else:
+            self.replace(end, is_seen_leaving=what == "leaves")
+
+    def cancel(self, end: End, id_: str) -> None:
+        assert end.cancel(id_) == (id_ in end.open)
+        if id_ in end.open:
+            end.open.remove(id_)
+        self.collect(end)
+
+    def replace(self, end: End, is_seen_leaving: bool = False) -> None:
+        """It comes back under a new sid, which is how the other learns that it was away."""
         other = self.ends[end.other]
         self.disturb_all()
-        if not comes_back:
-            other.left(who, end.sid)
+        if is_seen_leaving:
+            other.left(end.identity, end.sid)
         end.sid_number += 1
         end.sequence = 0
         self.announce(end)
         self.collect(other, may_fail_with=1503)
-
-    @rule(who=identities)
-    def lose_connection(self, who: str) -> None:
-        end = self.ends[who]
-        self.disturb_all()
-        self.is_lossless = False
-        end.disconnected()
-        self.collect(end, may_fail_with=1503)
-        end.connected()
-        self.announce(self.ends[end.other])
-        self.leave(who, comes_back=True)
 
     @rule(moment=MOMENTS)
     def time_passes(self, moment: str) -> None:
@@ -297,6 +286,7 @@ class Pair(RuleBasedStateMachine):
         assert counts.pending_calls == len(end.open)
         is_idle = not (counts.pending_calls or counts.running_invocations or counts.open_streams_in)
         assert (end.next_deadline is None) == is_idle  # L8
+        self.send(end)
 
     def judge(self, end: End, other: End, event: Event, may_fail_with: int) -> None:
         match event:
@@ -337,10 +327,11 @@ class Pair(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """All links are whole again: what was not disturbed comes to its end, then everything."""
-        fresh = {end.identity: end.call(end.other) for end in self.ends.values()}
         for end in self.ends.values():
-            end.asked[fresh[end.identity]] = Asked("hi", self.now, 10.0)
-            end.open.append(fresh[end.identity])
+            end.is_stalled = end.fails_next = False
+            self.send(end)
+        for who in self.ends:
+            self.call(who, "hi", None, arrives=False)
         self.settle()
         for end in self.ends.values():
             assert set(end.open) <= self.disturbed
@@ -353,17 +344,12 @@ class Pair(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Everything arrives, and all that is asked is answered, until nothing happens."""
-        is_quiet = False
-        while not is_quiet:
+        while self.under_way or any(end.unanswered for end in self.ends.values()):
+            self.carry("all", 0)
             for end in self.ends.values():
-                self.send(end.identity, 1_000_000)
-                for number in list(end.unanswered):
-                    [id_] = [id_ for id_, ran in end.ran.items() if ran == number]
-                    self.answer(end, list(reversed(end.ran)).index(id_), "late, but here")
-            is_quiet = not self.under_way and not any(
-                end.statistics.waiting_packets for end in self.ends.values()
-            )
-            self.deliver_all()
+                for at, number in enumerate(reversed(end.ran.values())):
+                    if number in end.unanswered:
+                        self.answer(end, at, "late, but here")
 
     def check_promises(self, end: End) -> None:
         """Where nothing was dropped with a connection, each request was acked, and each answer

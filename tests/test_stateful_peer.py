@@ -3,7 +3,7 @@
 import operator
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from stateful import MOMENTS, SETTINGS, moved, recent
 from watched import Watched
 
@@ -48,10 +48,16 @@ ANSWERS = st.one_of(
 peers = st.sampled_from(PEERS)
 numbers = st.integers(0, 4)
 sids = st.sampled_from(["_1", "_1", "_2", ""])
+protocols = st.sampled_from([(0,), (1,), (2,), (2, 2)])
+"""client_protocol, then capabilities."""
 timeouts = st.sampled_from([None, None, 1.0, 7.0, 3.25, 30.0])
 payloads = st.sampled_from(
     [("hi", 1), ("", 1), ("é", 300), ("x", 15_360), ("x", 15_361), ("é", 10_001)]
 ).map(lambda piece_and_count: operator.mul(*piece_and_count))
+
+
+def sid_of(peer: str, ending: str) -> str:
+    return f"PA_{peer}{ending}" if ending else ""
 
 
 class HostilePeers(RuleBasedStateMachine):
@@ -66,6 +72,11 @@ class HostilePeers(RuleBasedStateMachine):
         self.ids += 1
         return f"aa000000-0000-4000-8000-{self.ids:012}"
 
+    @initialize(protocols=st.tuples(protocols, protocols), sids=st.tuples(sids, sids))
+    def begin(self, protocols: tuple[tuple[int, ...], ...], sids: tuple[str, ...]) -> None:
+        for peer, sid, protocol in zip(PEERS, sids, protocols, strict=True):
+            self.alice.joined(peer, sid_of(peer, sid), *protocol)
+
     # what we want
 
     @rule(
@@ -77,17 +88,13 @@ class HostilePeers(RuleBasedStateMachine):
     def call(self, to: str, payload: str, timeout: float | None, window: float | None) -> None:
         self.alice.call(to, payload, timeout, window)
 
-    @rule(at=numbers)
-    def cancel(self, at: int) -> None:
-        self.alice.cancel(recent(self.alice.calls, at, "none"))
-
-    @rule(at=numbers, payload=payloads)
-    def respond(self, at: int, payload: str) -> None:
-        self.alice.respond(recent(self.alice.invocations, at, 1), payload)
-
-    @rule(at=numbers, code=st.sampled_from([2001, 1500, 0]), message=payloads, data=payloads)
-    def respond_error(self, at: int, code: int, message: str, data: str) -> None:
-        self.alice.respond_error(recent(self.alice.invocations, at, 1), code, message, data)
+    @rule(at=numbers, code=st.sampled_from([None, None, 2001, 1500, 0]), payload=payloads)
+    def respond(self, at: int, code: int | None, payload: str) -> None:
+        number = recent(self.alice.invocations, at, 1)
+        if code is None:
+            self.alice.respond(number, payload)
+        else:
+            self.alice.respond_error(number, code, payload, payload)
 
     # what they send
 
@@ -95,23 +102,24 @@ class HostilePeers(RuleBasedStateMachine):
     def receive_valid(self, packet: DrawnPacket) -> None:
         self.receive_bytes(packet.data)
 
-    @rule(packet=ANSWERS)
-    def receive_answer(self, packet: DrawnPacket) -> None:
-        self.receive_bytes(packet.data)
+    @rule(packet=ANSWERS, sid=st.sampled_from(["", "", "_1", "_2"]))
+    def receive_answer(self, packet: DrawnPacket, sid: str) -> None:
+        """From whom it should be, or from a third, or under another sid."""
+        sender_sid = sid_of(packet.sender_identity, sid)
+        self.receive_bytes(stamp(packet.data, sender_sid=sender_sid))
 
     @rule(packet=packets(SETTING))
-    def receive(self, packet: DrawnPacket) -> None:
+    def receive_anything(self, packet: DrawnPacket) -> None:
         self.receive_bytes(packet.data)
 
-    @rule(packet=packets(SETTING), sid=sids, sequence=st.integers(0, 9))
-    def receive_stamped(self, packet: DrawnPacket, sid: str, sequence: int) -> None:
-        sid = f"PA_{packet.sender_identity}{sid}" if sid else ""
-        self.receive_bytes(stamp(packet.data, sequence=sequence, sender_sid=sid))
-
-    @rule(packet=packets(SETTING), sender=peers, sid=sids)
-    def receive_from(self, packet: DrawnPacket, sender: str, sid: str) -> None:
-        """The host knows who sent it (R36)."""
-        self.receive_bytes(packet.data, sender, f"PA_{sender}{sid}" if sid else None)
+    @rule(packet=packets(SETTING), sid=sids, sequence=st.integers(0, 9), sender=peers)
+    def receive_stamped(self, packet: DrawnPacket, sid: str, sequence: int, sender: str) -> None:
+        """With a number and a sid; or the host knows who sent it (R36, R37)."""
+        if sequence:
+            sid = sid_of(packet.sender_identity, sid)
+            self.receive_bytes(stamp(packet.data, sequence=sequence, sender_sid=sid))
+        else:
+            self.receive_bytes(packet.data, sender, sid_of(sender, sid) or None)
 
     @rule(at=numbers)
     def receive_again(self, at: int) -> None:
@@ -131,40 +139,36 @@ class HostilePeers(RuleBasedStateMachine):
     # what happens
 
     @rule(
+        what=st.sampled_from(
+            ["cancel", "cancel", "send_failed", "send_failed", "joined", "joined"]
+            + ["left", "connected", "disconnected"]
+        ),
+        at=numbers,
         peer=peers,
         sid=sids,
-        protocol=st.sampled_from([0, 1, 2]),
-        capabilities=st.sampled_from([(), (2,)]),
+        protocol=protocols,
     )
-    def joined(self, peer: str, sid: str, protocol: int, capabilities: tuple[int, ...]) -> None:
-        self.alice.joined(peer, f"PA_{peer}{sid}" if sid else "", protocol, *capabilities)
+    def trouble(self, what: str, at: int, peer: str, sid: str, protocol: tuple[int, ...]) -> None:
+        if what == "cancel":
+            self.alice.cancel(recent(self.alice.calls, at, "none"))
+        elif what == "send_failed":
+            self.alice.send_failed(at)
+        elif what == "joined":
+            self.alice.joined(peer, sid_of(peer, sid), *protocol)
+        elif what == "left":
+            self.alice.left(peer, sid_of(peer, sid))
+        else:
+            if what == "disconnected":
+                self.alice.disconnected()
+                self.alice.receive(recent(self.received, at, b""))
+                self.alice.call(peer, "hi")
+            self.alice.connected(too_old=at == 1, complete=at == 2)
 
-    @rule(peer=peers, sid=sids)
-    def left(self, peer: str, sid: str) -> None:
-        self.alice.left(peer, f"PA_{peer}{sid}" if sid else "")
-
-    @rule(too_old=st.sampled_from([False, False, True]), complete=st.booleans())
-    def connected(self, too_old: bool, complete: bool) -> None:
-        self.alice.connected(too_old=too_old, complete=complete)
-
-    @rule(complete=st.booleans())
-    def connection_lost(self, complete: bool) -> None:
-        self.alice.disconnected()
-        self.alice.receive(recent(self.received, 0, b""))
-        self.alice.connected(complete=complete)
-
-    @rule(at=numbers)
-    def send_failed(self, at: int) -> None:
-        self.alice.send_failed(at)
-
-    @rule(moment=MOMENTS)
-    def time_passes(self, moment: str) -> None:
+    @rule(moment=MOMENTS, told=st.sampled_from([True, True, False]))
+    def time_passes(self, moment: str, told: bool) -> None:
         self.alice.now = moved(self.alice.now, self.alice.engine.next_deadline, moment)
-
-    @rule(moment=MOMENTS)
-    def time_passes_and_is_told(self, moment: str) -> None:
-        self.time_passes(moment)
-        self.alice.handle_deadline()
+        if told:
+            self.alice.handle_deadline()
 
     def teardown(self) -> None:
         self.alice.close()

@@ -23,6 +23,11 @@ CONFIG = RpcConfig(
     max_invocations_per_caller=4,
 )
 PEERS = ("bob", "carol")
+PARTS = (
+    ["the next chunk"] * 2
+    + ["all the rest", "a trailer", "a trailer with a reason", "the header again"]
+    + ["a chunk too early", "a chunk again", "an empty chunk", "a chunk of anybody"]
+)
 STREAMS = ("s1", "s2", "s3")
 
 bodies = st.sampled_from(
@@ -44,8 +49,8 @@ def coded(body: bytes, coding: str) -> bytes:
     half = len(body) // 2
     first = deflate.compress(body[:half]) + deflate.flush(zlib.Z_SYNC_FLUSH)
     second = deflate.compress(body[half:])
-    return first + second + deflate.flush(
-        zlib.Z_FINISH if coding == "deflated" else zlib.Z_SYNC_FLUSH
+    return (
+        first + second + deflate.flush(zlib.Z_FINISH if coding == "deflated" else zlib.Z_SYNC_FLUSH)
     )
 
 
@@ -76,9 +81,6 @@ class Streams(RuleBasedStateMachine):
 
     def send(self, sender: str, **fields: Any) -> None:
         self.alice.receive(raw_packet(sender, **fields))
-
-    def body(self, at: int) -> Body | None:
-        return recent(self.bodies, at, None)
 
     # a body begins
 
@@ -133,94 +135,69 @@ class Streams(RuleBasedStateMachine):
 
     # it goes on
 
-    def chunk(self, body: Body | None, index: int) -> None:
-        if body is not None and 0 <= index < len(body.chunks):
+    def chunk(self, body: Body, index: int) -> None:
+        if index < len(body.chunks):
             chunk = {"stream_id": body.stream_id, "chunk_index": index}
             self.send(body.sender, stream_chunk={**chunk, "content": body.chunks[index]})
             body.sent = max(body.sent, index + 1)
 
-    @rule(at=numbers)
-    def next_chunk(self, at: int) -> None:
-        if (body := self.body(at)) is not None:
+    @rule(at=numbers, what=st.sampled_from(PARTS))
+    def go_on(self, at: int, what: str) -> None:
+        if (body := recent(self.bodies, at, None)) is None:
+            return
+        trailer = {"stream_id": body.stream_id}
+        if what == "the next chunk":
             self.chunk(body, body.sent)
-
-    @rule(at=numbers)
-    def all_the_rest(self, at: int) -> None:
-        if (body := self.body(at)) is not None:
+        elif what == "all the rest":
             while body.sent < len(body.chunks):
                 self.chunk(body, body.sent)
-            self.send(body.sender, stream_trailer={"stream_id": body.stream_id})
-
-    @rule(at=numbers)
-    def a_chunk_too_early(self, at: int) -> None:
-        if (body := self.body(at)) is not None:
+            self.send(body.sender, stream_trailer=trailer)
+        elif what == "a chunk too early":
             self.chunk(body, body.sent + 1)
-
-    @rule(at=numbers, index=numbers)
-    def a_chunk_again(self, at: int, index: int) -> None:
-        if (body := self.body(at)) is not None:
-            self.chunk(body, min(index, body.sent - 1))
-
-    @rule(at=numbers)
-    def an_empty_chunk(self, at: int) -> None:
-        if (body := self.body(at)) is not None:
+        elif what == "a chunk again":
+            self.chunk(body, at % (body.sent or 1))
+        elif what == "an empty chunk":
             body.chunks.insert(body.sent, b"")
             self.chunk(body, body.sent)
-
-    @rule(at=numbers)
-    def the_header_again(self, at: int) -> None:
-        if (body := self.body(at)) is not None:
+        elif what == "the header again":
             self.send(body.sender, stream_header=body.header)
-
-    @rule(at=numbers, reason=st.sampled_from(["", "", "cancelled"]))
-    def trailer(self, at: int, reason: str) -> None:
-        if (body := self.body(at)) is not None:
-            self.send(body.sender, stream_trailer={"stream_id": body.stream_id, "reason": reason})
-
-    @rule(at=numbers, content=st.sampled_from([b"hi", b"\xff"]))
-    def a_chunk_of_anybody(self, at: int, content: bytes) -> None:
-        """Of the same stream id and index, but from everyone."""
-        if (body := self.body(at)) is not None:
-            chunk = {"stream_id": body.stream_id, "chunk_index": body.sent, "content": content}
+        elif what == "a trailer":
+            self.send(body.sender, stream_trailer=trailer)
+        elif what == "a trailer with a reason":
+            self.send(body.sender, stream_trailer={**trailer, "reason": "cancelled"})
+        else:
+            chunk = {"stream_id": body.stream_id, "chunk_index": body.sent, "content": b"hi"}
             for sender in {*PEERS, "dave", ""} - {body.sender}:
                 self.send(sender, stream_chunk=chunk)
 
     # the rest of the world
 
-    @rule(peer=st.sampled_from(PEERS))
-    def call(self, peer: str) -> None:
-        self.alice.call(peer, "hi")
-
-    @rule(at=numbers)
-    def cancel(self, at: int) -> None:
-        self.alice.cancel(recent(self.alice.calls, at, "none"))
-
-    @rule(at=numbers)
-    def respond(self, at: int) -> None:
-        self.alice.respond(recent(self.alice.invocations, at, 0), "hello")
-
-    @rule(at=numbers)
-    def v1_answer(self, at: int) -> None:
-        """It wins over a stream that is being read (R6)."""
+    @rule(
+        what=st.sampled_from(["calls", "calls", "cancels", "answers", "v1", "joins", "leaves"]),
+        peer=st.sampled_from(PEERS),
+        sid=st.sampled_from(["PA_{}", ""]),
+        at=numbers,
+    )
+    def something_else(self, what: str, peer: str, sid: str, at: int) -> None:
         call = recent(self.alice.calls, at, "none")
-        self.send(PEERS[at % 2], rpc_response={"request_id": call, "payload": "v1"})
+        if what == "calls":
+            self.alice.call(peer, "hi")
+        elif what == "cancels":
+            self.alice.cancel(call)
+        elif what == "answers":
+            self.alice.respond(recent(self.alice.invocations, at, 0), "hello")
+        elif what == "v1":  # it wins over a stream that is being read (R6)
+            self.send(peer, rpc_response={"request_id": call, "payload": "v1"})
+        elif what == "joins":
+            self.alice.joined(peer, sid.format(peer))
+        else:
+            self.alice.left(peer)
 
-    @rule(peer=st.sampled_from(PEERS), sid=st.sampled_from(["PA_{}", ""]))
-    def joined(self, peer: str, sid: str) -> None:
-        self.alice.joined(peer, sid.format(peer))
-
-    @rule(peer=st.sampled_from(PEERS))
-    def left(self, peer: str) -> None:
-        self.alice.left(peer)
-
-    @rule(moment=MOMENTS)
-    def time_passes(self, moment: str) -> None:
+    @rule(moment=MOMENTS, told=st.sampled_from([True, True, False]))
+    def time_passes(self, moment: str, told: bool) -> None:
         self.alice.now = moved(self.alice.now, self.alice.engine.next_deadline, moment)
-
-    @rule(moment=MOMENTS)
-    def time_passes_and_is_told(self, moment: str) -> None:
-        self.time_passes(moment)
-        self.alice.handle_deadline()
+        if told:
+            self.alice.handle_deadline()
 
     def teardown(self) -> None:
         """Once everything is over, nothing is held (L17)."""

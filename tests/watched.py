@@ -6,13 +6,7 @@ from typing import Any
 
 from model import FORMS, Model
 
-from rpcproto import (
-    InvocationReceived,
-    LocalProtocolError,
-    OutgoingPacket,
-    RpcConfig,
-    RpcEngine,
-)
+from rpcproto import InvocationReceived, LocalProtocolError, OutgoingPacket, RpcConfig, RpcEngine
 from rpcproto.core.packets_pb2 import DataPacket
 
 START = 1_000.0
@@ -101,9 +95,7 @@ class Watched:
     def connected(self, *, too_old: bool = False, complete: bool = False) -> None:
         self.model.tick(self.now)
         version = "1.7.9" if too_old else "1.8.0"
-        self.engine.connected(
-            now=self.now, server_version=version, participants_complete=complete
-        )
+        self.engine.connected(now=self.now, server_version=version, participants_complete=complete)
         self.model.connect(too_old, complete)
         self.compare()
 
@@ -221,5 +213,3 @@ def _seen_stream(data: DataPacket, to: str, packets: list[OutgoingPacket]) -> tu
         return seen
     names = ("method", "response_timeout_ms", "version")
     return (*seen, *(attributes[f"lk.rpc_request_{name}"] for name in names))
-
-

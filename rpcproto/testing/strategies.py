@@ -443,7 +443,9 @@ def stream_parts(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPacket]:
         st.integers(0, 3),
         _CONTENTS,
     )
-    trailers = st.sampled_from(["", "cancelled"]).map(lambda reason: ("trailer", {"reason": reason}))
+    trailers = st.sampled_from(["", "cancelled"]).map(
+        lambda reason: ("trailer", {"reason": reason})
+    )
     return st.builds(
         build,
         st.sampled_from(setting.senders),
@@ -467,7 +469,9 @@ def garbage(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPacket]:
         "any bytes": st.binary(max_size=60),
         "a packet cut off": st.builds(lambda data, at: data[: at % len(data)], valid, _POSITIONS),
         "a packet with a wrong byte": st.builds(_with_wrong_byte, valid, _POSITIONS, _BYTES),
-        "a packet and more": st.builds(lambda data, more: data + more, valid, st.binary(min_size=1)),
+        "a packet and more": st.builds(
+            lambda data, more: data + more, valid, st.binary(min_size=1)
+        ),
         "a packet of another kind": _any_of(
             [_packet(setting, setting.senders[0], fields) for fields in others]
         ),
