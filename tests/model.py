@@ -139,12 +139,12 @@ class Model:
     # what is due, and what is held
 
     def due(self) -> list[tuple[float, int, Any]]:
-        due: list[tuple[float, int, Any]] = []
+        due: list[tuple[float, int, Any]] = [
+            (one.started + one.lifetime, one.order, one) for one in self.invocations
+        ]
         for call in self.calls.values():
             window = call.timeout if call.acked else min(call.window, call.timeout)
             due.append((call.started + window, call.order, call))
-        for one in self.invocations:
-            due.append((one.started + one.lifetime, one.order, one))
         if self.streams:  # of two that are due at once, the one that has been silent longer
             first = min(self.streams, key=lambda stream: (stream.last, stream.touched))
             due.append((first.last + self.config.stream_idle_timeout, first.order, first))
@@ -287,7 +287,7 @@ class Model:
 
     def handle_deadline(self) -> None:
         while (due := self.due()) and due[0][0] <= self.now:
-            deadline, _, what = due[0]
+            what = due[0][2]
             if isinstance(what, Stream):
                 self.body_failed(what, False)
             elif isinstance(what, Invocation):

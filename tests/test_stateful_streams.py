@@ -1,5 +1,6 @@
-"""Bodies that come in, made by hand and cut anywhere: each step judged by the model (R23 to R28)."""
+"""Bodies that come in, cut anywhere: each step judged by the model (R23 to R28)."""
 
+import itertools
 import operator
 import zlib
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from rpcproto.testing import counting_ids
 
 CAP = 1_000
 CONFIG = RpcConfig(
-    response_timeout=20.0,
+    response_timeout=60.0,
     max_payload_bytes=CAP,
     max_buffered_bytes=2_500,
     max_buffered_bytes_per_sender=1_500,
@@ -31,8 +32,10 @@ PARTS = (
 STREAMS = ("s1", "s2", "s3")
 
 bodies = st.sampled_from(
-    [("hi", 1), ("", 1), ("é", 7), ("x", 600), ("\U0001f600", 100)]
-    + [("x", CAP), ("x", CAP + 1), ("\0", 100_000)]
+    [
+        *[("hi", 1), ("", 1), ("é", 7), ("x", 600), ("\U0001f600", 100)],
+        *[("x", CAP), ("x", CAP + 1), ("\0", 100_000)],
+    ]
 ).map(lambda piece_and_count: operator.mul(*piece_and_count).encode())
 faults = st.sampled_from(["none", "none", "none", "none", "a byte more", "a byte less", "no UTF-8"])
 totals = st.sampled_from(["right", "right", "absent", "one more", "one less", "over the cap"])
@@ -118,7 +121,7 @@ class Streams(RuleBasedStateMachine):
             header["inline_content"] = content
         self.send(sender, stream_header=header)
         edges = [0, *sorted(edge % (len(content) + 1) for edge in at), len(content)]
-        chunks = [content[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        chunks = [content[a:b] for a, b in itertools.pairwise(edges)]
         self.bodies.append(Body(sender, stream_id, header, chunks))
 
     def about(self, sender: str, answers: bool) -> dict[str, Any]:
@@ -129,7 +132,7 @@ class Streams(RuleBasedStateMachine):
             return {"topic": "lk.rpc_response", "attributes": id_}
         self.requests += 1
         names = {"id": f"r{self.requests}", "method": "greet", "version": "2"}
-        names["response_timeout_ms"] = "8000"
+        names["response_timeout_ms"] = "60000"
         attributes = {f"lk.rpc_request_{name}": value for name, value in names.items()}
         return {"topic": "lk.rpc_request", "attributes": attributes}
 
