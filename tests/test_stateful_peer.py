@@ -37,7 +37,7 @@ SETTING = Setting(
     senders=PEERS,
     sids={"bob": "PA_bob_1", "carol": "PA_carol_1"},
     call_ids=RECENT_CALLS,
-    request_ids=(NEW, *RECENT_REQUESTS),
+    request_ids=(NEW, NEW, *RECENT_REQUESTS, RECENT_CALLS[0]),
 )
 
 WITHOUT_SIDS = replace(SETTING, sids={})
@@ -150,11 +150,18 @@ class HostilePeers(RuleBasedStateMachine):
     def trouble(self, what: str, at: int, peer: str, sid: str) -> None:
         if what == "cancel":
             self.alice.cancel(recent(self.alice.calls, at, "none"))
-        elif what == "send_failed":
-            self.alice.send_failed(at)
+        elif what == "send_failed" and self.alice.given:
+            given = recent(self.alice.given, at, self.alice.given[0])
+            for _ in range(2):  # the second time it is over
+                self.alice.send_failed(*given)
         elif what == "left":
             self.alice.left(peer, sid_of(peer, sid))
-        else:
+        elif what == "comes back":
+            self.alice.joined(peer, sid_of(peer, "_1"))
+            self.alice.left(peer)
+            self.alice.joined(peer, sid_of(peer, "_1"))
+            self.receive_again(at)
+        elif what in ("connected", "disconnected"):
             if what == "disconnected":
                 self.alice.disconnected()
                 self.alice.receive(recent(self.received, at, b""))

@@ -21,7 +21,6 @@ CONFIG = RpcConfig(
     max_payload_bytes=CAP,
     max_buffered_bytes=2_500,
     max_buffered_bytes_per_sender=1_500,
-    max_invocations_per_caller=4,
 )
 PEERS = ("bob", "carol")
 PARTS = (
@@ -190,7 +189,9 @@ class Streams(RuleBasedStateMachine):
         elif what == "answers":
             self.alice.respond(recent(self.alice.invocations, at, 0), "hello")
         elif what == "v1":  # it wins over a stream that is being read (R6)
-            self.send(peer, rpc_response={"request_id": call, "payload": "v1"})
+            error = {"error": {"code": 2001, "message": "no"}}
+            value = error if sid else {"payload": "v1"}
+            self.send(peer, rpc_response={"request_id": call, **value})
         elif what == "joins":
             self.alice.joined(peer, sid.format(peer))
         else:

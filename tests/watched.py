@@ -111,13 +111,12 @@ class Watched:
         self.model.close()
         self.compare()
 
-    def send_failed(self, at: int) -> None:
-        if self.given:
-            packet, owner = self.given[-1 - at % len(self.given)]
-            self.model.tick(self.now)
-            self.engine.send_failed(packet, now=self.now)
-            self.model.send_failed(owner)
-            self.compare()
+    def send_failed(self, packet: OutgoingPacket, owner: object) -> None:
+        """`packet` and `owner` are one of `given`."""
+        self.model.tick(self.now)
+        self.engine.send_failed(packet, now=self.now)
+        self.model.send_failed(owner)
+        self.compare()
 
     def handle_deadline(self) -> None:
         self.model.tick(self.now)
