@@ -1,0 +1,437 @@
+"""One participant of the search: a real engine, its host, and the host's own account of it all.
+
+The account is kept from what the host did and was told, never from what the engine says of itself.
+Against it every result of the engine is checked, and every state that the engine comes into.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from search_form import form, freeze, thaw
+
+from rpcproto import (
+    CallAcknowledged,
+    CallFailed,
+    CallSucceeded,
+    Event,
+    InvocationAbandoned,
+    InvocationReceived,
+    OutgoingPacket,
+    PacketIgnored,
+    PacketKind,
+    RpcEngine,
+    stamp,
+)
+from rpcproto.core import wire
+from rpcproto.core.messages import (
+    REQUEST_TOPIC,
+    RESPONSE_TOPIC,
+    Ack,
+    ErrorResponse,
+    Message,
+    OutgoingMessage,
+    Request,
+    Response,
+    StreamHeader,
+    response_attributes,
+)
+
+ACK_TIMEOUT, RESPONSE_TIMEOUT, LIFETIME = 7.0, 10.0, 15.0
+"""Seconds from a call to the end of its ack window and to its own (R2, R3), and from a request to
+the end of its invocation (R5, R20: 10 - 2 + 7)."""
+HANDLER_ERROR = 2001
+STRANGER = "carol"
+NO_STAMP = 1e300
+"""Such a distance to Unix time stamps all streams alike; nobody reads the stamp (R27)."""
+
+
+class Violation(Exception):
+    """The engine did, or came to, something that it must not; with the moves that led to it from
+    the last state that was in order."""
+
+    def __init__(self, text: str, *moves: "Move") -> None:
+        super().__init__(text)
+        self.text = text
+        self.moves = moves
+
+
+class Letter(NamedTuple):
+    """A packet under way, with the sender's sid of that moment."""
+
+    sender: str
+    sid: str
+    packet: OutgoingPacket
+
+    @property
+    def data(self) -> bytes:
+        return stamp(self.packet.data, sender_identity=self.sender, sender_sid=self.sid)
+
+    @property
+    def message(self) -> Message:
+        packet = wire.decode(self.packet.data)
+        assert packet is not None
+        return packet.message
+
+
+class Move(NamedTuple):
+    """Something that happens to one participant, and how much trouble that is."""
+
+    what: str
+    about: str | int | float | Letter = ""
+    trouble: int = 0
+
+
+class Call:
+    """A call as its host knows it."""
+
+    def __init__(self, payload: str, peer_sid: str, now: float) -> None:
+        self.payload = payload
+        self.peer_sid = peer_sid
+        self.started: float | None = now
+        """When it was made; None from its end on."""
+        self.is_acknowledged = False
+
+    @property
+    def deadline(self) -> float | None:
+        if self.started is None:
+            return None
+        return self.started + (RESPONSE_TIMEOUT if self.is_acknowledged else ACK_TIMEOUT)
+
+
+class Asked:
+    """A request as the responder's host knows it."""
+
+    def __init__(self, sid: str, now: float) -> None:
+        self.sid = sid
+        self.started: float | None = now
+        """When its first packet came; None from its end on."""
+        self.is_acknowledged = False
+        self.invocation_id = 0
+        """0 as long as the host was not told."""
+        self.payload = ""
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.started is None else self.started + LIFETIME
+
+
+class Ids:
+    """Ids that count; unlike a generator they can be copied."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.count = 0
+
+    def __call__(self) -> str:
+        self.count += 1
+        return f"{self.prefix:0<8}-0000-4000-8000-{self.count:012d}"
+
+
+def sid_of(identity: str, session: int) -> str:
+    return f"PA_{identity}_{session}" if session else ""
+
+
+def answer_to(payload: str) -> str:
+    return f"re: {payload}"
+
+
+class Member:
+    """An engine and its host."""
+
+    def __init__(self, identity: str, peer: str, payloads: tuple[str, ...], protocol: int) -> None:
+        self.identity = identity
+        self.peer = peer
+        self.payloads = payloads
+        """Of the calls that are still to be made."""
+        self.protocol = protocol
+        self.now = 0.0
+        self.session = 1
+        self.peer_session = 0
+        """The session of the peer that was announced, 0 while none is."""
+        self.calls: dict[str, Call] = {}
+        self.asked: dict[str, Asked] = {}
+        self.engine = RpcEngine(identity, new_id=Ids(identity[0]), unix_time_offset=NO_STAMP)
+        self.engine.register_method("greet")
+        self.play(Move("joined", 1))
+
+    # what can happen next
+
+    def moves(self) -> Iterator[Move]:
+        """Everything that can happen to this participant by itself."""
+        if self.payloads:
+            yield Move("call", self.payloads[0])
+        for request_id, call in self.calls.items():
+            if call.started is not None:
+                yield Move("cancel", request_id, trouble=1)
+        for request_id, asked in self.asked.items():
+            if asked.started is not None and asked.invocation_id:
+                yield Move("answer", request_id)
+                yield Move("refuse", request_id, trouble=1)
+        if self.is_due:
+            yield Move("deadline")
+
+    @property
+    def is_due(self) -> bool:
+        return self.deadline is not None and self.deadline <= self.now
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next deadline is, by the host's own account (L8)."""
+        open_ones = (*self.calls.values(), *self.asked.values())
+        return min((each.deadline for each in open_ones if each.deadline is not None), default=None)
+
+    # moves
+
+    def play(self, move: Move) -> list[Letter]:
+        """Let it happen; returns what is sent. Raises Violation."""
+        try:
+            return self._play(move)
+        except Violation as violation:
+            raise Violation(violation.text, move) from None
+
+    def _play(self, move: Move) -> list[Letter]:
+        getattr(self, f"_{move.what}")(move.about)
+        events = self.engine.take_events()
+        packets = list(iter(self.engine.next_packet, None))
+        if move.what in PROBES and (packets or any(type(e) is not PacketIgnored for e in events)):
+            raise Violation(f"it must change nothing, but has an effect ({PROBES[move.what]})")
+        for event in events:
+            self._learn(event, move)
+        for packet in packets:
+            self._check_packet(packet)
+        if self.engine.next_deadline != self.deadline:
+            raise Violation(
+                f"the next deadline is {self._ahead(self.engine.next_deadline)},"
+                f" and should be {self._ahead(self.deadline)} (L8)"
+            )
+        sid = sid_of(self.identity, self.session)
+        return [Letter(self.identity, sid, packet._replace(token=0)) for packet in packets]
+
+    def _ahead(self, deadline: float | None) -> str:
+        return "none" if deadline is None else f"in {deadline - self.now:g} s"
+
+    def _call(self, payload: str) -> None:
+        call = Call(payload, sid_of(self.peer, self.peer_session), self.now)
+        self.payloads = self.payloads[1:]
+        request_id = self.engine.call(self.peer, "greet", payload, now=self.now)
+        self.calls[request_id] = call
+
+    def _cancel(self, request_id: str) -> None:
+        if not self.engine.cancel(request_id, now=self.now):
+            raise Violation("cancel returned False for a pending call (L4)")
+        self.calls[request_id].started = None
+
+    def _answer(self, request_id: str) -> None:
+        asked = self.asked[request_id]
+        if not self.engine.respond(asked.invocation_id, answer_to(asked.payload), now=self.now):
+            raise Violation("respond returned False for a running invocation")
+        asked.started = None
+
+    def _refuse(self, request_id: str) -> None:
+        asked = self.asked[request_id]
+        if not self.engine.respond_error(asked.invocation_id, HANDLER_ERROR, "no", now=self.now):
+            raise Violation("respond_error returned False for a running invocation")
+        asked.started = None
+
+    def _reconnected(self, peer_session: int) -> None:
+        """The connection was lost and is there again, in a new session."""
+        self.engine.disconnected(now=self.now)
+        self.session += 1
+        self.peer_session = 0
+        self._half_read_ends(lambda asked: True)
+        self.engine.connected(now=self.now)
+        self._joined(peer_session)
+
+    def _joined(self, session: int) -> None:
+        old_sid, sid = sid_of(self.peer, self.peer_session), sid_of(self.peer, session)
+        self.engine.participant_joined(
+            self.peer, now=self.now, participant_sid=sid, client_protocol=self.protocol
+        )
+        self.peer_session = session
+        if old_sid:
+            self._half_read_ends(lambda asked: asked.sid == old_sid)
+        for call in self.calls.values():
+            call.peer_sid = call.peer_sid or sid
+
+    def _left(self, session: int) -> None:
+        sid = sid_of(self.peer, session)
+        self.engine.participant_left(self.peer, now=self.now, participant_sid=sid)
+        self.peer_session = 0
+        self._half_read_ends(lambda asked: asked.sid == sid)
+
+    def _half_read_ends(self, is_over: Callable[[Asked], bool]) -> None:
+        """Requests that the host was not told of are over without a word."""
+        for asked in self.asked.values():
+            if not asked.invocation_id and is_over(asked):
+                asked.started = None
+
+    def _pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _deadline(self, _: object) -> None:
+        self.engine.handle_deadline(now=self.now)
+        next_deadline = self.engine.next_deadline
+        if next_deadline is not None and next_deadline <= self.now:
+            raise Violation("a deadline that was handled is still the next one (L7)")
+        self._half_read_ends(
+            lambda asked: asked.deadline is not None and asked.deadline <= self.now
+        )
+
+    def _receive(self, letter: Letter) -> None:
+        self._note_request(letter)
+        self.engine.receive_packet(letter.data, now=self.now)
+
+    def _note_request(self, letter: Letter) -> None:
+        """A request counts from its first packet on."""
+        message, request_id = letter.message, letter.packet.request_id
+        is_request = isinstance(message, Request) or (
+            isinstance(message, StreamHeader) and message.topic == REQUEST_TOPIC
+        )
+        if is_request and request_id not in self.asked:
+            self.asked[request_id] = Asked(letter.sid, self.now)
+
+    # what comes of them
+
+    def _learn(self, event: Event, move: Move) -> None:
+        match event:
+            case CallAcknowledged(request_id):
+                call = self._pending(request_id)
+                if call.is_acknowledged:
+                    raise Violation("a call is acknowledged again (R4)")
+                call.is_acknowledged = True
+            case CallSucceeded(request_id, payload):
+                call = self._pending(request_id)
+                if payload != answer_to(call.payload):
+                    raise Violation(f"{call.payload!r} is answered by {payload!r} (R6)")
+                call.started = None
+            case CallFailed(request_id, code):
+                call = self._pending(request_id)
+                if code not in self._expected_codes(call, move):
+                    raise Violation(f"a call fails with {code}")
+                call.started = None
+            case InvocationReceived():
+                self._learn_invocation(event)
+            case InvocationAbandoned(invocation_id, _):
+                self._running(invocation_id).started = None
+            case PacketIgnored():
+                pass
+
+    def _pending(self, request_id: str) -> Call:
+        call = self.calls[request_id]
+        if call.started is None:
+            raise Violation("a call that has ended ends again, or is acknowledged (L4)")
+        return call
+
+    def _expected_codes(self, call: Call, move: Move) -> tuple[int, ...]:
+        if move.what == "deadline":
+            assert call.deadline is not None
+            if self.now < call.deadline:
+                return ()
+            return (1502,) if call.is_acknowledged else (1501,)
+        if move.what == "receive":
+            return (HANDLER_ERROR, 1500) if self.protocol else (HANDLER_ERROR,)
+        return (1503,) if move.what in ("reconnected", "joined", "left") else ()
+
+    def _learn_invocation(self, event: InvocationReceived) -> None:
+        asked = self.asked[event.request_id]
+        if asked.invocation_id:
+            raise Violation("a handler runs again for the same request (R16)")
+        asked.invocation_id = event.invocation_id
+        asked.payload = event.payload
+
+    def _running(self, invocation_id: int) -> Asked:
+        for asked in self.asked.values():
+            if asked.invocation_id == invocation_id and asked.started is not None:
+                return asked
+        raise Violation("an invocation that is over is abandoned")
+
+    def _check_packet(self, packet: OutgoingPacket) -> None:
+        asked = self.asked.get(packet.request_id)
+        if asked is None:
+            return
+        if packet.kind is PacketKind.ACK:
+            asked.is_acknowledged = True
+        elif not asked.is_acknowledged:
+            raise Violation(f"the {packet.kind.value} leaves before the first ack (L15)")
+        if packet.kind is PacketKind.ERROR:
+            asked.started = None
+
+    # what must change nothing
+
+    def probe(self) -> None:
+        """Try what must change nothing, and see that it does not. Raises Violation."""
+        before, frozen = self.form(), freeze(self)
+        moves = list(self._probes())
+        for move in moves:
+            self.play(move)
+        if self.form() != before:
+            raise next(filter(None, (thaw(Member, frozen)._trace_of(move, before) for move in moves)))
+
+    def _trace_of(self, move: Move, before: bytes) -> "Violation | None":
+        self.play(move)
+        if self.form() == before:
+            return None
+        return Violation(f"it must change nothing, but leaves a trace ({PROBES[move.what]})", move)
+
+    def _probes(self) -> Iterator[Move]:
+        if not self.is_due:
+            yield Move("early_deadline")
+        for request_id, call in self.calls.items():
+            if call.started is None:
+                yield Move("late_cancel", request_id)
+            for message in forged_answers(request_id):
+                yield Move("forged", self._forgery(message, STRANGER, "PA_carol"))
+                if call.peer_sid:
+                    yield Move("forged", self._forgery(message, self.peer, "PA_other"))
+        for asked in self.asked.values():
+            if asked.started is None and asked.invocation_id:
+                yield Move("late_answer", asked.invocation_id)
+
+    def _forgery(self, message: OutgoingMessage, sender: str, sid: str) -> Letter:
+        data = wire.encode(message, sender, self.identity)
+        return Letter(sender, sid, OutgoingPacket(data, self.identity, "", PacketKind.RESPONSE, 0))
+
+    def _early_deadline(self, _: object) -> None:
+        self.engine.handle_deadline(now=self.now)
+
+    def _late_cancel(self, request_id: str) -> None:
+        if self.engine.cancel(request_id, now=self.now):
+            raise Violation("cancel returned True for a call that has ended (L4)")
+
+    def _forged(self, letter: Letter) -> None:
+        self.engine.receive_packet(letter.data, now=self.now)
+
+    def _late_answer(self, invocation_id: int) -> None:
+        if self.engine.respond(invocation_id, "late", now=self.now):
+            raise Violation("respond returned True for an invocation that is over")
+
+    def form(self) -> bytes:
+        return form(self, self.now)
+
+    def check(self) -> None:
+        """This state must be in order. Spoils this member. Raises Violation."""
+        if self.deadline is None:
+            self._check_rest()
+        self.probe()
+
+    def _check_rest(self) -> None:
+        """Nothing is open by our own account: nothing may be left (L17)."""
+        now = self.engine.statistics()
+        left = (
+            now.pending_calls, now.running_invocations, now.open_streams_in, now.open_streams_out,
+            now.waiting_packets, now.waiting_bytes, now.buffered_bytes,
+        )  # fmt: skip
+        if any(left):
+            raise Violation(f"something is left at the end: {now} (L17)")
+
+
+PROBES = {"early_deadline": "L6", "late_cancel": "L4", "forged": "L13", "late_answer": "L4"}
+
+
+def forged_answers(request_id: str) -> tuple[OutgoingMessage, ...]:
+    return (
+        Ack(request_id),
+        Response(request_id, "forged"),
+        ErrorResponse(request_id, HANDLER_ERROR, "forged", ""),
+        StreamHeader("s", RESPONSE_TOPIC, response_attributes(request_id), 6, 0, b"forged"),
+    )
