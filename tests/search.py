@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 from search_form import freeze, thaw
-from search_member import Letter, Member, Move, Violation
+from search_member import Letter, Member, Move, ViolationError
+
+from rpcproto.core.messages import StreamHeader
 
 NAMES: Final = ("alice", "bob")
 BITS: Final = 3
@@ -21,7 +23,7 @@ BITS: Final = 3
 MANY: Final = (1 << BITS) - 1
 
 State: TypeAlias = tuple[int, int, int, int]
-"""The states of alice and bob, the bag of letters under way, and how much trouble may still come."""
+"""The states of alice and bob, the letters under way, and how many troubles may still come."""
 
 
 class Step(NamedTuple):
@@ -43,7 +45,10 @@ class Scenario(NamedTuple):
 
     def members(self) -> tuple[Member, Member]:
         payloads = [
-            tuple(f"{name[0]}{number} ".ljust(15_001 * self.streams, "x") for number in range(count))
+            tuple(
+                f"{name[0]}{number} ".ljust(15_001 * self.streams, "x")
+                for number in range(1, count + 1)
+            )
             for name, count in zip(NAMES, self.calls, strict=True)
         ]
         alice, bob = NAMES
@@ -102,15 +107,15 @@ class Side:
         self._number(member)
 
     def after(self, number: int, move: Move) -> tuple[int, int]:
-        """The state after `move`, and the bag of what is sent. Raises Violation."""
+        """The state after `move`, and the bag of what is sent. Raises ViolationError."""
         outcome = self.outcomes.get((number, move))
         if outcome is None:
             member = thaw(Member, self.states[number].frozen)
             bag = self._letters.bag(member.play(move))
             try:
                 outcome = self.outcomes[number, move] = self._number(member), bag
-            except Violation as violation:
-                raise Violation(violation.text, move, *violation.moves) from None
+            except ViolationError as violation:
+                raise ViolationError(violation.text, move, *violation.moves) from None
         return outcome
 
     def _number(self, member: Member) -> int:
@@ -119,20 +124,21 @@ class Side:
         number = self._numbers.get(form)
         if number is None:
             number = self._numbers[form] = len(self.states)
+            frozen = freeze(member)
             self.states.append(
                 Known(
-                    freeze(member),
+                    frozen,
                     tuple(member.moves()),
                     None if member.deadline is None else member.deadline - member.now,
                     member.session,
                     member.peer_session,
                 )
             )
-            member.check()
+            member.check(form, frozen)
         return number
 
 
-class Found(Exception):
+class FoundError(Exception):
     """A violation, with the shortest way to it."""
 
     def __init__(self, text: str, steps: list[Step], scenario: Scenario) -> None:
@@ -160,11 +166,11 @@ class Search:
         try:
             alice, bob = scenario.members()
             self.sides = Side(alice, self.letters), Side(bob, self.letters)
-        except Violation as violation:
-            raise Found(violation.text, [], scenario) from None
+        except ViolationError as violation:
+            raise FoundError(violation.text, [], scenario) from None
 
     def run(self) -> None:
-        """Search everything. Raises Found."""
+        """Search everything. Raises FoundError."""
         level = list(self.parents)
         while level:
             level = [child for state in level for child in self._children(state)]
@@ -181,9 +187,9 @@ class Search:
                 if child not in parents:
                     parents[child] = state
                     new.append(child)
-        except Violation as violation:
+        except ViolationError as violation:
             last = [Step(self._doing, move) for move in violation.moves]
-            raise Found(violation.text, [*self.way_to(state), *last], self.scenario) from None
+            raise FoundError(violation.text, [*self.way_to(state), *last], self.scenario) from None
         return new
 
     def way_to(self, state: State) -> list[Step]:
@@ -195,14 +201,12 @@ class Search:
         return steps[::-1]
 
     def steps(self, state: State) -> Iterator[tuple[State, Step]]:
-        """Everything that can happen in a state, and which state comes of it. Raises Violation."""
+        """Everything that can happen in a state, and what comes of it. Raises ViolationError."""
         alice, bob, bag, left = state
-        sides = tuple(
-            side.states[n] for side, n in zip(self.sides, (alice, bob), strict=True)
-        )
+        sides = self.sides[0].states[alice], self.sides[1].states[bob]
         for at, name in enumerate(NAMES):
             self._doing = name
-            for move in self._moves_of(*sides if at == 0 else sides[::-1], left):
+            for move in self._moves_of(sides[at], sides[1 - at], left):
                 number, sent = self.sides[at].after(state[at], move)
                 pair = (number, bob) if at == 0 else (alice, number)
                 yield (*pair, bag + sent, left - move.trouble), Step(name, move)
@@ -235,11 +239,9 @@ class Search:
                 yield (*pair, bag + sent, left - 1), Step(name, move._replace(trouble=1))
                 yield (alice, bob, bag - one, left - 1), Step("network", Move("lost", letter, 1))
 
-    def _time(
-        self, state: State, *aheads: float | None
-    ) -> Iterator[tuple[State, Step]]:
+    def _time(self, state: State, *aheads: float | None) -> Iterator[tuple[State, Step]]:
         """Time passes to the next deadline; while letters are under way that is a trouble."""
-        alice, bob, bag, left = state
+        *_, bag, left = state
         deadlines = [ahead for ahead in aheads if ahead is not None]
         if not deadlines:
             self.final_states += not bag
@@ -256,7 +258,7 @@ class Search:
 
 
 def replay(scenario: Scenario, steps: list[Step]) -> tuple[Member, Member]:
-    """The two after these steps, without a copy being made. Raises Violation."""
+    """The two after these steps, without a copy being made. Raises ViolationError."""
     members = dict(zip(NAMES, scenario.members(), strict=True))
     for who, move in steps:
         for name, member in members.items():
@@ -276,25 +278,38 @@ def tell(scenario: Scenario, steps: list[Step]) -> list[str]:
     return lines
 
 
+WORDS: Final = {
+    "call": "calls: {}",
+    "cancel": "cancels {}",
+    "answer": "answers {}",
+    "refuse": "answers {} with an error",
+    "deadline": "handles the deadlines that are due",
+    "pass": "passes: {} s",
+    "receive": "receives {}",
+    "lost": "loses {}",
+    "reconnected": "loses the connection and is back under a new sid",
+    "left": "hears that the other has left (session {})",
+    "joined": "hears that the other has joined (session {})",
+    "early_deadline": "handles a deadline that is not due",
+    "late_cancel": "cancels {}, which has ended",
+    "late_answer": "answers invocation {}, which is over",
+    "forged": "receives from {}",
+}
+
+
 def words(move: Move) -> str:
+    """A move, for people."""
     about = move.about
-    if isinstance(about, Letter):
-        what = f"{about.sender}'s {about.packet.kind.value} {short(about.packet.request_id)}"
-        if move.what == "forged":
-            return f"receives, forged by {about.sender} ({about.sid}), {about.message}"
-        return {
-            "receive": f"receives {what}" + (", which stays under way" if move.trouble else ""),
-            "lost": f"loses {what}",
-        }[move.what]
-    return {
-        "call": f"calls with {about!s:.8}",
-        "pass": f"passes, {about} s",
-        "deadline": "handles its deadline",
-        "reconnected": "loses its connection, and has it again in a new session",
-        "joined": f"hears of the other's session {about}",
-        "left": f"hears that the other's session {about} is over",
-        "early_deadline": "handles a deadline too early",
-    }.get(move.what, f"{move.what.replace('_', ' ')}: {short(str(about))}")
+    if isinstance(about, Letter) and move.what == "forged":
+        message = about.message
+        id_ = message.request_id if isinstance(message, StreamHeader) else message[0]
+        what = f"{about.sender} ({about.sid}) a forged {type(message).__name__} {short(id_)}"
+    elif isinstance(about, Letter):
+        what = f"the {about.packet.kind.value} {short(about.packet.request_id)} of {about.sender}"
+    else:
+        what = short(about) if isinstance(about, str) and move.what != "call" else f"{about!s:.8}"
+    again = ", which stays under way" if move.what == "receive" and move.trouble else ""
+    return WORDS[move.what].format(what) + again
 
 
 def short(request_id: str) -> str:
@@ -311,7 +326,9 @@ HEAD: Final = (
 def row(search: Search) -> str:
     """A row of the table in the docs."""
     scenario = search.scenario
-    calls = f"{scenario.calls[0]} + {scenario.calls[1]}" + (" as streams" if scenario.streams else "")
+    calls = f"{scenario.calls[0]} + {scenario.calls[1]}" + (
+        " as streams" if scenario.streams else ""
+    )
     of_one = sum(len(side.outcomes) for side in search.sides)
     figures = (len(search.parents), search.transitions, search.final_states, search.depth, of_one)
     cells = (calls, str(scenario.troubles), *(f"{figure:,}" for figure in figures))
@@ -329,7 +346,7 @@ def main() -> int:
     try:
         search = Search(Scenario((args.alice, args.bob), args.troubles, args.streams))
         search.run()
-    except Found as found:
+    except FoundError as found:
         print(found)
         return 1
     print(HEAD, row(search), sep="\n")

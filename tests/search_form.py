@@ -8,10 +8,11 @@ import io
 import itertools
 import pickle
 from collections import deque
+from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from hashlib import blake2b
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, TypeVar
 
 from rpcproto import RpcConfig
@@ -27,22 +28,13 @@ INSTANTS = {"started"}
 ORDERS = {"order", "token", "invocation_id"}
 """Numbers that name calls, invocations and streams: any others would do. Of those that are alive
 it matters which is lower."""
-TABLES = {
-    "_invocations": (True, False, False),
-    "streams": (True, False, False),
-    "answers": (False, True, True),
-    "_known": (False, True, True),
-    "_ended": (False, False, True),
-    "_ended_before": (False, False, True),
-    "_shared": (False, False, True),
-    "calls": (False, False, True),
-    "asked": (False, False, True),
-}
-"""Tables by such numbers, tables of such numbers, and tables of which only the bounds depend on the
-order of their entries: it decides which is forgotten first, and the search stays far below."""
-
-_CONSTANTS = {str, bytes, int, float, bool, type(None)}
-_NAMED = {type, FunctionType, BuiltinFunctionType}
+BY_ORDER = {"_invocations", "streams"}
+"""Tables whose keys are such numbers."""
+TO_ORDER = {"answers", "_known"}
+"""Tables whose values are such numbers, or 0."""
+UNORDERED = {"answers", "_known", "_ended", "_ended_before", "_shared", "calls", "asked"}
+"""What is only looked up by name: the order of its entries decides no more than which is forgotten
+first at a bound, and the search stays far below every bound."""
 
 
 def form(root: object, now: float) -> bytes:
@@ -83,42 +75,25 @@ class _Walk:
             order.name = f"over {index}"
 
     def value(self, value: Any) -> object:
-        kind = type(value)
-        if kind in _CONSTANTS:
-            return value
-        assert not issubclass(kind, Due), "the search has no uncommon timeouts"
-        if issubclass(kind, tuple):
-            return tuple([self.value(item) for item in value])
-        if issubclass(kind, Enum):
-            return kind.__name__, value.value
-        if kind in _NAMED:
-            return value.__qualname__
-        if kind is RpcConfig:
-            return "config"
-        if kind is MethodType:
-            return value.__func__.__qualname__, self.value(value.__self__)
+        read = _reader_of(type(value))
+        return value if read is None else read(self, value)
+
+    def values(self, values: Iterable[Any]) -> list[object]:
+        return [self.value(value) for value in values]
+
+    def once(self, value: Any, contents: Callable[["_Walk", Any], object]) -> object:
+        """What an object holds, or where it was seen before."""
         number = self._objects.get(id(value))
         if number is not None:
             return "again", number
         self._objects[id(value)] = len(self._objects)
-        return kind.__name__, self._contents(kind, value)
+        return contents(self, value)
 
-    def _contents(self, kind: type, value: Any) -> object:
-        if issubclass(kind, dict):
-            return [(self.value(key), self.value(item)) for key, item in value.items()]
-        if issubclass(kind, set):
-            return sorted(value)
-        if kind is Line:
-            # What is over is passed by when it comes to the front.
-            alive = [self.value(item) for item in value if item.stage >= value.stage]
-            return value.timeout, value.stage, value.is_kept, alive
-        if issubclass(kind, list | deque):
-            return [self.value(item) for item in value]
-        if kind is partial:
-            return self.value(value.func), self.value(value.args)
-        return [(name, self._field(name, item)) for name, item in fields(value)]
+    def attributes(self, value: Any) -> list[object]:
+        names = _slots_of(type(value)) or vars(value)
+        return [self._attribute(name, getattr(value, name, None)) for name in names]
 
-    def _field(self, name: str, value: Any) -> object:
+    def _attribute(self, name: str, value: Any) -> object:
         if name in WITHOUT_EFFECT:
             return None
         if name in INSTANTS:
@@ -126,34 +101,61 @@ class _Walk:
         if name in ORDERS:
             if name == "order":
                 self._alive.add(value)
-            return self._order(value)
-        if name in TABLES and isinstance(value, dict | deque):
-            return self._table(value, *TABLES[name])
+            return self.order(value)
+        if isinstance(value, dict):
+            return self.once(value, partial(_Walk._table, name=name))
+        if name in UNORDERED and isinstance(value, deque):
+            return self.once(value, lambda _, keys: sorted(keys))
         return self.value(value)
 
-    def _table(self, value: Any, by_order: bool, to_order: bool, is_sorted: bool) -> object:
-        number = self._objects.get(id(value))
-        if number is not None:
-            return number
-        self._objects[id(value)] = len(self._objects)
-        if isinstance(value, deque):
-            return sorted(value)
-        items = sorted(value.items()) if is_sorted else value.items()
-        return [
-            (self._order(k) if by_order else k, self._order(v) if to_order else self.value(v))
-            for k, v in items
-        ]
+    def _table(self, table: dict[Any, Any], name: str = "") -> object:
+        items = sorted(table.items()) if name in UNORDERED else table.items()
+        key_of = self.order if name in BY_ORDER else self.value
+        value_of = self.order if name in TO_ORDER else self.value
+        return [(key_of(key), value_of(value)) for key, value in items]
 
-    def _order(self, number: int) -> object:
+    def order(self, number: int) -> object:
         return self._orders.setdefault(number, _Order()) if number else 0
 
+    def line(self, line: Line) -> object:
+        """What is over is passed by when it comes to the front."""
+        alive = [self.value(item) for item in line if item.stage >= line.stage]
+        return line.timeout, line.stage, line.is_kept, alive
 
-def fields(value: object) -> list[tuple[str, object]]:
-    """The attributes of an object, in its slots or not; raises TypeError if it has neither."""
-    names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    if not names:
-        return list(vars(value).items())
-    return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+
+@cache
+def _slots_of(kind: type) -> tuple[str, ...]:
+    return tuple(name for each in kind.__mro__ for name in getattr(each, "__slots__", ()))
+
+
+@cache
+def _reader_of(kind: type) -> Callable[[_Walk, Any], object] | None:
+    """How the values of a type are read; None for what stands for itself."""
+    if kind in (str, bytes, int, float, bool, NoneType):
+        return None
+    if kind is RpcConfig:
+        return lambda walk, config: "config"
+    if kind in (type, FunctionType, BuiltinFunctionType):
+        return lambda walk, named: named.__qualname__
+    if kind is MethodType:
+        return lambda walk, method: (method.__func__.__qualname__, walk.value(method.__self__))
+    if issubclass(kind, Enum):
+        return lambda walk, member: (kind.__name__, member.value)
+    assert not issubclass(kind, Due), "the search has no uncommon timeouts"
+    if issubclass(kind, tuple):
+        return lambda walk, items: tuple(walk.values(items))
+    contents: Callable[[_Walk, Any], object] = _Walk.attributes
+    if issubclass(kind, dict):
+        contents = _Walk._table
+    elif issubclass(kind, set):
+        contents = lambda walk, items: sorted(items)  # noqa: E731
+    elif kind is Line:
+        contents = _Walk.line
+    elif issubclass(kind, list | deque):
+        contents = _Walk.values
+    elif kind is partial:
+        contents = lambda walk, made: walk.values((made.func, *made.args))  # noqa: E731
+    return lambda walk, value: (kind.__name__, walk.once(value, contents))
 
 
 # --- copies

@@ -7,7 +7,7 @@ Against it every result of the engine is checked, and every state that the engin
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from search_form import form, freeze, thaw
+from search_form import form, thaw
 
 from rpcproto import (
     CallAcknowledged,
@@ -45,7 +45,7 @@ NO_STAMP = 1e300
 """Such a distance to Unix time stamps all streams alike; nobody reads the stamp (R27)."""
 
 
-class Violation(Exception):
+class ViolationError(Exception):
     """The engine did, or came to, something that it must not; with the moves that led to it from
     the last state that was in order."""
 
@@ -183,24 +183,26 @@ class Member:
     # moves
 
     def play(self, move: Move) -> list[Letter]:
-        """Let it happen; returns what is sent. Raises Violation."""
+        """Let it happen; returns what is sent. Raises ViolationError."""
         try:
             return self._play(move)
-        except Violation as violation:
-            raise Violation(violation.text, move) from None
+        except ViolationError as violation:
+            raise ViolationError(violation.text, move) from None
 
     def _play(self, move: Move) -> list[Letter]:
+        old_session = self.peer_session
         getattr(self, f"_{move.what}")(move.about)
         events = self.engine.take_events()
         packets = list(iter(self.engine.next_packet, None))
         if move.what in PROBES and (packets or any(type(e) is not PacketIgnored for e in events)):
-            raise Violation(f"it must change nothing, but has an effect ({PROBES[move.what]})")
+            raise ViolationError(f"it must change nothing, but has an effect ({PROBES[move.what]})")
         for event in events:
             self._learn(event, move)
         for packet in packets:
             self._check_packet(packet)
+        self._check_departure(old_session, everyone=move.what == "reconnected")
         if self.engine.next_deadline != self.deadline:
-            raise Violation(
+            raise ViolationError(
                 f"the next deadline is {self._ahead(self.engine.next_deadline)},"
                 f" and should be {self._ahead(self.deadline)} (L8)"
             )
@@ -210,6 +212,17 @@ class Member:
     def _ahead(self, deadline: float | None) -> str:
         return "none" if deadline is None else f"in {deadline - self.now:g} s"
 
+    def _check_departure(self, old_session: int, everyone: bool) -> None:
+        """Whatever was open toward a session that is over has ended at once."""
+        if not everyone and old_session in (0, self.peer_session):
+            return
+        if any(call.started is not None for call in self.calls.values()):
+            raise ViolationError("a call outlives the session of its recipient (R9)")
+        old_sid = sid_of(self.peer, old_session)
+        for asked in self.asked.values():
+            if asked.started is not None and (everyone or asked.sid == old_sid):
+                raise ViolationError("an invocation outlives the session of its caller (R19)")
+
     def _call(self, payload: str) -> None:
         call = Call(payload, sid_of(self.peer, self.peer_session), self.now)
         self.payloads = self.payloads[1:]
@@ -218,19 +231,19 @@ class Member:
 
     def _cancel(self, request_id: str) -> None:
         if not self.engine.cancel(request_id, now=self.now):
-            raise Violation("cancel returned False for a pending call (L4)")
+            raise ViolationError("cancel returned False for a pending call (L4)")
         self.calls[request_id].started = None
 
     def _answer(self, request_id: str) -> None:
         asked = self.asked[request_id]
         if not self.engine.respond(asked.invocation_id, answer_to(asked.payload), now=self.now):
-            raise Violation("respond returned False for a running invocation")
+            raise ViolationError("respond returned False for a running invocation")
         asked.started = None
 
     def _refuse(self, request_id: str) -> None:
         asked = self.asked[request_id]
         if not self.engine.respond_error(asked.invocation_id, HANDLER_ERROR, "no", now=self.now):
-            raise Violation("respond_error returned False for a running invocation")
+            raise ViolationError("respond_error returned False for a running invocation")
         asked.started = None
 
     def _reconnected(self, peer_session: int) -> None:
@@ -272,7 +285,7 @@ class Member:
         self.engine.handle_deadline(now=self.now)
         next_deadline = self.engine.next_deadline
         if next_deadline is not None and next_deadline <= self.now:
-            raise Violation("a deadline that was handled is still the next one (L7)")
+            raise ViolationError("a deadline that was handled is still the next one (L7)")
         self._half_read_ends(
             lambda asked: asked.deadline is not None and asked.deadline <= self.now
         )
@@ -297,17 +310,17 @@ class Member:
             case CallAcknowledged(request_id):
                 call = self._pending(request_id)
                 if call.is_acknowledged:
-                    raise Violation("a call is acknowledged again (R4)")
+                    raise ViolationError("a call is acknowledged again (R4)")
                 call.is_acknowledged = True
             case CallSucceeded(request_id, payload):
                 call = self._pending(request_id)
                 if payload != answer_to(call.payload):
-                    raise Violation(f"{call.payload!r} is answered by {payload!r} (R6)")
+                    raise ViolationError(f"{call.payload!r} is answered by {payload!r} (R6)")
                 call.started = None
             case CallFailed(request_id, code):
                 call = self._pending(request_id)
                 if code not in self._expected_codes(call, move):
-                    raise Violation(f"a call fails with {code}")
+                    raise ViolationError(f"a call fails with {code}")
                 call.started = None
             case InvocationReceived():
                 self._learn_invocation(event)
@@ -319,7 +332,7 @@ class Member:
     def _pending(self, request_id: str) -> Call:
         call = self.calls[request_id]
         if call.started is None:
-            raise Violation("a call that has ended ends again, or is acknowledged (L4)")
+            raise ViolationError("a call that has ended ends again, or is acknowledged (L4)")
         return call
 
     def _expected_codes(self, call: Call, move: Move) -> tuple[int, ...]:
@@ -335,7 +348,7 @@ class Member:
     def _learn_invocation(self, event: InvocationReceived) -> None:
         asked = self.asked[event.request_id]
         if asked.invocation_id:
-            raise Violation("a handler runs again for the same request (R16)")
+            raise ViolationError("a handler runs again for the same request (R16)")
         asked.invocation_id = event.invocation_id
         asked.payload = event.payload
 
@@ -343,7 +356,7 @@ class Member:
         for asked in self.asked.values():
             if asked.invocation_id == invocation_id and asked.started is not None:
                 return asked
-        raise Violation("an invocation that is over is abandoned")
+        raise ViolationError("an invocation that is over is abandoned")
 
     def _check_packet(self, packet: OutgoingPacket) -> None:
         asked = self.asked.get(packet.request_id)
@@ -352,26 +365,27 @@ class Member:
         if packet.kind is PacketKind.ACK:
             asked.is_acknowledged = True
         elif not asked.is_acknowledged:
-            raise Violation(f"the {packet.kind.value} leaves before the first ack (L15)")
+            raise ViolationError(f"the {packet.kind.value} leaves before the first ack (L15)")
         if packet.kind is PacketKind.ERROR:
             asked.started = None
 
     # what must change nothing
 
-    def probe(self) -> None:
-        """Try what must change nothing, and see that it does not. Raises Violation."""
-        before, frozen = self.form(), freeze(self)
+    def _probe(self, before: bytes, frozen: bytes) -> None:
+        """Try what must change nothing, and see that it does not. Raises ViolationError."""
         moves = list(self._probes())
         for move in moves:
             self.play(move)
         if self.form() != before:
-            raise next(filter(None, (thaw(Member, frozen)._trace_of(move, before) for move in moves)))
+            raise next(
+                filter(None, (thaw(Member, frozen)._trace_of(move, before) for move in moves))
+            )
 
-    def _trace_of(self, move: Move, before: bytes) -> "Violation | None":
+    def _leave_no_trace(self, move: Move, before: bytes) -> None:
         self.play(move)
-        if self.form() == before:
-            return None
-        return Violation(f"it must change nothing, but leaves a trace ({PROBES[move.what]})", move)
+        if self.form() != before:
+            why = f"it must change nothing, but leaves a trace ({PROBES[move.what]})"
+            raise ViolationError(why, move)
 
     def _probes(self) -> Iterator[Move]:
         if not self.is_due:
@@ -396,23 +410,24 @@ class Member:
 
     def _late_cancel(self, request_id: str) -> None:
         if self.engine.cancel(request_id, now=self.now):
-            raise Violation("cancel returned True for a call that has ended (L4)")
+            raise ViolationError("cancel returned True for a call that has ended (L4)")
 
     def _forged(self, letter: Letter) -> None:
         self.engine.receive_packet(letter.data, now=self.now)
 
     def _late_answer(self, invocation_id: int) -> None:
         if self.engine.respond(invocation_id, "late", now=self.now):
-            raise Violation("respond returned True for an invocation that is over")
+            raise ViolationError("respond returned True for an invocation that is over")
 
     def form(self) -> bytes:
         return form(self, self.now)
 
-    def check(self) -> None:
-        """This state must be in order. Spoils this member. Raises Violation."""
+    def check(self, form: bytes, frozen: bytes) -> None:
+        """This state, of which form and copy are given, must be in order. Spoils this member.
+        Raises ViolationError."""
         if self.deadline is None:
             self._check_rest()
-        self.probe()
+        self._probe(form, frozen)
 
     def _check_rest(self) -> None:
         """Nothing is open by our own account: nothing may be left (L17)."""
@@ -422,7 +437,7 @@ class Member:
             now.waiting_packets, now.waiting_bytes, now.buffered_bytes,
         )  # fmt: skip
         if any(left):
-            raise Violation(f"something is left at the end: {now} (L17)")
+            raise ViolationError(f"something is left at the end: {now} (L17)")
 
 
 PROBES = {"early_deadline": "L6", "late_cancel": "L4", "forged": "L13", "late_answer": "L4"}

@@ -1,0 +1,231 @@
+"""The exhaustive search finds nothing, has lost nothing on the way, and finds what is put in."""
+
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from profiles import choose
+from search import WORDS, FoundError, Scenario, Search, replay, row
+from search_form import freeze, thaw
+from search_member import PROBES, Member, Move, ViolationError
+
+from rpcproto import CallSucceeded, IgnoreReason, PacketKind, RpcEngine
+from rpcproto.core.caller import Call, Caller
+from rpcproto.core.deadlines import HURRIED, PENDING
+from rpcproto.core.repeats import RequestMemory
+from rpcproto.core.responder import Responder
+
+DOC = Path(__file__).resolve().parent.parent / "docs" / "search.md"
+
+FAST = [
+    Scenario((1, 1), 1),
+    Scenario((2, 1), 0),
+    Scenario((1, 0), 2),
+    Scenario((1, 0), 1, streams=True),
+]
+DEEP = [Scenario((2, 1), 1), Scenario((1, 1), 2), Scenario((1, 1), 0, streams=True)]
+NIGHT = [Scenario((2, 2), 1), Scenario((3, 1), 1)]
+
+
+@pytest.fixture(scope="module")
+def small() -> Search:
+    """A search that was made, to look at."""
+    search = Search(FAST[0])
+    search.run()
+    return search
+
+
+def documented_rows() -> list[str]:
+    return [line for line in DOC.read_text("utf-8").splitlines() if re.match(r"\| \d \+", line)]
+
+
+# --- it finds nothing
+
+
+@pytest.mark.parametrize(
+    "scenario", choose(fast=FAST, deep=FAST + DEEP, night=FAST + DEEP + NIGHT), ids=str
+)
+def test_every_order_of_events_is_in_order_and_none_has_become_impossible(
+    scenario: Scenario, small: Search
+) -> None:
+    """A count that drops means that something cannot happen any more."""
+    search = small
+    if scenario != small.scenario:
+        search = Search(scenario)
+        search.run()
+    assert row(search) in documented_rows()
+
+
+def test_every_scenario_is_documented() -> None:
+    assert len(documented_rows()) == len(FAST + DEEP + NIGHT)
+
+
+def test_every_kind_of_move_is_made(small: Search) -> None:
+    made = {move.what for side in small.sides for _, move in side.outcomes}
+    assert made | PROBES.keys() | {"lost"} == WORDS.keys()
+
+
+# --- its copies and its idea of a state are right
+
+
+def test_a_copy_is_where_the_engine_would_be_without_copying(small: Search) -> None:
+    for state in random.Random(1).sample(list(small.parents), 40):
+        members = replay(small.scenario, small.way_to(state))
+        for member, side, number in zip(members, small.sides, state, strict=False):
+            assert member.form() == thaw(Member, side.states[number].frozen).form()
+
+
+def test_copies_go_their_own_ways() -> None:
+    member, _ = Scenario((2, 0), 0).members()
+    frozen, before = freeze(member), member.form()
+    other = thaw(Member, frozen)
+    other.play(Move("call", other.payloads[0]))
+    assert member.form() == before != other.form()
+    assert thaw(Member, frozen).form() == before
+    member.play(Move("call", member.payloads[0]))
+    assert member.form() == other.form()
+
+
+def test_states_of_one_form_have_one_future(small: Search) -> None:
+    """Whichever way it came into a state: the same moves lead to the same forms and letters."""
+    compared = 0
+    for side in small.sides:
+        for (before, way), (number, _) in random.Random(1).sample([*side.outcomes.items()], 150):
+            known = side.states[number]
+            came = thaw(Member, side.states[before].frozen)
+            came.play(way)
+            frozen = freeze(came)
+            for move in (each for state, each in side.outcomes if state == number):
+                one, two = thaw(Member, known.frozen), thaw(Member, frozen)
+                assert one.play(move) == two.play(move)
+                assert one.form() == two.form()
+                compared += 1
+    assert compared > 500
+
+
+# --- it finds what is put in
+
+
+class Fault(NamedTuple):
+    """A way to make the engine wrong."""
+
+    where: type
+    name: str
+    wrong: Callable[..., Any]
+    says: str
+    scenario: Scenario = Scenario((1, 1), 1)
+
+
+cancel, receive_ack = Caller.cancel, Caller.receive_ack
+receive_response, receive_request = Caller.receive_response, Responder.receive_request
+add, recipient_left, respond = RequestMemory.add, Caller.recipient_left, Responder.respond
+
+
+def completes_again(
+    self: Caller, response: Any, identity: str, sid: str, now: float
+) -> IgnoreReason | None:
+    reason = receive_response(self, response, identity, sid, now)
+    if reason is IgnoreReason.LATE and sid == "PA_bob_1":
+        self._events.append(CallSucceeded(*response))
+    return reason
+
+
+def forgets(self: RequestMemory, key: Any) -> None:
+    add(self, key)
+    self._shared.clear()
+    self._rings.clear()
+    del self.answers[key]
+
+
+def leaves_its_deadline(self: Caller, request_id: str) -> bool:
+    call = self._pending.get(request_id)
+    cancelled = cancel(self, request_id)
+    if call is not None:
+        call.stage = PENDING
+    return cancelled
+
+
+def keeps_the_ack_window(self: Caller, ack: Any, *sender: Any) -> IgnoreReason | None:
+    reason = receive_ack(self, ack, *sender)
+    if reason is None:
+        self._pending[ack[0]].stage = HURRIED
+    return reason
+
+
+def counts_from_anyone(self: Call, identity: str, sid: str) -> bool:
+    return True
+
+
+def counts_from_any_session(self: Call, identity: str, sid: str) -> bool:
+    return identity == self.recipient[0]
+
+
+def does_not_ack(self: Responder, *args: Any) -> IgnoreReason | None:
+    reason = receive_request(self, *args)
+    kept = [packet for packet in self._outbox.small if packet.kind is not PacketKind.ACK]
+    self._outbox.small.clear()
+    self._outbox.small.extend(kept)
+    return reason
+
+
+def leaves_one_call(self: Caller, identity: str | None) -> None:
+    kept = dict(list(self._pending.items())[1:])
+    for request_id in kept:
+        del self._pending[request_id]
+    recipient_left(self, identity)
+    self._pending.update(kept)
+
+
+def answers_the_wrong_one(self: Responder, invocation_id: int, *args: Any) -> bool:
+    """What is answered is the newest invocation, under its own id."""
+    return respond(self, max(self._invocations, default=invocation_id), *args)
+
+
+def handles_one(self: RpcEngine, *, now: float) -> None:
+    due = self._deadlines.first()
+    if due is not None and due.deadline <= now:
+        assert isinstance(due.item, Call)
+        self._caller.expire(due.item, early=not due.is_last)
+
+
+FAULTS = {
+    "a late response completes a call again": Fault(
+        Caller, "receive_response", completes_again, "L4"
+    ),
+    "the memory of requests forgets": Fault(RequestMemory, "add", forgets, "R16"),
+    "a cancelled call leaves its deadline": Fault(Caller, "cancel", leaves_its_deadline, "L8"),
+    "an ack does not end the ack window": Fault(Caller, "receive_ack", keeps_the_ack_window, "L8"),
+    "an answer counts from anyone": Fault(Call, "accepts", counts_from_anyone, "L13"),
+    "an answer counts from any session": Fault(Call, "accepts", counts_from_any_session, "L13"),
+    "a request is not acked": Fault(Responder, "receive_request", does_not_ack, "L15"),
+    "a departure ends one call of two": Fault(
+        Caller, "recipient_left", leaves_one_call, "R9", Scenario((2, 0), 1)
+    ),
+    "of two deadlines at once one is handled": Fault(
+        RpcEngine, "handle_deadline", handles_one, "L7", Scenario((2, 0), 1)
+    ),
+    "an answer goes to another call": Fault(
+        Responder, "respond", answers_the_wrong_one, "invocation", Scenario((2, 0), 0)
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_found_with_a_shortest_trace_that_repeats_it(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault.wrong.__name__ = fault.name  # methods are copied by name
+    monkeypatch.setattr(fault.where, fault.name, fault.wrong)
+    with pytest.raises(FoundError, match=fault.says) as found:
+        Search(fault.scenario).run()
+    told = str(found.value).splitlines()
+    print("", *told, sep="\n")
+    assert 1 <= len(found.value.steps) <= 10
+    assert len(told) == len(found.value.steps) + 1
+    with pytest.raises(ViolationError, match=re.escape(found.value.text)):
+        replay(fault.scenario, found.value.steps)
+    monkeypatch.undo()
+    replay(fault.scenario, found.value.steps)
