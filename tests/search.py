@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple, TypeAlias
 
+from search_account import PROBES, Letter, Move, ViolationError
 from search_form import freeze, thaw
-from search_member import Letter, Member, Move, ViolationError
+from search_member import Member
 
 from rpcproto.core.messages import StreamHeader
 
@@ -46,7 +47,7 @@ class Scenario(NamedTuple):
     def members(self) -> tuple[Member, Member]:
         payloads = [
             tuple(
-                f"{name[0]}{number} ".ljust(15_001 * self.streams, "x")
+                f"{name[0]}{number}".ljust(15_001 * self.streams, "x")
                 for number in range(1, count + 1)
             )
             for name, count in zip(NAMES, self.calls, strict=True)
@@ -236,7 +237,7 @@ class Search:
             pair = (number, bob) if at == 0 else (alice, number)
             yield (*pair, bag + sent - one, left), Step(name, move)
             if left:
-                yield (*pair, bag + sent, left - 1), Step(name, move._replace(trouble=1))
+                yield (*pair, bag + sent, left - 1), Step(name, Move("receive", letter, 1))
                 yield (alice, bob, bag - one, left - 1), Step("network", Move("lost", letter, 1))
 
     def _time(self, state: State, *aheads: float | None) -> Iterator[tuple[State, Step]]:
@@ -263,7 +264,7 @@ def replay(scenario: Scenario, steps: list[Step]) -> tuple[Member, Member]:
     for who, move in steps:
         for name, member in members.items():
             if who in (name, "time"):
-                member.play(move)
+                (member.try_out if move.what in PROBES else member.play)(move)
     return members["alice"], members["bob"]
 
 

@@ -10,7 +10,7 @@ import pickle
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from hashlib import blake2b
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, TypeVar
@@ -28,6 +28,8 @@ INSTANTS = {"started"}
 ORDERS = {"order", "token", "invocation_id"}
 """Numbers that name calls, invocations and streams: any others would do. Of those that are alive
 it matters which is lower."""
+MEANT_OTHERWISE = WITHOUT_EFFECT | INSTANTS | ORDERS
+PLAIN = {str, bytes, int, float, bool, NoneType}
 BY_ORDER = {"_invocations", "streams"}
 """Tables whose keys are such numbers."""
 TO_ORDER = {"answers", "_known"}
@@ -75,7 +77,7 @@ class _Walk:
             order.name = f"over {index}"
 
     def value(self, value: Any) -> object:
-        read = _reader_of(type(value))
+        read = _READERS[type(value)]
         return value if read is None else read(self, value)
 
     def values(self, values: Iterable[Any]) -> list[object]:
@@ -90,8 +92,12 @@ class _Walk:
         return contents(self, value)
 
     def attributes(self, value: Any) -> list[object]:
-        names = _slots_of(type(value)) or vars(value)
-        return [self._attribute(name, getattr(value, name, None)) for name in names]
+        contents: list[object] = []
+        for name in _SLOTS[type(value)] or vars(value):
+            item = getattr(value, name, None)
+            is_plain = type(item) in PLAIN and name not in MEANT_OTHERWISE
+            contents.append(item if is_plain else self._attribute(name, item))
+        return contents
 
     def _attribute(self, name: str, value: Any) -> object:
         if name in WITHOUT_EFFECT:
@@ -123,15 +129,13 @@ class _Walk:
         return line.timeout, line.stage, line.is_kept, alive
 
 
-@cache
 def _slots_of(kind: type) -> tuple[str, ...]:
     return tuple(name for each in kind.__mro__ for name in getattr(each, "__slots__", ()))
 
 
-@cache
 def _reader_of(kind: type) -> Callable[[_Walk, Any], object] | None:
     """How the values of a type are read; None for what stands for itself."""
-    if kind in (str, bytes, int, float, bool, NoneType):
+    if kind in PLAIN:
         return None
     if kind is RpcConfig:
         return lambda walk, config: "config"
@@ -156,6 +160,22 @@ def _reader_of(kind: type) -> Callable[[_Walk, Any], object] | None:
     elif kind is partial:
         contents = lambda walk, made: walk.values((made.func, *made.args))  # noqa: E731
     return lambda walk, value: (kind.__name__, walk.once(value, contents))
+
+
+class _OnceMade(dict[type, T]):
+    """What is made of a type, made once."""
+
+    def __init__(self, make: Callable[[type], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, kind: type) -> T:
+        made = self[kind] = self._make(kind)
+        return made
+
+
+_SLOTS = _OnceMade(_slots_of)
+_READERS = _OnceMade(_reader_of)
 
 
 # --- copies

@@ -5,8 +5,20 @@ Against it every result of the engine is checked, and every state that the engin
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from search_account import (
+    HANDLER_ERROR,
+    PROBES,
+    Asked,
+    Call,
+    Ids,
+    Letter,
+    Move,
+    ViolationError,
+    answer_to,
+    forged_answers,
+    sid_of,
+)
 from search_form import form, thaw
 
 from rpcproto import (
@@ -20,119 +32,12 @@ from rpcproto import (
     PacketIgnored,
     PacketKind,
     RpcEngine,
-    stamp,
 )
 from rpcproto.core import wire
-from rpcproto.core.messages import (
-    REQUEST_TOPIC,
-    RESPONSE_TOPIC,
-    Ack,
-    ErrorResponse,
-    Message,
-    OutgoingMessage,
-    Request,
-    Response,
-    StreamHeader,
-    response_attributes,
-)
+from rpcproto.core.messages import REQUEST_TOPIC, OutgoingMessage, Request, StreamHeader
 
-ACK_TIMEOUT, RESPONSE_TIMEOUT, LIFETIME = 7.0, 10.0, 15.0
-"""Seconds from a call to the end of its ack window and to its own (R2, R3), and from a request to
-the end of its invocation (R5, R20: 10 - 2 + 7)."""
-HANDLER_ERROR = 2001
-STRANGER = "carol"
 NO_STAMP = 1e300
 """Such a distance to Unix time stamps all streams alike; nobody reads the stamp (R27)."""
-
-
-class ViolationError(Exception):
-    """The engine did, or came to, something that it must not; with the moves that led to it from
-    the last state that was in order."""
-
-    def __init__(self, text: str, *moves: "Move") -> None:
-        super().__init__(text)
-        self.text = text
-        self.moves = moves
-
-
-class Letter(NamedTuple):
-    """A packet under way, with the sender's sid of that moment."""
-
-    sender: str
-    sid: str
-    packet: OutgoingPacket
-
-    @property
-    def data(self) -> bytes:
-        return stamp(self.packet.data, sender_identity=self.sender, sender_sid=self.sid)
-
-    @property
-    def message(self) -> Message:
-        packet = wire.decode(self.packet.data)
-        assert packet is not None
-        return packet.message
-
-
-class Move(NamedTuple):
-    """Something that happens to one participant, and how much trouble that is."""
-
-    what: str
-    about: str | int | float | Letter = ""
-    trouble: int = 0
-
-
-class Call:
-    """A call as its host knows it."""
-
-    def __init__(self, payload: str, peer_sid: str, now: float) -> None:
-        self.payload = payload
-        self.peer_sid = peer_sid
-        self.started: float | None = now
-        """When it was made; None from its end on."""
-        self.is_acknowledged = False
-
-    @property
-    def deadline(self) -> float | None:
-        if self.started is None:
-            return None
-        return self.started + (RESPONSE_TIMEOUT if self.is_acknowledged else ACK_TIMEOUT)
-
-
-class Asked:
-    """A request as the responder's host knows it."""
-
-    def __init__(self, sid: str, now: float) -> None:
-        self.sid = sid
-        self.started: float | None = now
-        """When its first packet came; None from its end on."""
-        self.is_acknowledged = False
-        self.invocation_id = 0
-        """0 as long as the host was not told."""
-        self.payload = ""
-
-    @property
-    def deadline(self) -> float | None:
-        return None if self.started is None else self.started + LIFETIME
-
-
-class Ids:
-    """Ids that count; unlike a generator they can be copied."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.count = 0
-
-    def __call__(self) -> str:
-        self.count += 1
-        return f"{self.prefix:0<8}-0000-4000-8000-{self.count:012d}"
-
-
-def sid_of(identity: str, session: int) -> str:
-    return f"PA_{identity}_{session}" if session else ""
-
-
-def answer_to(payload: str) -> str:
-    return f"re: {payload}"
 
 
 class Member:
@@ -177,8 +82,9 @@ class Member:
     @property
     def deadline(self) -> float | None:
         """When the next deadline is, by the host's own account (L8)."""
-        open_ones = (*self.calls.values(), *self.asked.values())
-        return min((each.deadline for each in open_ones if each.deadline is not None), default=None)
+        of_calls = [call.deadline for call in self.calls.values()]
+        of_requests = [asked.deadline for asked in self.asked.values()]
+        return min((at for at in of_calls + of_requests if at is not None), default=None)
 
     # moves
 
@@ -377,11 +283,12 @@ class Member:
         for move in moves:
             self.play(move)
         if self.form() != before:
-            raise next(
-                filter(None, (thaw(Member, frozen)._trace_of(move, before) for move in moves))
-            )
+            for move in moves:
+                thaw(Member, frozen).try_out(move)
 
-    def _leave_no_trace(self, move: Move, before: bytes) -> None:
+    def try_out(self, move: Move) -> None:
+        """Play what must change nothing, and see whether this one does. Raises ViolationError."""
+        before = self.form()
         self.play(move)
         if self.form() != before:
             why = f"it must change nothing, but leaves a trace ({PROBES[move.what]})"
@@ -394,7 +301,7 @@ class Member:
             if call.started is None:
                 yield Move("late_cancel", request_id)
             for message in forged_answers(request_id):
-                yield Move("forged", self._forgery(message, STRANGER, "PA_carol"))
+                yield Move("forged", self._forgery(message, "carol", "PA_carol"))
                 if call.peer_sid:
                     yield Move("forged", self._forgery(message, self.peer, "PA_other"))
         for asked in self.asked.values():
@@ -438,15 +345,3 @@ class Member:
         )  # fmt: skip
         if any(left):
             raise ViolationError(f"something is left at the end: {now} (L17)")
-
-
-PROBES = {"early_deadline": "L6", "late_cancel": "L4", "forged": "L13", "late_answer": "L4"}
-
-
-def forged_answers(request_id: str) -> tuple[OutgoingMessage, ...]:
-    return (
-        Ack(request_id),
-        Response(request_id, "forged"),
-        ErrorResponse(request_id, HANDLER_ERROR, "forged", ""),
-        StreamHeader("s", RESPONSE_TOPIC, response_attributes(request_id), 6, 0, b"forged"),
-    )

@@ -3,14 +3,16 @@
 import random
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from profiles import choose
 from search import WORDS, FoundError, Scenario, Search, replay, row
+from search_account import PROBES, Move, ViolationError
 from search_form import freeze, thaw
-from search_member import PROBES, Member, Move, ViolationError
+from search_member import Member
 
 from rpcproto import CallSucceeded, IgnoreReason, PacketKind, RpcEngine
 from rpcproto.core.caller import Call, Caller
@@ -26,16 +28,29 @@ FAST = [
     Scenario((1, 0), 2),
     Scenario((1, 0), 1, streams=True),
 ]
-DEEP = [Scenario((2, 1), 1), Scenario((1, 1), 2), Scenario((1, 1), 0, streams=True)]
-NIGHT = [Scenario((2, 2), 1), Scenario((3, 1), 1)]
+DEEP = [
+    Scenario((2, 1), 1),
+    Scenario((1, 1), 2),
+    Scenario((2, 2), 0),
+    Scenario((3, 1), 0),
+    Scenario((1, 1), 0, streams=True),
+]
+NIGHT = [Scenario((1, 1), 1, streams=True), Scenario((2, 2), 1), Scenario((3, 1), 1)]
 
 
-@pytest.fixture(scope="module")
-def small() -> Search:
-    """A search that was made, to look at."""
-    search = Search(FAST[0])
+SMALL = [FAST[0], FAST[3]]
+"""Searches that are looked at more closely."""
+
+
+def searched(scenario: Scenario) -> Search:
+    """A search that has come to its end."""
+    search = Search(scenario)
     search.run()
     return search
+
+
+once_searched = cache(searched)
+each_small = pytest.mark.parametrize("scenario", SMALL, ids=str)
 
 
 def documented_rows() -> list[str]:
@@ -49,13 +64,10 @@ def documented_rows() -> list[str]:
     "scenario", choose(fast=FAST, deep=FAST + DEEP, night=FAST + DEEP + NIGHT), ids=str
 )
 def test_every_order_of_events_is_in_order_and_none_has_become_impossible(
-    scenario: Scenario, small: Search
+    scenario: Scenario,
 ) -> None:
     """A count that drops means that something cannot happen any more."""
-    search = small
-    if scenario != small.scenario:
-        search = Search(scenario)
-        search.run()
+    search = once_searched(scenario) if scenario in SMALL else searched(scenario)
     assert row(search) in documented_rows()
 
 
@@ -63,7 +75,8 @@ def test_every_scenario_is_documented() -> None:
     assert len(documented_rows()) == len(FAST + DEEP + NIGHT)
 
 
-def test_every_kind_of_move_is_made(small: Search) -> None:
+def test_every_kind_of_move_is_made() -> None:
+    small = once_searched(FAST[0])
     made = {move.what for side in small.sides for _, move in side.outcomes}
     assert made | PROBES.keys() | {"lost"} == WORDS.keys()
 
@@ -71,7 +84,9 @@ def test_every_kind_of_move_is_made(small: Search) -> None:
 # --- its copies and its idea of a state are right
 
 
-def test_a_copy_is_where_the_engine_would_be_without_copying(small: Search) -> None:
+@each_small
+def test_a_copy_is_where_the_engine_would_be_without_copying(scenario: Scenario) -> None:
+    small = once_searched(scenario)
     for state in random.Random(1).sample(list(small.parents), 40):
         members = replay(small.scenario, small.way_to(state))
         for member, side, number in zip(members, small.sides, state, strict=False):
@@ -89,8 +104,10 @@ def test_copies_go_their_own_ways() -> None:
     assert member.form() == other.form()
 
 
-def test_states_of_one_form_have_one_future(small: Search) -> None:
+@each_small
+def test_states_of_one_form_have_one_future(scenario: Scenario) -> None:
     """Whichever way it came into a state: the same moves lead to the same forms and letters."""
+    small = once_searched(scenario)
     compared = 0
     for side in small.sides:
         for (before, way), (number, _) in random.Random(1).sample([*side.outcomes.items()], 150):
@@ -184,6 +201,13 @@ def answers_the_wrong_one(self: Responder, invocation_id: int, *args: Any) -> bo
     return respond(self, max(self._invocations, default=invocation_id), *args)
 
 
+def remembers_a_forgery(self: Caller, response: Any, *sender: Any) -> IgnoreReason | None:
+    reason = receive_response(self, response, *sender)
+    if reason is IgnoreReason.WRONG_SENDER:
+        self._ended[response[0]] = None
+    return reason
+
+
 def handles_one(self: RpcEngine, *, now: float) -> None:
     due = self._deadlines.first()
     if due is not None and due.deadline <= now:
@@ -200,6 +224,9 @@ FAULTS = {
     "an ack does not end the ack window": Fault(Caller, "receive_ack", keeps_the_ack_window, "L8"),
     "an answer counts from anyone": Fault(Call, "accepts", counts_from_anyone, "L13"),
     "an answer counts from any session": Fault(Call, "accepts", counts_from_any_session, "L13"),
+    "a forged response leaves a trace": Fault(
+        Caller, "receive_response", remembers_a_forgery, "trace .L13"
+    ),
     "a request is not acked": Fault(Responder, "receive_request", does_not_ack, "L15"),
     "a departure ends one call of two": Fault(
         Caller, "recipient_left", leaves_one_call, "R9", Scenario((2, 0), 1)
