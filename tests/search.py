@@ -7,6 +7,7 @@ state that must not be. What is searched, and why it is finite, is in docs/searc
 """
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -351,7 +352,9 @@ def main() -> int:
         print(found)
         return 1
     print(HEAD, row(search), sep="\n")
-    print(f"No violation. {time.process_time() - began:.1f} s of one core.")
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = time.process_time() - began
+    print(f"No violation. {seconds:.1f} s of one core, {megabytes:.0f} MB.")
     return 0
 
 
