@@ -125,8 +125,11 @@ class HostilePeers(RuleBasedStateMachine):
         self.alice.receive(recent(self.received, at, b""))
 
     def receive_bytes(self, data: bytes, *host_says: str | None) -> None:
+        if RECENT_CALLS[0].encode() in data and not self.alice.model.calls:
+            self.alice.call("bob", "hi")
         for at, name in enumerate(RECENT_CALLS):
-            data = data.replace(name.encode(), recent(self.alice.calls, at, name).encode())
+            calls = self.alice.calls if at else list(self.alice.model.calls)
+            data = data.replace(name.encode(), recent(calls, at, name).encode())
         for at, name in enumerate(RECENT_REQUESTS):
             data = data.replace(name.encode(), recent(self.requests, at, name).encode())
         if NEW.encode() in data:
@@ -159,7 +162,7 @@ class HostilePeers(RuleBasedStateMachine):
         elif what == "comes back":
             self.alice.joined(peer, sid_of(peer, "_1"))
             self.alice.left(peer)
-            self.alice.joined(peer, sid_of(peer, "_1"))
+            self.alice.joined(peer, sid_of(peer, sid if at else "_1"))
             self.receive_again(at)
         elif what in ("connected", "disconnected"):
             if what == "disconnected":
@@ -167,6 +170,8 @@ class HostilePeers(RuleBasedStateMachine):
                 self.alice.receive(recent(self.received, at, b""))
                 self.alice.call(peer, "hi")
             self.alice.connected(too_old=at == 1, complete=at == 2)
+            self.alice.call(peer, "hi")
+            self.alice.connected()
 
     @rule(moment=MOMENTS, told=st.sampled_from([True, True, False]))
     def time_passes(self, moment: str, told: bool) -> None:
