@@ -88,7 +88,6 @@ Fields: TypeAlias = dict[str, Any]
 """The fields of a DataPacket."""
 
 _USUAL = Setting()
-_RPC_KINDS: Final = ("rpc_request", "rpc_ack", "rpc_response", "stream_header")
 
 
 def _any_of(items: Sequence[_T]) -> st.SearchStrategy[_T]:
