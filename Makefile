@@ -1,10 +1,11 @@
 # Needs Python 3.11 or later, make and git. Each target makes the virtual environment it uses.
 
 PYTHON ?= python3
-TYPED := rpcproto examples tests benchmarks proto docs
+TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
 
-.PHONY: demo test check bench proto format clean
+.PHONY: demo test check bench fuzz proto format clean
+SECONDS ?= 60
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
@@ -24,6 +25,9 @@ check: .venv/dev/.installed
 bench: .venv/dev/.installed
 	$(BIN)/python -m benchmarks
 
+fuzz: .venv/fuzz/.installed
+	.venv/fuzz/bin/python -m fuzz $(SECONDS)
+
 proto: .venv/dev/.installed
 	$(BIN)/python proto/generate.py
 
@@ -37,7 +41,8 @@ clean:
 
 .venv/demo/.installed: EXTRA = cli
 .venv/dev/.installed: EXTRA = dev
-.venv/demo/.installed .venv/dev/.installed: pyproject.toml
+.venv/fuzz/.installed: EXTRA = fuzz
+.venv/demo/.installed .venv/dev/.installed .venv/fuzz/.installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$(EXTRA)]'
 	touch $@

@@ -1,0 +1,137 @@
+"""The wire built and read the plain way, by protobuf's own means: slow, and easy to see through."""
+
+from typing import Any, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from rpcproto.core.messages import (
+    Ack,
+    ErrorResponse,
+    Message,
+    OutgoingMessage,
+    Request,
+    Response,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
+    Unread,
+)
+from rpcproto.core.packets_pb2 import DataPacket
+
+
+def as_protobuf(message: OutgoingMessage) -> dict[str, Any]:
+    """The value of the packet's oneof, built from what protobuf knows of it."""
+    match message:
+        case Request(request_id, method, payload, timeout, version):
+            fields = {"id": request_id, "method": method, "payload": payload}
+            more = {"response_timeout_ms": timeout, "version": version}
+            return {"rpc_request": {**fields, **more}}
+        case Ack(request_id):
+            return {"rpc_ack": {"request_id": request_id}}
+        case Response(request_id, payload):
+            value = {} if payload is None else {"payload": payload}
+            return {"rpc_response": {"request_id": request_id, **value}}
+        case ErrorResponse(request_id, code, text, data):
+            error = {"code": code, "message": text, "data": data}
+            return {"rpc_response": {"request_id": request_id, "error": error}}
+        case StreamHeader():
+            header = {
+                "stream_id": message.stream_id,
+                "timestamp": message.timestamp_ms,
+                "topic": message.topic,
+                "mime_type": "text/plain",
+                "attributes": dict(message.attributes),
+                "compression": message.compression,
+            }
+            if message.is_text:
+                header["text_header"] = {"generated": message.generated}
+            if message.total_length is not None:
+                header["total_length"] = message.total_length
+            if message.inline_content is not None:
+                header["inline_content"] = message.inline_content
+            return {"stream_header": header}
+        case StreamChunk(stream_id, index, content):
+            chunk = {"stream_id": stream_id, "chunk_index": index, "content": content}
+            return {"stream_chunk": chunk}
+        case StreamTrailer(stream_id, reason):
+            return {"stream_trailer": {"stream_id": stream_id, "reason": reason}}
+
+
+def build(message: OutgoingMessage, sender_identity: str, destination_identity: str) -> bytes:
+    """The packet that carries `message`, as protobuf serializes it."""
+    packet = DataPacket(
+        participant_identity=sender_identity,
+        destination_identities=[destination_identity],
+        **as_protobuf(message),
+    )
+    return packet.SerializeToString(deterministic=True)
+
+
+class Reading(NamedTuple):
+    """All that a packet says to us."""
+
+    identity: str
+    sid: str
+    destinations: tuple[str, ...]
+    sequence: int
+    message: Message
+
+
+def parse(data: bytes) -> Reading | None:
+    """What protobuf finds in a packet; None if that is nothing, or a name is too long (R28)."""
+    try:
+        packet = DataPacket.FromString(data)
+    except (DecodeError, ValueError):
+        return None
+    message = _message(packet)
+    has_id = isinstance(message, Unread) or 1 <= len(message[0].encode()) <= 128
+    names = packet.participant_identity, packet.participant_sid
+    if not has_id or any(len(name.encode()) > 256 for name in names):
+        return None
+    return Reading(*names, tuple(packet.destination_identities), packet.sequence, message)
+
+
+def _message(packet: DataPacket) -> Message:
+    if packet.HasField("rpc_request"):
+        request = packet.rpc_request
+        return Request(
+            request.id,
+            request.method,
+            request.payload,
+            request.response_timeout_ms,
+            request.version,
+            len(request.compressed_payload) > 0,
+        )
+    if packet.HasField("rpc_ack"):
+        return Ack(packet.rpc_ack.request_id)
+    if packet.HasField("rpc_response"):
+        response = packet.rpc_response
+        if response.HasField("error"):
+            error = response.error
+            return ErrorResponse(response.request_id, error.code, error.message, error.data)
+        has_payload = response.HasField("payload")
+        return Response(response.request_id, response.payload if has_payload else None)
+    return _stream_message(packet)
+
+
+def _stream_message(packet: DataPacket) -> Message:
+    if packet.HasField("stream_header"):
+        header = packet.stream_header
+        return StreamHeader(
+            header.stream_id,
+            header.topic,
+            {key: header.attributes[key] for key in header.attributes},
+            header.total_length if header.HasField("total_length") else None,
+            header.timestamp,
+            header.inline_content if header.HasField("inline_content") else None,
+            header.compression,
+            header.HasField("text_header"),
+            header.text_header.generated,
+        )
+    if packet.HasField("stream_chunk"):
+        chunk = packet.stream_chunk
+        return StreamChunk(chunk.stream_id, chunk.chunk_index, chunk.content)
+    if packet.HasField("stream_trailer"):
+        trailer = packet.stream_trailer
+        return StreamTrailer(trailer.stream_id, trailer.reason)
+    return Unread(packet.WhichOneof("value") or "")
