@@ -1,0 +1,259 @@
+"""A participant of a world: an engine, and a host for it that needs neither I/O nor async."""
+
+import math
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+from rpcproto.core.engine import RpcEngine
+from rpcproto.core.errors import RpcError
+from rpcproto.core.events import (
+    CallAcknowledged,
+    CallFailed,
+    CallSucceeded,
+    Event,
+    InvocationReceived,
+)
+from rpcproto.core.messages import OutgoingPacket
+from rpcproto.testing.agenda import Agenda, Entry
+
+
+class Later(NamedTuple):
+    """What a handler returns to answer `seconds` after it was called."""
+
+    seconds: float
+    answer: str | RpcError
+
+
+Handler: TypeAlias = Callable[[InvocationReceived], str | RpcError | Later | None]
+"""Answers an invocation with a payload or an error, at once or later; None does not answer."""
+
+
+class WorldCall:
+    """A call that a participant of a world made, and what became of it; instants in seconds."""
+
+    def __init__(
+        self, request_id: str, number: int, now: float, cancel: Callable[[], bool]
+    ) -> None:
+        """Made by `WorldParticipant.call`."""
+        self.request_id: str = request_id
+        self.number: int = number
+        """Its name in the transcript."""
+        self.started_at: float = now
+        self.acknowledged_at: float | None = None
+        self.ended_at: float | None = None
+        self.outcome: str | RpcError | None = None
+        """The payload or the error; None while there is none, and for a call that was cancelled."""
+        self.cancel: Callable[[], bool] = cancel
+        """Cancels the call; False if it has ended already."""
+
+
+class WorldParticipant:
+    """An engine in a world, made by `World.join`, and all that its host does.
+
+    `engine` may be used as it is, with `now=world.now`; `World.run` sees what has come of it.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        agenda: Agenda,
+        calls: list[WorldCall],
+        carry: Callable[["WorldParticipant", OutgoingPacket], bool],
+        note: Callable[[str, Event | str], None],
+        *,
+        client_protocol: int,
+        capabilities: Collection[int],
+        uplink: float,
+    ) -> None:
+        """Made by `World.join`. `carry` tells whether a packet could be sent."""
+        self.identity: str = identity
+        self.client_protocol: int = client_protocol
+        self.capabilities: Collection[int] = capabilities
+        self.uplink: float = uplink
+        """Bytes a second: while one packet is on its way out there is no room for the next."""
+        self.engine: RpcEngine
+        self.sid: str = ""
+        self.is_connected: bool = False
+        self.is_present: bool = False
+        """Whether it is in the room, as the others see it: more than connected, where nobody has
+        noticed that it was cut."""
+        self.has_left: bool = False
+        """Whether it has closed its engine, and comes back with a new one."""
+        self.events: list[tuple[float, Event]] = []
+        """All that its engines have told, each with the instant in seconds."""
+        self._agenda = agenda
+        self._all_calls = calls
+        self._calls: dict[str, WorldCall] = {}
+        self._carry = carry
+        self._note = note
+        self._handlers: dict[str, Handler] = {}
+        self._is_settling = False
+        self._timer: Entry | None = None
+        self._timer_at: float | None = None
+        self._uplink_free_at = 0.0
+        self._uplink_wake: Entry | None = None
+
+    # what the program wants
+
+    def register(self, method: str, handler: Handler) -> None:
+        """Take requests for `method`. The handler may raise RpcError instead of returning it; what
+        else it raises comes out of `World.run`.
+
+        Raises LocalProtocolError as `RpcEngine.register_method` does.
+        """
+        self.engine.register_method(method)
+        self._handlers[method] = handler
+
+    def call(
+        self,
+        destination_identity: str,
+        method: str,
+        payload: str = "",
+        *,
+        response_timeout: float | None = None,
+        ack_timeout: float | None = None,
+    ) -> WorldCall:
+        """Make a call; see `RpcEngine.call`, for what it raises too."""
+        engine, now = self.engine, self._agenda.now
+        request_id = engine.call(
+            destination_identity,
+            method,
+            payload,
+            now=now,
+            response_timeout=response_timeout,
+            ack_timeout=ack_timeout,
+        )
+        number = len(self._all_calls) + 1
+        call = WorldCall(request_id, number, now, lambda: self._cancel(call, engine))
+        self._calls[request_id] = call
+        self._all_calls.append(call)
+        self._note(self.identity, f"calls {destination_identity}: call {number}, {method}")
+        self.settle()
+        return call
+
+    def answer(self, invocation_id: int, answer: str | RpcError) -> bool:
+        """Answer an invocation whose handler did not; False if nobody waits for it any more."""
+        return self._answer(self.engine, invocation_id, answer)
+
+    # what the world wants
+
+    def begin(self, engine: RpcEngine) -> None:
+        """Go on with a new engine, and with the handlers of the one before."""
+        self.engine, self.has_left = engine, False
+        for method in self._handlers:
+            engine.register_method(method)
+
+    def settle(self) -> None:
+        """Take what has come of the last input, and of all that comes of that."""
+        if self._is_settling:
+            return
+        self._is_settling = True
+        try:
+            happened = True
+            while happened:
+                events = self.engine.take_events()
+                for event in events:
+                    self._take(event)
+                happened = self._send_packets() or bool(events)
+        finally:
+            self._is_settling = False
+        self._set_timer()
+
+    def finish_sending(self) -> None:
+        """There is room for everything at once: the participant leaves, and does not wait."""
+        self._uplink_free_at = -math.inf
+        uplink, self.uplink = self.uplink, math.inf
+        self.settle()
+        self.uplink = uplink
+
+    # within
+
+    def _take(self, event: Event) -> None:
+        now = self._agenda.now
+        self.events.append((now, event))
+        self._note(self.identity, event)
+        if isinstance(event, InvocationReceived):
+            self._handle(event)
+        elif isinstance(event, CallAcknowledged | CallSucceeded | CallFailed):
+            call = self._calls.get(event.request_id)
+            if call is None:
+                return  # one that was made with the engine alone
+            if isinstance(event, CallAcknowledged):
+                call.acknowledged_at = now
+                return
+            call.ended_at = now
+            if isinstance(event, CallSucceeded):
+                call.outcome = event.payload
+            else:
+                call.outcome = RpcError(event.code, event.message, event.data)
+
+    def _handle(self, invocation: InvocationReceived) -> None:
+        handler = self._handlers.get(invocation.method)
+        if handler is None:
+            return  # registered with the engine alone
+        try:
+            answer = handler(invocation)
+        except RpcError as error:
+            answer = error
+        engine, invocation_id = self.engine, invocation.invocation_id
+        if isinstance(answer, Later):
+            later = partial(self._answer, engine, invocation_id, answer.answer)
+            self._agenda.plan(self._agenda.now + answer.seconds, later)
+        elif answer is not None:
+            self._answer(engine, invocation_id, answer)
+
+    def _answer(self, engine: RpcEngine, invocation_id: int, answer: str | RpcError) -> bool:
+        now = self._agenda.now
+        if isinstance(answer, RpcError):
+            code, message, data = answer.code, answer.message, answer.data or ""
+            accepted = engine.respond_error(invocation_id, code, message, data, now=now)
+        else:
+            accepted = engine.respond(invocation_id, answer, now=now)
+        if not accepted:
+            self._note(self.identity, "answers what nobody waits for any more")
+        self.settle()
+        return accepted
+
+    def _cancel(self, call: WorldCall, engine: RpcEngine) -> bool:
+        cancelled = engine.cancel(call.request_id, now=self._agenda.now)
+        if cancelled:
+            call.ended_at = self._agenda.now
+            self._note(self.identity, f"cancels call {call.number}")
+            self.settle()
+        return cancelled
+
+    def _send_packets(self) -> bool:
+        """Send while there is room; whether there was anything to send."""
+        engine, now = self.engine, self._agenda.now
+        happened = False
+        while now >= self._uplink_free_at and (packet := engine.next_packet()) is not None:
+            happened = True
+            if self.uplink != math.inf:
+                self._uplink_free_at = now + len(packet.data) / self.uplink
+            if not self._carry(self, packet):
+                engine.send_failed(packet, now=now)
+        if now < self._uplink_free_at and self._uplink_wake is None:
+            counts = engine.statistics()
+            if counts.waiting_packets or counts.open_streams_out:
+                self._uplink_wake = self._agenda.plan(self._uplink_free_at, self._uplink_is_free)
+        return happened
+
+    def _uplink_is_free(self) -> None:
+        self._uplink_wake = None
+        self.settle()
+
+    def _set_timer(self) -> None:
+        deadline = self.engine.next_deadline
+        if deadline == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.is_cancelled = True
+        self._timer, self._timer_at = None, deadline
+        if deadline is not None:
+            self._timer = self._agenda.plan(deadline, self._time_is_up, is_deadline=True)
+
+    def _time_is_up(self) -> None:
+        self._timer = self._timer_at = None
+        self.engine.handle_deadline(now=self._agenda.now)
+        self.settle()

@@ -1,0 +1,123 @@
+"""What happened in a world, as lines to read."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeAlias
+
+from rpcproto.core.events import (
+    CallAcknowledged,
+    CallFailed,
+    CallSucceeded,
+    Event,
+    InvocationAbandoned,
+    InvocationReceived,
+)
+from rpcproto.core.messages import (
+    REQUEST_TOPIC,
+    Ack,
+    ErrorResponse,
+    Message,
+    Request,
+    Response,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
+)
+from rpcproto.core.wire import decode
+from rpcproto.testing.links import Fate, SentPacket
+
+MAX_TEXT: Final = 24
+"""Characters of a text that are shown."""
+
+Happening: TypeAlias = tuple[float, str, SentPacket | Event | str]
+"""When it was (seconds), to whom, and what."""
+
+
+def lines(happenings: Iterable[Happening], calls: Mapping[str, int]) -> Iterable[str]:
+    """A line for each; `calls` has the numbers of calls by their request ids."""
+    names = _Names(calls)
+    for at, identity, what in happenings:
+        if isinstance(what, SentPacket):
+            text = f"{identity} → {what.destination_identity}  {names.packet(what)}"
+        elif isinstance(what, str):
+            text = f"{identity} {what}"
+        else:
+            text = f"{identity}: {names.event(what)}"
+        yield f"{at:8.3f} s  {text}"
+
+
+class _Names:
+    """Requests by number and streams by their request, as far as they have been told of."""
+
+    def __init__(self, calls: Mapping[str, int]) -> None:
+        self._calls = calls
+        self._streams: dict[str, str] = {}
+        self._invocations: dict[int, str] = {}
+
+    def packet(self, sent: SentPacket) -> str:
+        decoded = decode(sent.data)
+        what = "no packet" if decoded is None else self._message(decoded.message)
+        return f"{what}  [{_fate(sent)}]"
+
+    def event(self, event: Event) -> str:
+        match event:
+            case CallAcknowledged(request_id):
+                return f"call {self._call(request_id)} is acknowledged"
+            case CallSucceeded(request_id, payload):
+                return f"call {self._call(request_id)} succeeds, {_quoted(payload)}"
+            case CallFailed(request_id, code, message, data):
+                return f"call {self._call(request_id)} fails, {_error(code, message, data)}"
+            case InvocationReceived(invocation_id, request_id, identity, method, payload):
+                call = self._invocations[invocation_id] = self._call(request_id)
+                return f"invocation {call} of {method} for {identity}, {_quoted(payload)}"
+            case InvocationAbandoned(invocation_id, reason):
+                call = self._invocations.get(invocation_id, "?")
+                return f"invocation {call} is abandoned, {reason.value}"
+        return f"ignores a packet of {event.sender_identity!r}, {event.reason.value}"
+
+    def _call(self, request_id: str) -> str:
+        return str(self._calls.get(request_id, request_id))
+
+    def _message(self, message: Message) -> str:
+        match message:
+            case Request(request_id, method, payload):
+                return f"request {self._call(request_id)} {method} {_quoted(payload)}"
+            case Ack(request_id):
+                return f"ack {self._call(request_id)}"
+            case Response(request_id, payload):
+                return f"response {self._call(request_id)} {_quoted(payload or '')}"
+            case ErrorResponse(request_id, code, text, data):
+                return f"error {self._call(request_id)} {_error(code, text, data)}"
+            case StreamHeader():
+                return self._header(message)
+            case StreamChunk(stream_id, index, content):
+                stream = self._streams.get(stream_id, stream_id)
+                return f"{stream} chunk {index}, {len(content)} bytes"
+            case StreamTrailer(stream_id, reason):
+                end = f"the end: {reason}" if reason else "the end"
+                return f"{self._streams.get(stream_id, stream_id)} {end}"
+        return "a packet of another kind"
+
+    def _header(self, header: StreamHeader) -> str:
+        kind = "request" if header.topic == REQUEST_TOPIC else "response"
+        stream = self._streams[header.stream_id] = f"{kind} {self._call(header.request_id)}"
+        method = f" {header.method}" if header.method else ""
+        compressed = ", compressed" if header.compression else ""
+        content = header.inline_content
+        if content is not None and not compressed:
+            return f"{stream}{method} inline {_quoted(content.decode(errors='replace'))}"
+        form = "in chunks" if content is None else "inline"
+        return f"{stream}{method} {form}{compressed}, {header.total_length} bytes"
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]!r}… ({len(text)})"
+
+
+def _error(code: int, message: str, data: str) -> str:
+    return f"{code} {message}" + (f" ({data})" if data else "")
+
+
+def _fate(sent: SentPacket) -> str:
+    if sent.arrived_at:
+        return "arrives at " + " and ".join(f"{at:.3f} s" for at in sent.arrived_at)
+    return "under way" if sent.fate is Fate.CARRIED else sent.fate.value

@@ -1,0 +1,420 @@
+"""Any number of engines on virtual time, and a network between them that a seed makes hostile."""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Collection
+from functools import partial
+from random import Random
+from typing import Final, Protocol
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.engine import RpcEngine
+from rpcproto.core.events import Event
+from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.wire import stamp
+from rpcproto.testing.agenda import Agenda
+from rpcproto.testing.ids import counting_ids
+from rpcproto.testing.links import Fate, Link, SentPacket
+from rpcproto.testing.participants import WorldCall, WorldParticipant
+from rpcproto.testing.transcript import Happening, lines
+
+MAX_REPLAYED: Final = 64
+"""So many of the newest packets to each participant can be replayed."""
+
+
+class EngineFactory(Protocol):
+    """What makes the engines of a world: `RpcEngine`, or something that gives one."""
+
+    def __call__(self, identity: str, *, new_id: Callable[[], str], config: RpcConfig) -> RpcEngine:
+        """An engine for the participant `identity`."""
+        ...
+
+
+class _Way:
+    """One direction between two participants, and when the last packet in order arrives."""
+
+    __slots__ = ("arrives_until", "link")
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.arrives_until = 0.0
+
+
+class _Session:
+    """What the network knows of a participant, from one connection to the next."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.connections = 0
+        self.sequence = 0
+        self.told_until = 0.0
+        """When the last that it is told about the others arrives."""
+        self.newest: deque[tuple[SentPacket, bytes]] = deque(maxlen=MAX_REPLAYED)
+        """The newest packets to it, with their stamps."""
+
+
+class World:
+    """Participants, a network between them, and the time, without I/O and the same every time.
+
+    `join` participants, let them `register` handlers and `call` each other, and let it all happen
+    with `run`. Time is `now`, in seconds from 0: it jumps from one thing that happens to the next.
+    What arrives at the instant of a deadline comes before it. All that is random is drawn from
+    `seed`: the same program with the same seed has the same transcript.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        link: Link = Link(),  # noqa: B008 (frozen)
+        presence: Link = Link(),  # noqa: B008 (frozen)
+        stamped: bool = True,
+        participants_complete: bool = False,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        engine_factory: EngineFactory = RpcEngine,
+    ) -> None:
+        """Every direction has the link `link`, until `set_link` gives it another.
+
+        Participants hear of each other's coming and going with the latency and the jitter of
+        `presence`, and in order; `participants_complete` says that whoever was not announced is
+        not there (R12). With `stamped`, packets pass a server, which stamps them with the sender's
+        identity, its sid and a sequence number; else every host knows who sent what (R36). `config`
+        is for all engines, and `engine_factory` makes them.
+        """
+        self.presence: Link = presence
+        self.participants: dict[str, WorldParticipant] = {}
+        """All that ever joined, by identity."""
+        self.calls: list[WorldCall] = []
+        """All that participants have called, in order."""
+        self.sent: list[SentPacket] = []
+        """All packets, in the order in which they left."""
+        self._agenda = Agenda()
+        self._random = Random(seed)
+        self._stamped = stamped
+        self._participants_complete = participants_complete
+        self._config = config
+        self._engine_factory = engine_factory
+        self._engine_numbers = itertools.count(1)
+        self._sessions: dict[str, _Session] = {}
+        self._links: list[tuple[str | None, str | None, Link]] = [(None, None, link)]
+        self._ways: dict[tuple[str, str], _Way] = {}
+        self._happenings: list[Happening] = []
+
+    # time
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self._agenda.now
+
+    @property
+    def next_instant(self) -> float | None:
+        """When something happens next, as far as it is known; None if nothing will."""
+        return self._agenda.next_instant
+
+    def at(self, instant: float, action: Callable[[], object]) -> None:
+        """Do something at an instant (seconds), or at once in `run` if that is over."""
+        self._agenda.plan(instant, partial(self._act, action))
+
+    def run(self, until: float | None = None) -> None:
+        """Let things happen in order of time until nothing is left to happen; with `until`
+        (seconds), nothing after that instant, which is `now` then."""
+        self._settle()
+        self._agenda.run(until)
+
+    # participants
+
+    def join(
+        self,
+        identity: str,
+        *,
+        client_protocol: int = 0,
+        capabilities: Collection[int] = (),
+        uplink: float = math.inf,
+    ) -> WorldParticipant:
+        """Somebody new is here, and the others are told of it and what it can read.
+
+        Raises ValueError for an identity that was here before, and for an `uplink` (bytes a
+        second) that is not above 0.
+        """
+        if identity in self.participants:
+            raise ValueError(f"{identity!r} was here before: let it come back")
+        if not uplink > 0:
+            raise ValueError("uplink must be above 0")
+        participant = WorldParticipant(
+            identity,
+            self._agenda,
+            self.calls,
+            self._carry,
+            self._note,
+            client_protocol=client_protocol,
+            capabilities=capabilities,
+            uplink=uplink,
+        )
+        participant.begin(self._new_engine(identity))
+        self.participants[identity] = participant
+        self._sessions[identity] = _Session()
+        self._enter(participant, new_session=True)
+        return participant
+
+    def leave(self, identity: str) -> None:
+        """A participant closes its engine, sends the small packets that wait, and is gone."""
+        participant = self.participants[identity]
+        participant.engine.close(now=self.now)
+        if participant.is_connected:
+            participant.finish_sending()
+        self._note(identity, "leaves")
+        participant.has_left = True
+        self._lose_connection(participant, noticed=True)
+
+    def cut(self, identity: str, *, noticed: bool = True) -> None:
+        """A participant loses its connection: its engine is told `disconnected`, and what is under
+        way to it is lost. The others are told that it left, if that is `noticed`."""
+        participant = self.participants[identity]
+        if participant.is_connected:
+            participant.engine.disconnected(now=self.now)
+            self._note(identity, "loses its connection")
+            self._lose_connection(participant, noticed=noticed)
+
+    def come_back(self, identity: str, *, new_session: bool = False, replay: int = 0) -> None:
+        """A participant that was cut, or that left, is here again; one that is here is left so.
+
+        After `leave` it has a new engine, with the handlers of the old one. It has a new sid, but
+        not if nobody has noticed that it was gone, and `new_session` is false. The newest `replay`
+        packets to it arrive once more, or at last (0 to 64).
+        """
+        participant = self.participants[identity]
+        if participant.is_connected:
+            return
+        if participant.has_left:
+            participant.begin(self._new_engine(identity))
+        self._enter(participant, new_session=new_session or not participant.is_present)
+        if replay:
+            for sent, data in list(self._sessions[identity].newest)[-replay:]:
+                self._bring(participant, sent, data, self.now + self._way(sent).link.latency)
+
+    # the network
+
+    def set_link(
+        self, link: Link, *, sender: str | None = None, receiver: str | None = None
+    ) -> None:
+        """Let packets take this link from now on: those of `sender`, those to `receiver`, those of
+        the one to the other, or all. What is under way stays so."""
+        self._links.append((sender, receiver, link))
+        for (from_, to), way in self._ways.items():
+            if sender in (None, from_) and receiver in (None, to):
+                way.link = link
+
+    def heal(self) -> None:
+        """From now on nothing is lost, repeated, held back or not sent, and all are here again."""
+        self._links = [(from_, to, link.healed()) for from_, to, link in self._links]
+        for way in self._ways.values():
+            way.link = way.link.healed()
+        for identity in self.participants:
+            self.come_back(identity)
+
+    def send(self, sender: str, receiver: str, data: bytes) -> SentPacket:
+        """Any bytes take the way of a packet from one participant to another."""
+        sid = self.participants[sender].sid
+        sent = SentPacket(self.now, sender, sid, receiver, data)
+        self._transmit(sent)
+        return sent
+
+    # what there is to read
+
+    def transcript(self) -> str:
+        """Everything that has happened, a line each. Calls go by number, in the order in which they
+        were made; a packet stands where it left, with what became of it."""
+        numbers = {call.request_id: call.number for call in self.calls}
+        return "".join(f"{line}\n" for line in lines(self._happenings, numbers))
+
+    # within: who is here
+
+    def _new_engine(self, identity: str) -> RpcEngine:
+        new_id = counting_ids(f"{next(self._engine_numbers):08x}")
+        return self._engine_factory(identity, new_id=new_id, config=self._config)
+
+    def _enter(self, participant: WorldParticipant, *, new_session: bool) -> None:
+        identity, session = participant.identity, self._sessions[participant.identity]
+        session.connections += 1
+        session.told_until = self.now
+        if new_session:
+            session.number += 1
+            session.sequence = 0
+            participant.sid = f"PA_{identity}_{session.number}"
+        participant.is_connected = participant.is_present = True
+        self._note(identity, f"is here as {participant.sid}")
+        complete = self._participants_complete
+        participant.engine.connected(now=self.now, participants_complete=complete)
+        for other in self._others(participant):
+            if other.is_present:
+                self._tell_joined(participant, other, other.sid)
+        participant.settle()
+        if new_session:
+            self._announce(participant, is_here=True)
+
+    def _lose_connection(self, participant: WorldParticipant, *, noticed: bool) -> None:
+        was_present = participant.is_present
+        participant.is_connected = False
+        participant.is_present = was_present and not noticed
+        participant.settle()
+        if was_present and noticed:
+            self._announce(participant, is_here=False)
+
+    def _others(self, participant: WorldParticipant) -> list[WorldParticipant]:
+        return [other for other in self.participants.values() if other is not participant]
+
+    def _announce(self, about: WorldParticipant, *, is_here: bool) -> None:
+        """Let the others know, each in its time and in order."""
+        for other in self._others(about):
+            if not other.is_connected:
+                continue
+            session = self._sessions[other.identity]
+            at = self.now + self.presence.latency + self.presence.jitter * self._random.random()
+            at = session.told_until = max(session.told_until, at)
+            tell = partial(self._tell, other, session.connections, about, about.sid, is_here)
+            if at > self.now:
+                self._agenda.plan(at, tell)
+            else:
+                tell()
+
+    def _tell(
+        self,
+        participant: WorldParticipant,
+        connection: int,
+        about: WorldParticipant,
+        sid: str,
+        is_here: bool,
+    ) -> None:
+        """What was told on a connection that is no more is lost."""
+        if connection != self._connection_of(participant):
+            return
+        self._note(participant.identity, f"hears that {sid} {'is here' if is_here else 'is gone'}")
+        if is_here:
+            self._tell_joined(participant, about, sid)
+        else:
+            participant.engine.participant_left(about.identity, now=self.now, participant_sid=sid)
+        participant.settle()
+
+    def _tell_joined(
+        self, participant: WorldParticipant, about: WorldParticipant, sid: str
+    ) -> None:
+        participant.engine.participant_joined(
+            about.identity,
+            now=self.now,
+            participant_sid=sid,
+            client_protocol=about.client_protocol,
+            capabilities=about.capabilities,
+        )
+
+    def _connection_of(self, participant: WorldParticipant) -> int:
+        """The number of its connection, 0 if it has none."""
+        is_connected = participant.is_connected
+        return self._sessions[participant.identity].connections if is_connected else 0
+
+    # within: packets
+
+    def _carry(self, sender: WorldParticipant, packet: OutgoingPacket) -> bool:
+        """For participants: send a packet; whether that could be done."""
+        sent = SentPacket(
+            self.now,
+            sender.identity,
+            sender.sid,
+            packet.destination_identity,
+            packet.data,
+            packet.request_id,
+            packet.kind,
+        )
+        self._transmit(sent)
+        return sent.fate is not Fate.NOT_SENT
+
+    def _transmit(self, sent: SentPacket) -> None:
+        """Let the link decide what becomes of a packet."""
+        self.sent.append(sent)
+        self._happenings.append((self.now, sent.sender_identity, sent))
+        way, chance = self._way(sent), self._random.random
+        link = way.link
+        if link.send_failure and chance() < link.send_failure:
+            sent.fate = Fate.NOT_SENT
+            return
+        data = self._stamped_data(sent)
+        receiver = self.participants.get(sent.destination_identity)
+        if receiver is None or sent.destination_identity == sent.sender_identity:
+            sent.fate = Fate.LOST
+            return
+        self._sessions[receiver.identity].newest.append((sent, data))
+        if link.loss and chance() < link.loss:
+            sent.fate = Fate.LOST
+            return
+        in_turn = max(self.now + link.latency + link.jitter * chance(), way.arrives_until)
+        sent.is_held_back = link.reordering > 0 and chance() < link.reordering
+        sent.is_repeated = link.repetition > 0 and chance() < link.repetition
+        if sent.is_held_back:
+            self._bring(receiver, sent, data, in_turn + link.straggling * chance())
+        else:
+            way.arrives_until = in_turn
+            self._bring(receiver, sent, data, in_turn)
+        if sent.is_repeated:
+            self._bring(receiver, sent, data, in_turn + link.straggling * chance())
+
+    def _stamped_data(self, sent: SentPacket) -> bytes:
+        """The packet as it arrives."""
+        if not self._stamped:
+            return sent.data
+        session = self._sessions[sent.sender_identity]
+        session.sequence += 1
+        return stamp(
+            sent.data,
+            sequence=session.sequence,
+            sender_identity=sent.sender_identity,
+            sender_sid=sent.sender_sid,
+        )
+
+    def _bring(self, receiver: WorldParticipant, sent: SentPacket, data: bytes, at: float) -> None:
+        connection = self._connection_of(receiver)
+        self._agenda.plan(at, partial(self._arrive, receiver, connection, sent, data))
+
+    def _arrive(
+        self, receiver: WorldParticipant, connection: int, sent: SentPacket, data: bytes
+    ) -> None:
+        if not connection or connection != self._connection_of(receiver):
+            if not sent.arrived_at:
+                sent.fate = Fate.LOST
+            return
+        sent.fate = Fate.CARRIED
+        sent.arrived_at.append(self.now)
+        if self._stamped:
+            receiver.engine.receive_packet(data, now=self.now)
+        else:
+            receiver.engine.receive_packet(
+                data, now=self.now, sender_identity=sent.sender_identity, sender_sid=sent.sender_sid
+            )
+        receiver.settle()
+
+    def _way(self, sent: SentPacket) -> _Way:
+        """The direction of a packet; of all links that fit, the last that was set counts."""
+        ends = sent.sender_identity, sent.destination_identity
+        way = self._ways.get(ends)
+        if way is None:
+            link = next(
+                link
+                for sender, receiver, link in reversed(self._links)
+                if sender in (None, ends[0]) and receiver in (None, ends[1])
+            )
+            way = self._ways[ends] = _Way(link)
+        return way
+
+    # within: the rest
+
+    def _act(self, action: Callable[[], object]) -> None:
+        action()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Whatever was done with an engine alone, see what has come of it."""
+        for participant in self.participants.values():
+            participant.settle()
+
+    def _note(self, identity: str, what: Event | str) -> None:
+        self._happenings.append((self.now, identity, what))
