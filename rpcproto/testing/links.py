@@ -50,7 +50,8 @@ class Fate(Enum):
     CARRIED = "carried"
     """It arrived, or it is under way."""
     LOST = "lost"
-    """The network lost it, or its destination was not there when it would have arrived."""
+    """The network lost it, or its destination was not there when it would have arrived. It may
+    have been replayed all the same."""
     NOT_SENT = "not sent"
     """Its sender could not send it."""
 

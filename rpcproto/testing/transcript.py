@@ -55,7 +55,7 @@ class _Names:
 
     def packet(self, sent: SentPacket) -> str:
         decoded = decode(sent.data)
-        what = "no packet" if decoded is None else self._message(decoded.message)
+        what = "no packet at all" if decoded is None else self._message(decoded.message)
         return f"{what}  [{_fate(sent)}]"
 
     def event(self, event: Event) -> str:
@@ -72,7 +72,8 @@ class _Names:
             case InvocationAbandoned(invocation_id, reason):
                 call = self._invocations.get(invocation_id, "?")
                 return f"invocation {call} is abandoned, {reason.value}"
-        return f"ignores a packet of {event.sender_identity!r}, {event.reason.value}"
+        sender = f" of {event.sender_identity}" if event.sender_identity else ""
+        return f"ignores a packet{sender}, {event.reason.value}"
 
     def _call(self, request_id: str) -> str:
         return str(self._calls.get(request_id, request_id))

@@ -237,6 +237,7 @@ class World:
 
     def _enter(self, participant: WorldParticipant, *, new_session: bool) -> None:
         identity, session = participant.identity, self._sessions[participant.identity]
+        stale_sid = participant.sid if participant.is_present and new_session else ""
         session.connections += 1
         session.told_until = self.now
         if new_session:
@@ -252,7 +253,9 @@ class World:
                 self._tell_joined(participant, other, other.sid)
         participant.settle()
         if new_session:
-            self._announce(participant, is_here=True)
+            self._announce(participant, participant.sid, is_here=True)
+        if stale_sid:  # the server notices the old session last
+            self._announce(participant, stale_sid, is_here=False)
 
     def _lose_connection(self, participant: WorldParticipant, *, noticed: bool) -> None:
         was_present = participant.is_present
@@ -260,12 +263,12 @@ class World:
         participant.is_present = was_present and not noticed
         participant.settle()
         if was_present and noticed:
-            self._announce(participant, is_here=False)
+            self._announce(participant, participant.sid, is_here=False)
 
     def _others(self, participant: WorldParticipant) -> list[WorldParticipant]:
         return [other for other in self.participants.values() if other is not participant]
 
-    def _announce(self, about: WorldParticipant, *, is_here: bool) -> None:
+    def _announce(self, about: WorldParticipant, sid: str, *, is_here: bool) -> None:
         """Let the others know, each in its time and in order."""
         for other in self._others(about):
             if not other.is_connected:
@@ -273,7 +276,7 @@ class World:
             session = self._sessions[other.identity]
             at = self.now + self.presence.latency + self.presence.jitter * self._random.random()
             at = session.told_until = max(session.told_until, at)
-            tell = partial(self._tell, other, session.connections, about, about.sid, is_here)
+            tell = partial(self._tell, other, session.connections, about, sid, is_here)
             if at > self.now:
                 self._agenda.plan(at, tell)
             else:
@@ -382,7 +385,6 @@ class World:
             if not sent.arrived_at:
                 sent.fate = Fate.LOST
             return
-        sent.fate = Fate.CARRIED
         sent.arrived_at.append(self.now)
         if self._stamped:
             receiver.engine.receive_packet(data, now=self.now)
