@@ -1,4 +1,4 @@
-"""The kit for tests: ids that count, virtual time, and a pair of engines."""
+"""The kit for tests: ids that count, and virtual time."""
 
 import asyncio
 import socket
@@ -7,17 +7,7 @@ import uuid
 
 import pytest
 
-from rpcproto import (
-    CallAcknowledged,
-    CallFailed,
-    CallSucceeded,
-    InvocationReceived,
-    OutgoingPacket,
-    PacketKind,
-    RpcConfig,
-    RpcError,
-)
-from rpcproto.testing import Deadlock, EnginePair, counting_ids, virtual_time_run
+from rpcproto.testing import Deadlock, counting_ids, virtual_time_run
 
 DAY = 86_400.0
 
@@ -134,114 +124,3 @@ def test_another_thread_may_wake_the_loop() -> None:
         return await future
 
     assert virtual_time_run(main()) == "hi"
-
-
-# a pair of engines
-
-
-def kinds(pair: EnginePair) -> list[tuple[float, str, PacketKind]]:
-    return [(sent.sent_at, sent.sender_identity, sent.packet.kind) for sent in pair.sent]
-
-
-def call(pair: EnginePair, payload: str = "Hi") -> str:
-    return pair.caller.call("responder", "greet", payload, now=pair.now)
-
-
-def test_a_pair_carries_a_call_and_its_answer_in_their_time() -> None:
-    pair = EnginePair(latency=0.0625)
-    pair.responder.register_method("greet")
-    pair.answer = lambda invocation: f"Hello, {invocation.caller_identity}!"
-    request_id = call(pair)
-    pair.run()
-    assert request_id == "a0000000-0000-4000-8000-000000000001"
-    assert pair.events["caller"] == [
-        CallAcknowledged(request_id),
-        CallSucceeded(request_id, "Hello, caller!"),
-    ]
-    assert kinds(pair) == [
-        (0.0, "caller", PacketKind.REQUEST),
-        (0.0625, "responder", PacketKind.ACK),
-        (0.0625, "responder", PacketKind.RESPONSE),
-    ]
-    assert pair.now == 0.125
-
-
-def test_an_answer_may_be_an_error() -> None:
-    pair = EnginePair()
-    pair.responder.register_method("greet")
-    pair.answer = lambda invocation: RpcError(2001, "Out of tea", invocation.payload)
-    request_id = call(pair, "coffee")
-    pair.run()
-    assert pair.events["caller"][-1] == CallFailed(request_id, 2001, "Out of tea", "coffee")
-
-
-def test_a_pair_runs_until_nothing_is_left_to_happen() -> None:
-    pair = EnginePair()
-    pair.responder.register_method("greet")
-    request_id = call(pair)
-    pair.run()
-    assert pair.events["caller"][-1] == CallFailed(request_id, 1502, "Response timeout", "")
-    assert pair.now == 8.0 + 7.0  # the end of the invocation
-    assert pair.caller.next_deadline is pair.responder.next_deadline is None
-
-
-def test_a_pair_can_be_stopped_at_an_instant_and_go_on() -> None:
-    pair = EnginePair(latency=1.0)
-    pair.responder.register_method("greet")
-    request_id = call(pair)
-    pair.run(until=0.5)
-    assert (pair.now, pair.events["responder"]) == (0.5, [])
-    pair.run(until=1.0)
-    [event] = pair.events["responder"]
-    assert isinstance(event, InvocationReceived)
-    pair.responder.respond(event.invocation_id, "later", now=pair.now)
-    pair.run(until=0.0)
-    assert pair.now == 1.0
-    pair.run(until=5.0)
-    assert pair.events["caller"][-1] == CallSucceeded(request_id, "later")
-    assert pair.now == 5.0
-
-
-def test_a_packet_that_arrives_at_the_deadline_comes_first() -> None:
-    pair = EnginePair(latency=3.5)
-    pair.responder.register_method("greet")
-    pair.answer = lambda invocation: "just in time"
-    request_id = call(pair)
-    pair.run()
-    assert pair.now == 7.0
-    assert pair.events["caller"][-1] == CallSucceeded(request_id, "just in time")
-
-
-def test_dropped_packets_are_sent_but_never_arrive() -> None:
-    def is_ack(packet: OutgoingPacket) -> bool:
-        return packet.kind is PacketKind.ACK
-
-    pair = EnginePair()
-    pair.drop = is_ack
-    pair.responder.register_method("greet")
-    request_id = call(pair)
-    pair.run()
-    assert is_ack(pair.sent[1].packet)
-    assert pair.events["caller"] == [CallFailed(request_id, 1501, "Connection timeout", "")]
-
-
-def test_a_pair_takes_a_config_and_what_both_can_read() -> None:
-    config = RpcConfig(ack_timeout=1.0)
-    pair = EnginePair(config=config, client_protocol=2, capabilities=[2])
-    call(pair)
-    pair.run(until=0.0)
-    assert pair.sent[0].packet.kind is PacketKind.STREAM_HEADER
-    stranger = EnginePair(config=config, client_protocol=2, announced=False)
-    stranger.drop = lambda packet: True
-    call(stranger)
-    stranger.run()
-    assert stranger.sent[0].packet.kind is PacketKind.REQUEST
-    assert stranger.now == 1.0
-
-
-def test_packets_for_somebody_else_arrive_nowhere() -> None:
-    pair = EnginePair()
-    pair.caller.call("nobody", "greet", "Hi", now=pair.now)
-    pair.run(until=1.0)
-    assert len(pair.sent) == 1
-    assert pair.events == {"caller": [], "responder": []}

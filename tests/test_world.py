@@ -142,6 +142,15 @@ def test_a_transcript_tells_of_streams_and_of_what_goes_wrong() -> None:
     ]
 
 
+def test_the_transcript_in_the_docs_is_the_one_that_its_program_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = Path(__file__).parents[1].joinpath("docs", "testing.md").read_text("utf-8")
+    program, printed = page.split("```python\n")[1].split("```text\n")
+    exec(program.split("```")[0], {})
+    assert capsys.readouterr().out.strip("\n") == printed.split("\n```")[0]
+
+
 def test_a_call_knows_what_became_of_it() -> None:
     world = World(link=Link(latency=0.5))
     alice, bob = alice_and_bob(world)
@@ -299,6 +308,18 @@ def test_loss_is_the_share_that_never_arrives() -> None:
     assert 60 < len(lost) < 140
     assert all(not sent.arrived_at for sent in lost)
     assert all(len(sent.arrived_at) == 1 for sent in world.sent if sent.fate is Fate.CARRIED)
+
+
+def test_a_test_may_choose_what_gets_lost() -> None:
+    world = World()
+    world.lose = lambda sent: sent.kind is PacketKind.ACK
+    alice, bob = alice_and_bob(world)
+    bob.register("wait", lambda invocation: None)
+    call = alice.call("bob", "wait")
+    world.run()
+    assert alice.events == [(7.0, CallFailed(call.request_id, 1501, "Connection timeout", ""))]
+    assert [sent.fate for sent in world.sent] == [Fate.CARRIED, Fate.LOST]
+    assert world.now == 8.0 + 7.0  # the end of the invocation
 
 
 def test_repetition_is_the_share_that_arrives_twice() -> None:

@@ -1,6 +1,5 @@
 """A world for tests in which ids count and time is virtual: no sleeping, the same every time."""
 
-from rpcproto.testing.engine_pair import EnginePair as EnginePair
 from rpcproto.testing.ids import counting_ids as counting_ids
 from rpcproto.testing.links import Fate as Fate
 from rpcproto.testing.links import Link as Link

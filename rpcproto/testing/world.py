@@ -83,6 +83,8 @@ class World:
         is for all engines, and `engine_factory` makes them.
         """
         self.presence: Link = presence
+        self.lose: Callable[[SentPacket], bool] = lambda sent: False
+        """Says of each packet whether it gets lost, whatever its link is; for tests to set."""
         self.participants: dict[str, WorldParticipant] = {}
         """All that ever joined, by identity."""
         self.calls: list[WorldCall] = []
@@ -347,7 +349,7 @@ class World:
             sent.fate = Fate.LOST
             return
         self._sessions[receiver.identity].newest.append((sent, data))
-        if link.loss and chance() < link.loss:
+        if self.lose(sent) or (link.loss and chance() < link.loss):
             sent.fate = Fate.LOST
             return
         in_turn = max(self.now + link.latency + link.jitter * chance(), way.arrives_until)
