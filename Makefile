@@ -3,15 +3,22 @@
 PYTHON ?= python3
 TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
-
-.PHONY: demo test check bench fuzz proto format clean
+HOURS ?= 8
 SECONDS ?= 60
+
+.PHONY: demo test deep night check bench fuzz proto format clean
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
 
 test: .venv/dev/.installed
 	$(BIN)/pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
+
+deep: .venv/dev/.installed
+	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal tests/test_simulation.py
+
+night: .venv/dev/.installed
+	$(BIN)/python tests/simulation.py --hours $(HOURS)
 
 check: .venv/dev/.installed
 	$(BIN)/ruff format --check .
