@@ -49,7 +49,8 @@ clean:
 .venv/demo/.installed: EXTRA = cli
 .venv/dev/.installed: EXTRA = dev
 .venv/fuzz/.installed: EXTRA = fuzz
-.venv/demo/.installed .venv/dev/.installed .venv/fuzz/.installed: pyproject.toml
+.venv/mutation/.installed: EXTRA = mutation
+.venv/%/.installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$(EXTRA)]'
 	touch $@

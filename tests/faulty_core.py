@@ -1,0 +1,235 @@
+"""Tests that meet a core with a fault in it, each time in a process of their own.
+
+A fault in the body of a function is put into a core that is loaded, with the tests that reach this
+function: nearly all faults are such, and are seen in a blink. Where a module must be loaded anew,
+the faulty text takes its place when it is imported. No file changes, either way.
+"""
+
+import gc
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import resource
+import signal
+import sys
+import types
+from collections.abc import Callable, Generator, Iterator, Sequence
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import hypothesis
+import pytest
+from _pytest.runner import runtestprotocol
+from google.protobuf.internal import builder  # noqa: F401 (loaded once for all processes)
+from hypothesis import strategies  # noqa: F401
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "rpcproto" / "core"
+MAX_TEST_SECONDS = 20
+"""CPU time of one test; many times what the slowest takes on a sound core."""
+MAX_MEMORY_BYTES = 3 << 30
+
+_PROFILE = "faulty core"
+_OPTIONS = (
+    "-x",
+    "-q",
+    "--tb=no",
+    f"--hypothesis-profile={_PROFILE}",
+    "-pno:cacheprovider",
+    "-Wignore::pytest.PytestAssertRewriteWarning",
+    # It starts other processes, which would meet a core without the fault.
+    "--deselect=tests/test_laws.py::test_l1_in_other_processes_too",
+)
+
+
+class Outcome(Enum):
+    """What came of the tests. All but SURVIVED mean that the fault was seen."""
+
+    SURVIVED = "survived"
+    KILLED = "killed"
+    TIMEOUT = "timeout"
+
+
+class Trial(NamedTuple):
+    """A core module with a fault, and the test files that it meets, in this order.
+
+    `function` names the one whose body has the fault, empty where it is elsewhere.
+    """
+
+    module: str
+    source: str
+    files: Sequence[str]
+    function: str = ""
+
+
+Trials: TypeAlias = Iterator[tuple[int, Outcome]]
+"""The number and the outcome of each trial, as they come in."""
+
+
+def _each_in_a_process(run: Callable[[Trial], int], trials: Sequence[Trial]) -> Trials:
+    """`run` gives what pytest gives: 0 if all tests passed."""
+    running: dict[int, int] = {}
+    for number, trial in enumerate(trials):
+        if len(running) >= (os.cpu_count() or 1):
+            yield _wait(running)
+        pid = os.fork()
+        if not pid:
+            try:
+                os._exit(_quietly(run, trial))
+            finally:
+                os._exit(-1)
+        running[pid] = number
+    while running:
+        yield _wait(running)
+
+
+def _quietly(run: Callable[[Trial], int], trial: Trial) -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return run(trial)
+
+
+def _wait(running: dict[int, int]) -> tuple[int, Outcome]:
+    pid, status = os.wait()
+    number, code = running.pop(pid), os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return number, Outcome.SURVIVED
+    if code in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
+        return number, Outcome.KILLED
+    if code == -signal.SIGPROF:
+        return number, Outcome.TIMEOUT
+    raise RuntimeError(f"the tests of trial {number} ended with {code}")
+
+
+# --- a module loaded anew
+
+
+class _FaultyLoader(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, source: str) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        return compile(self._source, self.path, "exec")
+
+
+class _FaultyFinder(importlib.abc.MetaPathFinder):
+    def __init__(self, module: str, source: str) -> None:
+        self._name = f"rpcproto.core.{module}"
+        path = str(CORE / f"{module}.py")
+        loader = _FaultyLoader(self._name, path, source)
+        self._spec = importlib.util.spec_from_file_location(self._name, path, loader=loader)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return self._spec if fullname == self._name else None
+
+
+class _TimeLimit:
+    """Ends the process when one test has had all its time."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, bool | None, bool | None]:
+        signal.setitimer(signal.ITIMER_PROF, MAX_TEST_SECONDS)
+        done = yield
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        return done
+
+
+def _run_anew(trial: Trial) -> int:
+    sys.meta_path.insert(0, _FaultyFinder(trial.module, trial.source))
+    code = 0
+    for files in (trial.files[:1], trial.files[1:]):  # most are seen by the first file
+        if files and not code:
+            code = pytest.main([*_OPTIONS, *files], plugins=[_TimeLimit()])
+    return code
+
+
+def run_anew(trials: Sequence[Trial]) -> Trials:
+    """Run trials, each in a core that is loaded anew; before any of it is loaded here."""
+    assert not any(name.startswith("rpcproto") for name in sys.modules)
+    _prepare()
+    return _each_in_a_process(_run_anew, trials)
+
+
+def _prepare() -> None:
+    os.chdir(ROOT)
+    hypothesis.settings.register_profile(_PROFILE, database=None, derandomize=True, deadline=None)
+
+
+# --- a function's body, in a core that is loaded
+
+
+class _Session:
+    """Collects the tests once, sees which functions each of them reaches, then runs the trials."""
+
+    def __init__(self, trials: Sequence[Trial], report: Callable[[int, Outcome], None]) -> None:
+        self._trials = trials
+        self._report = report
+        self._reached: dict[pytest.Item, set[types.CodeType]] = {}
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        for item, following in pairwise([*session.items, None]):
+            assert item is not None
+            _clear_caches()
+            codes: set[types.CodeType] = set()
+            sys.setprofile(lambda frame, *_: codes.add(frame.f_code))  # noqa: B023
+            passes = _passes(item, following)
+            sys.setprofile(None)
+            assert passes, f"{item.nodeid} fails on a sound core"
+            self._reached[item] = codes
+        gc.freeze()
+        for number, outcome in _each_in_a_process(self._run, self._trials):
+            self._report(number, outcome)
+        return True
+
+    def _run(self, trial: Trial) -> int:
+        sound = _put_in(trial)
+        _clear_caches()
+        items = [item for item, codes in self._reached.items() if sound in codes]
+        items.sort(key=lambda item: trial.files.index(f"tests/{item.path.name}"))
+        return int(not all(_passes(*pair) for pair in pairwise([*items, None])))
+
+
+def _passes(item: pytest.Item, following: pytest.Item | None) -> bool:
+    signal.setitimer(signal.ITIMER_PROF, MAX_TEST_SECONDS)
+    reports = runtestprotocol(item, log=False, nextitem=following)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return not any(report.failed for report in reports)
+
+
+def _put_in(trial: Trial) -> types.CodeType:
+    """Give a function its faulty code; returns its sound one."""
+    faulty: Any = compile(trial.source, str(CORE / f"{trial.module}.py"), "exec")
+    function: Any = sys.modules[f"rpcproto.core.{trial.module}"]
+    for name in trial.function.split("."):
+        faulty = next(c for c in faulty.co_consts if getattr(c, "co_name", None) == name)
+        function = inspect.getattr_static(function, name)
+    function = getattr(function, "fget", function)
+    function = getattr(function, "__wrapped__", function)
+    sound: types.CodeType = function.__code__
+    function.__code__ = faulty
+    return sound
+
+
+def _clear_caches() -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith("rpcproto.core."):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+def run_in_place(trials: Sequence[Trial], report: Callable[[int, Outcome], None]) -> None:
+    """Run trials whose fault is in the body of a function; all have the same files in some order."""
+    if trials:
+        _prepare()
+        options = (*_OPTIONS, "-s", *trials[0].files)
+        assert not pytest.main([*options], plugins=[_Session(trials, report)])
