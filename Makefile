@@ -8,8 +8,8 @@ SECONDS ?= 60
 
 .PHONY: demo test deep night check bench fuzz proto format clean
 
-demo: .venv/demo/.installed
-	.venv/demo/bin/rpcproto demo
+demo: .venv/cli/.installed
+	.venv/cli/bin/rpcproto demo
 
 test: .venv/dev/.installed
 	$(BIN)/pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
@@ -46,11 +46,8 @@ clean:
 	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/demo/.installed: EXTRA = cli
-.venv/dev/.installed: EXTRA = dev
-.venv/fuzz/.installed: EXTRA = fuzz
-.venv/mutation/.installed: EXTRA = mutation
+# An environment has the name of its extra.
 .venv/%/.installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$(EXTRA)]'
+	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$*]'
 	touch $@

@@ -254,7 +254,7 @@ def test_a_long_body_that_is_not_the_expected_one_makes_the_demo_fail(
 
 
 def test_ctrl_c_leaves_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(console: Console, record: object) -> bool:
+    def interrupted(console: Console) -> bool:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "play", interrupted)
