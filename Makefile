@@ -4,7 +4,9 @@ PYTHON ?= python3
 TYPED := rpcproto examples tests benchmarks proto docs
 BIN := .venv/dev/bin
 
-.PHONY: demo test check bench proto format clean
+LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
+
+.PHONY: demo test check interop bench proto format clean
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
@@ -20,6 +22,9 @@ check: .venv/dev/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
 	$(BIN)/pytest -q -m environments
+
+interop: .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
+	$(BIN)/pytest -q -m interop -n 3 --dist loadgroup --matrix docs/interop.md tests/interop
 
 bench: .venv/dev/.installed
 	$(BIN)/python -m benchmarks
@@ -40,4 +45,10 @@ clean:
 .venv/demo/.installed .venv/dev/.installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$(EXTRA)]'
+	touch $@
+
+# LiveKit's own packages of old days, each in an environment of its own.
+.venv/livekit-%/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check livekit==$*
 	touch $@

@@ -1,0 +1,55 @@
+"""LiveKit's own Python packages and ours in one room, case by case: `make interop`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from interop.cases import CASES
+from interop.pairings import (
+    ENGINE,
+    GENERATIONS,
+    OURS_TO_THEIRS,
+    ROOM_CLIENT,
+    TEST_SERVER,
+    THEIRS_TO_OURS,
+    Meeting,
+    Pairing,
+    Run,
+)
+
+pytestmark = pytest.mark.interop
+
+PAIRINGS = [
+    pytest.param(pairing, marks=pytest.mark.xdist_group(pairing.theirs), id="-".join(pairing))
+    for ours in (ENGINE, ROOM_CLIENT)
+    for pairing in (Pairing(TEST_SERVER, ours, generation) for generation in GENERATIONS)
+]
+
+
+def cell_of(params: dict[str, Any]) -> tuple[str, str, str]:
+    """Where in the table a result stands."""
+    pairing: Pairing = params["meeting"]
+    return pairing.table, params["case"], pairing.column(params["direction"])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("direction", [THEIRS_TO_OURS, OURS_TO_THEIRS])
+@pytest.mark.parametrize("meeting", PAIRINGS, indirect=True, scope="session")
+def test_official_clients_call_us_and_we_call_them(
+    meeting: Meeting,
+    direction: str,
+    case: str,
+    run: Run,
+    record_property: Callable[[str, object], None],
+) -> None:
+    async def main() -> None:
+        try:
+            act = await meeting.act(direction)
+            await CASES[case](act)
+        except BaseException:
+            await meeting.part()
+            raise
+        record_property("note", act.note)
+
+    run(main())
