@@ -33,15 +33,24 @@ def server(run: Run) -> Iterator[RoomServer]:
 
 
 @pytest.fixture(scope="session")
-def meeting(request: pytest.FixtureRequest, run: Run, server: RoomServer) -> Iterator[Meeting]:
+def place(server: RoomServer) -> Place:
+    """Where the room server is."""
+    return Place(server.url, KEY, SECRET)
+
+
+@pytest.fixture(scope="session")
+def meeting(
+    request: pytest.FixtureRequest, run: Run, server: RoomServer, place: Place
+) -> Iterator[Meeting]:
     """The two of the pairing that the test is given."""
     pairing: Pairing = request.param
-    meeting = Meeting(pairing, Place(server.url, KEY, SECRET), server)
+    meeting = Meeting(pairing, place, server)
     yield meeting
     run(meeting.part())
 
 
-# The table: a module says in its function `cell_of` where its results stand; a test may add a note.
+# The tables: a module says in its function `cell_of` where each result stands, and a test what is
+# shown there. Or a test has "cells" of its own.
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,40 +59,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for order, item in enumerate(items):
+        item.user_properties.append(("order", order))
         cell_of = getattr(getattr(item, "module", None), "cell_of", None)
-        if cell_of is not None:
-            item.user_properties.append(("cell", [order, *cell_of(item.callspec.params)]))  # type: ignore[attr-defined]
+        if cell_of is not None and isinstance(item, pytest.Function):
+            item.user_properties.append(("cell", cell_of(item.callspec.params)))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    cells, reasons = _cells(terminalreporter.stats)
-    if not cells:
-        return
+    cells = [
+        cell
+        for outcome in ("passed", "skipped", "failed", "error")
+        for report in terminalreporter.stats.get(outcome, [])
+        for cell in _cells_of(report, outcome)
+    ]
     for name, table in matrix.tables(cells).items():
         terminalreporter.section(name)
         terminalreporter.write_line(table)
-    for reason in sorted(reasons):
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason in sorted({report.longrepr[2].removeprefix("Skipped: ") for report in skipped}):
         terminalreporter.write_line(f"skipped: {reason}")
-    if config.getoption("--matrix") and not terminalreporter.stats.get("failed"):
-        matrix.write(Path(config.getoption("--matrix")), cells)
+    document = config.getoption("--matrix")
+    if document and not terminalreporter.stats.keys() & {"failed", "error"}:
+        matrix.write(Path(document), cells)
 
 
-def _cells(stats: dict[str, list[Any]]) -> tuple[list[Cell], set[str]]:
-    cells: list[Cell] = []
-    reasons: set[str] = set()
-    for outcome, text in (
-        ("passed", matrix.OK),
-        ("skipped", "-"),
-        ("failed", matrix.FAILED),
-        ("error", matrix.FAILED),
-    ):
-        for report in stats.get(outcome, []):
-            properties = dict(report.user_properties)
-            if "cell" not in properties:
-                continue
-            if outcome == "skipped":
-                reasons.add(report.longrepr[2].removeprefix("Skipped: "))
-            note = properties.get("note", "")
-            order, table, row, column = properties["cell"]
-            cells.append(Cell(order, table, row, column, f"{text} {note}".strip()))
-    return cells, reasons
+def _cells_of(report: pytest.TestReport, outcome: str) -> Iterator[Cell]:
+    properties: dict[str, Any] = dict(report.user_properties)
+    if "cell" in properties:
+        shown = {"passed": properties.get("shown", matrix.OK), "skipped": matrix.SKIPPED}
+        table, row, column = properties["cell"]
+        yield Cell(properties["order"], table, row, column, shown.get(outcome, matrix.FAILED))
+    for table, row, column, text in properties.get("cells", []):
+        yield Cell(properties["order"], table, row, column, text)

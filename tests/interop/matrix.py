@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 OK: Final = "✓"
+SKIPPED: Final = "-"
 FAILED: Final = "**FAILED**"
 
 
@@ -44,7 +45,7 @@ def write(path: Path, cells: list[Cell]) -> None:
 
     A table of which nothing could be run stays as it was.
     """
-    ran = {cell.table for cell in cells if cell.text.startswith(OK)}
+    ran = {cell.table for cell in cells if cell.text != SKIPPED}
     cells = [cell for cell in cells if cell.table in ran]
     text = path.read_text(encoding="utf-8")
     for name, table in tables(cells).items():

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -55,19 +56,26 @@ def official_python(generation: str) -> Path:
     return python
 
 
-def official_client(generation: str, identity: str, place: Place) -> Client:
-    """A participant that is LiveKit's own."""
-    return ProcessClient(identity, place, official_python(generation), "official")
+def participant(kind: str, identity: str, place: Place, server: RoomServer | None) -> Client:
+    """One of any kind: a version of LiveKit's package, our room client, or an engine of ours.
 
-
-def our_client(kind: str, identity: str, place: Place, server: RoomServer | None) -> Client:
-    """A participant that is ours: the room client in a process, or an engine in the server's."""
+    Each is a process of its own, but for the engine, which lives in the server's.
+    """
     if kind == ENGINE:
         assert server is not None
         return EngineClient(identity, place, server.room)
-    if importlib.util.find_spec("rpcproto.livekit") is None:
-        pytest.skip("there is no room client")
-    return ProcessClient(identity, place, Path(sys.executable), "ours")
+    if kind == ROOM_CLIENT:
+        if importlib.util.find_spec("rpcproto.livekit") is None:
+            pytest.skip("there is no room client")
+        return ProcessClient(identity, place, Path(sys.executable), "ours")
+    return ProcessClient(identity, place, official_python(kind), "official")
+
+
+async def gather(room: str, *clients: Client) -> None:
+    """Let all of them join, and wait until each knows of the others."""
+    await asyncio.gather(*(client.join(room) for client in clients))
+    for client, other in itertools.permutations(clients, 2):
+        await client.ask("wait", identity=other.identity)
 
 
 class Meeting:
@@ -104,9 +112,8 @@ class Meeting:
             await client.aclose()
 
     async def _gather(self) -> None:
-        theirs = official_client(self.pairing.theirs, "theirs", self._place)
-        ours = our_client(self.pairing.ours, "ours", self._place, self._server)
-        self._clients = ours, theirs
-        await asyncio.gather(ours.join(self._room), theirs.join(self._room))
-        await ours.ask("wait", identity="theirs")
-        await theirs.ask("wait", identity="ours")
+        self._clients = (
+            participant(self.pairing.ours, "ours", self._place, self._server),
+            participant(self.pairing.theirs, "theirs", self._place, self._server),
+        )
+        await gather(self._room, *self._clients)

@@ -118,6 +118,15 @@ class RoomServer:
             self._rooms[name] = Room(name, self._record)
         return self._rooms[name]
 
+    def send_away(
+        self, room: Room, identity: str, action: LeaveRequest.Action = LeaveRequest.RECONNECT
+    ) -> None:
+        """Tell a client to join anew (or to leave for good), and hang up."""
+        for session in list(self.sessions):
+            if session.room is room and session.info.identity == identity:
+                session.say_leave(action)
+                session.hang_up()
+
     async def _page(self, _: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")
 
@@ -218,6 +227,10 @@ class Session:
 
     def put_out(self, reason: DisconnectReason) -> None:
         self.say_leave(LeaveRequest.DISCONNECT, reason)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the socket, when all is said."""
         self._outgoing.put_nowait(None)
 
     def say_leave(
@@ -243,7 +256,7 @@ class Session:
     async def refuse_to_resume(self) -> None:
         """Sessions are not resumed here; the client has to join anew."""
         self.say_leave(LeaveRequest.RECONNECT, DisconnectReason.STATE_MISMATCH)
-        self._outgoing.put_nowait(None)
+        self.hang_up()
         await self._write()
 
     async def run(self, join: JoinRequest | None) -> None:

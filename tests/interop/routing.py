@@ -141,6 +141,16 @@ class Room:
         while not condition():
             await self._changed.wait()
 
+    def sid_of(self, identity: str) -> str:
+        """The sid of whoever is here under `identity`; empty if nobody is."""
+        member = self.members.get(identity)
+        return "" if member is None else member.info.sid
+
+    def is_ready(self, identity: str) -> bool:
+        """Whether packets reach `identity`."""
+        member = self.members.get(identity)
+        return member is not None and member.info.state == ParticipantInfo.ACTIVE
+
     # packets
 
     def carry(self, sender: Member, data: bytes) -> None:
