@@ -6,7 +6,10 @@ BIN := .venv/dev/bin
 
 LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 
-.PHONY: demo test check interop bench proto format clean
+LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
+ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
+
+.PHONY: demo test check interop interop-server bench proto format clean
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
@@ -23,9 +26,17 @@ check: .venv/dev/.installed
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
 	$(BIN)/pytest -q -m environments
 
-interop: .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
+interop: $(ENVIRONMENTS)
 	$(BIN)/pytest -q -m interop -n 3 --matrix docs/interop.md tests/interop
-	$(BIN)/pytest -q -m interop_load --matrix docs/interop.md tests/interop
+	$(BIN)/pytest -q -m "interop_load and not interop_server" --matrix docs/interop.md tests/interop
+
+# Against LIVEKIT_URL (with LIVEKIT_API_KEY and LIVEKIT_API_SECRET), or else the livekit-server on the
+# PATH, or else one that Go installs.
+interop-server: $(ENVIRONMENTS)
+	@test -n "$$LIVEKIT_URL" || command -v livekit-server || ! command -v go \
+		|| $(MAKE) .venv/livekit-server/server
+	$(BIN)/pytest -q -m "interop_server and not interop_load" -n 3 --matrix docs/interop.md tests/interop
+	$(BIN)/pytest -q -m "interop_server and interop_load" --matrix docs/interop.md tests/interop
 
 bench: .venv/dev/.installed
 	$(BIN)/python -m benchmarks
@@ -53,3 +64,6 @@ clean:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check livekit==$*
 	touch $@
+
+.venv/livekit-server/server:
+	GOBIN=$(CURDIR)/$(@D) GOTOOLCHAIN=local go install $(LIVEKIT_SERVER)

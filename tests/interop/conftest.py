@@ -62,7 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.user_properties.append(("order", order))
         cell_of = getattr(getattr(item, "module", None), "cell_of", None)
         if cell_of is not None and isinstance(item, pytest.Function):
-            item.user_properties.append(("cell", cell_of(item.callspec.params)))
+            cell = cell_of(item.callspec.params)
+            item.user_properties.extend([("cell", cell)] if cell else [])
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -89,5 +90,5 @@ def _cells_of(report: pytest.TestReport, outcome: str) -> Iterator[Cell]:
         shown = {"passed": properties.get("shown", matrix.OK), "skipped": matrix.SKIPPED}
         table, row, column = properties["cell"]
         yield Cell(properties["order"], table, row, column, shown.get(outcome, matrix.FAILED))
-    for table, row, column, text in properties.get("cells", []):
-        yield Cell(properties["order"], table, row, column, text)
+    for number, (table, row, column, text) in enumerate(properties.get("cells", [])):
+        yield Cell(100 * properties["order"] + number, table, row, column, text)

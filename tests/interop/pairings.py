@@ -4,7 +4,7 @@ import asyncio
 import importlib.util
 import itertools
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -91,8 +91,17 @@ class Meeting:
         self._room = "-".join(pairing).replace(" ", "-")
         self._clients: tuple[Client, ...] = ()
 
-    async def act(self, direction: str) -> Act:
-        """Both in the room, and who of them calls."""
+    async def play(self, direction: str, case: Callable[[Act], Awaitable[None]]) -> Act:
+        """Let one of them call the other as the case says."""
+        try:
+            act = await self._act(direction)
+            await case(act)
+        except BaseException:
+            await self.part()
+            raise
+        return act
+
+    async def _act(self, direction: str) -> Act:
         protocol = GENERATIONS[self.pairing.theirs]
         if not self._clients:
             await self._gather()

@@ -45,12 +45,7 @@ def test_official_clients_call_us_and_we_call_them(
     record_property: Callable[[str, object], None],
 ) -> None:
     async def main() -> None:
-        try:
-            act = await meeting.act(direction)
-            await CASES[case](act)
-        except BaseException:
-            await meeting.part()
-            raise
+        act = await meeting.play(direction, CASES[case])
         record_property("shown", f"{OK} {act.note}".strip())
 
     run(main())
