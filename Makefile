@@ -9,7 +9,7 @@ LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
 
-.PHONY: demo test check interop interop-server bench proto format clean
+.PHONY: demo test check interop interop-browser interop-server bench proto format clean
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
@@ -29,6 +29,12 @@ check: .venv/dev/.installed
 interop: $(ENVIRONMENTS)
 	$(BIN)/pytest -q -m interop -n 3 --matrix docs/interop.md tests/interop
 	$(BIN)/pytest -q -m "interop_load and not interop_server" --matrix docs/interop.md tests/interop
+
+# Needs chromium on the PATH, and npm, which brings LiveKit's JavaScript client.
+interop-browser: .venv/dev/.installed
+	@! command -v npm >/dev/null || $(MAKE) .venv/livekit-client/.installed
+	$(BIN)/pytest -q -m interop_browser -n 2 --matrix docs/interop.md \
+		--screenshot $(CURDIR)/docs/interop-browser.png tests/interop
 
 # Against LIVEKIT_URL (with LIVEKIT_API_KEY and LIVEKIT_API_SECRET), or else the livekit-server on the
 # PATH, or else one that Go installs.
@@ -63,6 +69,10 @@ clean:
 .venv/livekit-%/.installed:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check livekit==$*
+	touch $@
+
+.venv/livekit-client/.installed:
+	npm install --silent --no-audit --no-fund --prefix $(@D) livekit-client@2.23.0
 	touch $@
 
 .venv/livekit-server/server:

@@ -55,6 +55,7 @@ def meeting(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", help="the document in which the tables are written anew")
+    parser.addoption("--screenshot", type=Path, help="where the picture of the page goes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

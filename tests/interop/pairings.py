@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import ifaddr
 import pytest
 
+from interop.browser import VERSION as JS_VERSION
+from interop.browser import BrowserClient
 from interop.cases import Act
 from interop.clients import ROOT, Client, EngineClient, Place, ProcessClient
 from interop.room_server import RoomServer
@@ -18,6 +20,8 @@ from interop.room_server import RoomServer
 GENERATIONS: Final = {"1.1.8": 0, "1.1.13": 1, "1.2.1": 2}
 """The versions of LiveKit's Python package, and the client_protocol that each announces."""
 
+BROWSER: Final = f"JS {JS_VERSION}"
+PROTOCOLS: Final = GENERATIONS | {BROWSER: 2}
 TEST_SERVER: Final = "test server"
 ENGINE, ROOM_CLIENT = "engine", "room client"
 THEIRS_TO_OURS: Final = "→ ours"
@@ -37,7 +41,7 @@ class Pairing(NamedTuple):
     @property
     def table(self) -> str:
         """The table that it belongs to."""
-        return f"{self.ours}, {self.server}"
+        return f"{self.ours}, {self.server}" + (", in a browser" if self.theirs == BROWSER else "")
 
     def column(self, direction: str) -> str:
         """Its column for one direction."""
@@ -57,7 +61,7 @@ def official_python(generation: str) -> Path:
 
 
 def participant(kind: str, identity: str, place: Place, server: RoomServer | None) -> Client:
-    """One of any kind: a version of LiveKit's package, our room client, or an engine of ours.
+    """One of any kind: LiveKit's package or page, our room client, or an engine of ours.
 
     Each is a process of its own, but for the engine, which lives in the server's.
     """
@@ -68,6 +72,8 @@ def participant(kind: str, identity: str, place: Place, server: RoomServer | Non
         if importlib.util.find_spec("rpcproto.livekit") is None:
             pytest.skip("there is no room client")
         return ProcessClient(identity, place, Path(sys.executable), "ours")
+    if kind == BROWSER:
+        return BrowserClient(identity, place)
     return ProcessClient(identity, place, official_python(kind), "official")
 
 
@@ -102,7 +108,7 @@ class Meeting:
         return act
 
     async def _act(self, direction: str) -> Act:
-        protocol = GENERATIONS[self.pairing.theirs]
+        protocol = PROTOCOLS[self.pairing.theirs]
         if not self._clients:
             await self._gather()
         ours, theirs = self._clients

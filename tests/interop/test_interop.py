@@ -1,4 +1,4 @@
-"""LiveKit's own Python packages and ours in one room, case by case: `make interop`."""
+"""LiveKit's own clients and ours in one room, case by case."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,10 @@ import pytest
 from interop.cases import CASES
 from interop.matrix import OK
 from interop.pairings import (
+    BROWSER,
     ENGINE,
-    GENERATIONS,
     OURS_TO_THEIRS,
+    PROTOCOLS,
     ROOM_CLIENT,
     TEST_SERVER,
     THEIRS_TO_OURS,
@@ -19,12 +20,14 @@ from interop.pairings import (
     Run,
 )
 
-pytestmark = pytest.mark.interop
-
 PAIRINGS = [
-    Pairing(TEST_SERVER, ours, generation)
+    pytest.param(
+        Pairing(TEST_SERVER, ours, theirs),
+        marks=pytest.mark.interop_browser if theirs == BROWSER else pytest.mark.interop,
+        id=f"{theirs}-{ours}",
+    )
     for ours in (ENGINE, ROOM_CLIENT)
-    for generation in GENERATIONS
+    for theirs in PROTOCOLS
 ]
 
 
@@ -36,7 +39,7 @@ def cell_of(params: dict[str, Any]) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("direction", [THEIRS_TO_OURS, OURS_TO_THEIRS])
-@pytest.mark.parametrize("meeting", PAIRINGS, ids="-".join, indirect=True, scope="session")
+@pytest.mark.parametrize("meeting", PAIRINGS, indirect=True, scope="session")
 def test_official_clients_call_us_and_we_call_them(
     meeting: Meeting,
     direction: str,

@@ -8,10 +8,8 @@ import pytest
 from interop.cases import Act
 from interop.clients import Client, Place
 from interop.hostile import HOSTILE_CASES, RIGHT
-from interop.pairings import ENGINE, GENERATIONS, ROOM_CLIENT, Run, gather, participant
+from interop.pairings import BROWSER, ENGINE, GENERATIONS, ROOM_CLIENT, Run, gather, participant
 from interop.room_server import RoomServer
-
-pytestmark = pytest.mark.interop
 
 NEWEST = "1.2.1"
 PAIRS = [
@@ -20,15 +18,19 @@ PAIRS = [
     (ENGINE, NEWEST),
     (NEWEST, ENGINE),
     *((generation, generation) for generation in reversed(GENERATIONS)),
+    (ROOM_CLIENT, BROWSER),
+    (BROWSER, ROOM_CLIENT),
 ]
 
 
 def cell_of(params: dict[str, Any]) -> tuple[str, str, str]:
     """Where in the table a result stands."""
-    return "in a hostile room", params["case"], " → ".join(params["act"])
+    pair: tuple[str, str] = params["act"]
+    table = "in a hostile room" + (", in a browser" if BROWSER in pair else "")
+    return table, params["case"], " → ".join(pair)
 
 
-@pytest.fixture(scope="session", params=PAIRS, ids="-".join)
+@pytest.fixture(scope="session")
 def act(
     request: pytest.FixtureRequest, run: Run, server: RoomServer, place: Place
 ) -> Iterator[Act]:
@@ -47,6 +49,19 @@ def act(
 
 
 @pytest.mark.parametrize("case", HOSTILE_CASES)
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(
+            pair,
+            marks=pytest.mark.interop_browser if BROWSER in pair else pytest.mark.interop,
+            id="-".join(pair),
+        )
+        for pair in PAIRS
+    ],
+    indirect=True,
+    scope="session",
+)
 def test_our_calls_end_right_in_a_hostile_room(
     act: Act,
     case: str,

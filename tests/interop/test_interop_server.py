@@ -11,8 +11,8 @@ from interop.livekit_server import LiveKitServer, livekit_server
 from interop.load import LOAD_PAIRS, load, load_table
 from interop.matrix import OK
 from interop.pairings import (
-    GENERATIONS,
     OURS_TO_THEIRS,
+    PROTOCOLS,
     ROOM_CLIENT,
     THEIRS_TO_OURS,
     Meeting,
@@ -23,7 +23,7 @@ from interop.pairings import (
 pytestmark = pytest.mark.interop_server
 
 SERVER = "livekit-server"
-PAIRINGS = [Pairing(SERVER, ROOM_CLIENT, generation) for generation in GENERATIONS]
+PAIRINGS = [Pairing(SERVER, ROOM_CLIENT, generation) for generation in PROTOCOLS]
 KILLED = "the server is killed in mid-call, and comes back"
 
 
