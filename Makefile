@@ -9,7 +9,7 @@ LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
 
-.PHONY: demo test check interop interop-browser interop-server bench proto format clean
+.PHONY: demo test check interop interop-browser interop-page interop-server bench proto format clean
 
 demo: .venv/demo/.installed
 	.venv/demo/bin/rpcproto demo
@@ -35,6 +35,10 @@ interop-browser: .venv/dev/.installed
 	@! command -v npm >/dev/null || $(MAKE) .venv/livekit-client/.installed
 	$(BIN)/pytest -q -m interop_browser -n 2 --matrix docs/interop.md \
 		--screenshot $(CURDIR)/docs/interop-browser.png tests/interop
+
+# A page to open, with a Python participant in the same room.
+interop-page: .venv/dev/.installed .venv/livekit-client/.installed
+	cd tests && ../$(BIN)/python -m interop
 
 # Against LIVEKIT_URL (with LIVEKIT_API_KEY and LIVEKIT_API_SECRET), or else the livekit-server on the
 # PATH, or else one that Go installs.

@@ -55,6 +55,12 @@ class Act:
             assert outcome.get("code") == 1502, outcome
             self.note = "1502: it does not look who leaves"
 
+    async def reach(self) -> None:
+        """Call until the responder answers: some take their time to come back, and do not say
+        when they are."""
+        while "payload" not in await self.call("greet", "", 5):
+            await asyncio.sleep(0.1)
+
     async def meet(self) -> None:
         """Each knows that the other is here."""
         await self.caller.ask("wait", identity=self.responder.identity)

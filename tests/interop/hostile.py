@@ -133,6 +133,7 @@ async def replayed(act: Act, room: Room, server: RoomServer) -> str:
     await room.wait_until(lambda: room.is_ready(identity) and room.sid_of(identity) != before)
     room.replay_on_join = False
     await act.meet()
+    await act.reach()
     outcome = await act.call("count", "replayed")
     count = str(outcome.get("payload", outcome.get("code")))
     return {"2": RIGHT, "3": "a handler runs twice"}.get(count, count)

@@ -3,20 +3,15 @@
 Official clients join it, on both paths (`/rtc/v1` with one peer connection, `/rtc` with two), and
 their data packets are routed as LiveKit's server routes them (`routing.py`). It listens on
 127.0.0.1 alone, believes every token, carries no media, resumes no session and encrypts nothing.
-By hand, in `tests`:
-
-    ../.venv/dev/bin/python -m interop.room_server --port 7880 --record room.jsonl
+`__main__.py` starts it by hand.
 """
 
-import argparse
 import asyncio
 import base64
-import contextlib
 import gzip
 import logging
 import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Self
 
 import aioice.ice
@@ -44,7 +39,6 @@ LOOPBACK = "127.0.0.1"
 PATHS = ("/rtc/v1", "/rtc")
 RELIABLE, LOSSY = "_reliable", "_lossy"
 SERVER_VERSION = "1.13.5"
-PAGE = Path(__file__).parent / "page"
 logger = logging.getLogger("room_server")
 
 
@@ -78,7 +72,6 @@ class RoomServer:
         self._record = record
         self._rooms: dict[str, Room] = {}
         app = web.Application()
-        app.router.add_get("/", self._page)
         for path in PATHS:
             app.router.add_get(path, self._signal)
             app.router.add_get(f"{path}/validate", self._validate)
@@ -126,9 +119,6 @@ class RoomServer:
             if session.room is room and session.info.identity == identity:
                 session.say_leave(action)
                 session.hang_up()
-
-    async def _page(self, _: web.Request) -> web.StreamResponse:
-        return web.FileResponse(PAGE / "index.html")
 
     async def _validate(self, _: web.Request) -> web.Response:
         if self.refusal is not None:
@@ -378,24 +368,3 @@ class Session:
 
 def _pong(ping: Ping) -> Pong:
     return Pong(last_ping_timestamp=ping.timestamp, timestamp=int(time.time() * 1000))
-
-
-async def main() -> None:
-    """Serve until interrupted."""
-    parser = argparse.ArgumentParser(description="A room server for tests, on 127.0.0.1.")
-    parser.add_argument("--port", type=int, default=7880)
-    parser.add_argument("--record", type=Path, help="where to write what passes, as JSON lines")
-    arguments = parser.parse_args()
-    with contextlib.ExitStack() as stack:
-        record = None
-        if arguments.record is not None:
-            file = stack.enter_context(arguments.record.open("a", encoding="utf-8", buffering=1))
-            record = lambda line: file.write(line + "\n")  # noqa: E731
-        async with RoomServer(port=arguments.port, record=record) as server:
-            print(f"rooms at {server.url}, for tests only")
-            await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())

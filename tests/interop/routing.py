@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 from livekit.protocol.models import DataPacket, DisconnectReason, ParticipantInfo
 
 REPLAYED = 1_000
@@ -160,7 +161,7 @@ class Room:
             return
         try:
             packet = DataPacket.FromString(data)
-        except ValueError:
+        except DecodeError:
             return
         if packet.sequence:
             if packet.sequence <= self._sequences.get(sid, 0):
