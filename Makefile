@@ -17,7 +17,7 @@ demo: .venv/demo/.installed
 test: .venv/dev/.installed
 	$(BIN)/pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
-check: .venv/dev/.installed
+check: $(ENVIRONMENTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(TYPED)
@@ -25,6 +25,7 @@ check: .venv/dev/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
 	$(BIN)/pytest -q -m environments
+	$(BIN)/pytest -q -m "(interop or interop_browser or interop_server) and not interop_load" -n 3 tests
 
 interop: $(ENVIRONMENTS)
 	$(BIN)/pytest -q -m interop -n 3 --matrix docs/interop.md tests/interop

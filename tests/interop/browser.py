@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,15 @@ OPTIONS: Final = (
     "--window-size=900,560",
 )
 DEVTOOLS: Final = b"DevTools listening on ws://"
+
+
+def browser_version() -> str:
+    """The browser's own name and version; empty where there is none."""
+    found = shutil.which("chromium")
+    if found is None:
+        return ""
+    told = subprocess.run((found, "--version"), capture_output=True, text=True, check=False)
+    return " ".join(told.stdout.split()[:2])
 
 
 def chromium() -> str:

@@ -68,12 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    cells = [
-        cell
-        for outcome in ("passed", "skipped", "failed", "error")
-        for report in terminalreporter.stats.get(outcome, [])
-        for cell in _cells_of(report, outcome)
-    ]
+    cells: list[Cell] = []
+    used: dict[str, set[str]] = {}
+    for outcome in ("passed", "skipped", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for cell in _cells_of(report, outcome):
+                cells.append(cell)
+                used.setdefault(cell.table, set()).update(_programs(report))
     for name, table in matrix.tables(cells).items():
         terminalreporter.section(name)
         terminalreporter.write_line(table)
@@ -82,7 +83,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"skipped: {reason}")
     document = config.getoption("--matrix")
     if document and not terminalreporter.stats.keys() & {"failed", "error"}:
-        matrix.write(Path(document), cells)
+        matrix.write(Path(document), cells, used)
+
+
+def _programs(report: pytest.TestReport) -> set[str]:
+    """What the test says that it ran with."""
+    return {str(value) for name, value in report.user_properties if name == "with" and value}
 
 
 def _cells_of(report: pytest.TestReport, outcome: str) -> Iterator[Cell]:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ LOOPBACK = "127.0.0.1"
 class LiveKitServer:
     """Where the server is; `start` and `kill` where it is ours to start and kill."""
 
-    def __init__(self, place: Place, command: tuple[str, ...] = ()) -> None:
+    def __init__(self, place: Place, version: str, command: tuple[str, ...] = ()) -> None:
         self.place = place
+        self.version = version
         self.is_ours = bool(command)
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
@@ -60,7 +62,7 @@ def livekit_server(directory: Path) -> LiveKitServer:
     url = os.environ.get("LIVEKIT_URL")
     if url:
         key, secret = os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"]
-        return LiveKitServer(Place(url, key, secret))
+        return LiveKitServer(Place(url, key, secret), "a server that was given")
     binary = shutil.which("livekit-server") or (INSTALLED.exists() and str(INSTALLED))
     if not binary:
         pytest.skip("no livekit-server on the PATH, and no LIVEKIT_URL")
@@ -69,7 +71,9 @@ def livekit_server(directory: Path) -> LiveKitServer:
     # YAML is a superset of JSON.
     configuration.write_text(json.dumps(_configuration(port, udp_port, stun_port)))
     place = Place(f"ws://{LOOPBACK}:{port}", KEY, SECRET)
-    return LiveKitServer(place, (binary, "--config", str(configuration)))
+    told = subprocess.run((binary, "--version"), capture_output=True, text=True, check=True)
+    version = told.stdout.strip()
+    return LiveKitServer(place, version, (binary, "--config", str(configuration)))
 
 
 def _configuration(port: int, udp_port: int, stun_port: int) -> dict[str, object]:

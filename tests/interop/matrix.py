@@ -40,10 +40,11 @@ def _table(cells: list[Cell]) -> str:
     return "\n".join([shown[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *shown[1:]])
 
 
-def write(path: Path, cells: list[Cell]) -> None:
+def write(path: Path, cells: list[Cell], used: dict[str, set[str]]) -> None:
     """Put the tables where they stand in the document; a table that is new comes at the end.
 
-    A table of which nothing could be run stays as it was.
+    A table of which nothing could be run stays as it was. `used` says, by table, what programs
+    were used.
     """
     ran = {cell.table for cell in cells if cell.text != SKIPPED}
     cells = [cell for cell in cells if cell.table in ran]
@@ -51,7 +52,9 @@ def write(path: Path, cells: list[Cell]) -> None:
     for name, table in tables(cells).items():
         today = datetime.now(UTC).date().isoformat()
         begin, end = f"<!-- table: {name} -->", "<!-- end -->"
-        block = f"{begin}\n\n### {name}\n\n{table}\n\nRun on {today}.\n\n{end}"
+        programs = "".join(f", {program}" for program in sorted(used.get(name, ())))
+        heading = name[0].upper() + name[1:]
+        block = f"{begin}\n\n### {heading}\n\n{table}\n\nRun on {today}{programs}.\n\n{end}"
         old = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         found = old.search(text)
         if found:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from interop.browser import browser_version
 from interop.cases import CASES
 from interop.matrix import OK
 from interop.pairings import (
@@ -49,6 +50,8 @@ def test_official_clients_call_us_and_we_call_them(
 ) -> None:
     async def main() -> None:
         act = await meeting.play(direction, CASES[case])
+        if meeting.pairing.theirs == BROWSER:
+            record_property("with", browser_version())
         record_property("shown", f"{OK} {act.note}".strip())
 
     run(main())

@@ -60,11 +60,13 @@ def test_official_clients_and_ours_meet_on_the_real_server(
     meeting_on_livekit: Meeting,
     direction: str,
     case: str,
+    livekit: LiveKitServer,
     run: Run,
     record_property: Callable[[str, object], None],
 ) -> None:
     async def main() -> None:
         act = await meeting_on_livekit.play(direction, CASES[case])
+        record_property("with", livekit.version)
         record_property("shown", f"{OK} {act.note}".strip())
 
     run(main())
@@ -83,6 +85,7 @@ def test_no_call_of_a_thousand_is_lost_on_the_real_server(
             (load_table(SERVER), row, " → ".join(kinds), text)
             for row, text in (await load(kinds, livekit.place, None)).items()
         ]
+        record_property("with", livekit.version)
         record_property("cells", cells)
 
     run(main())
@@ -114,6 +117,7 @@ def test_calls_end_when_the_server_is_killed_and_work_when_it_is_back(
     async def main() -> None:
         async with asyncio.timeout(90):
             act = await meeting_on_livekit.play(direction, kill)
+        record_property("with", livekit.version)
         record_property("shown", f"{OK} {act.note}")
 
     run(main())
