@@ -38,7 +38,7 @@ class Driver:
     async def _do_connect(self, url: str, token: str) -> dict[str, Any]:
         self._participant = await self._sdk.connect(url, token)
         self._serve()
-        return {"version": self._sdk.version}
+        return {}
 
     async def _do_wait(self, identity: str) -> dict[str, Any]:
         await self._sdk.wait_for(identity)
@@ -98,10 +98,6 @@ class Driver:
         async def echo(data: Any) -> str:
             return str(data.payload)
 
-        @serve("length")  # type: ignore[untyped-decorator]
-        async def length(data: Any) -> str:
-            return str(len(data.payload.encode()))
-
         @serve("fill")  # type: ignore[untyped-decorator]
         async def fill(data: Any) -> str:
             return "y" * int(data.payload)
@@ -143,7 +139,6 @@ class OfficialSdk:
 
     def __init__(self) -> None:
         self._rtc: Any = importlib.import_module("livekit.rtc")
-        self.version: str = importlib.import_module("livekit.rtc.version").__version__
         self.RpcError = self._rtc.RpcError
         self._room: Any = None
         self._changed = asyncio.Event()
@@ -168,7 +163,6 @@ class OurSdk:
 
     def __init__(self) -> None:
         self._livekit: Any = importlib.import_module("rpcproto.livekit")
-        self.version: str = importlib.import_module("importlib.metadata").version("rpcproto")
         self.RpcError = self._livekit.RpcError
         self._room: Any = None
         self._leaving = asyncio.Event()

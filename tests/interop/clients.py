@@ -49,7 +49,6 @@ class Client:
     def __init__(self, identity: str, place: Place) -> None:
         self.identity = identity
         self.room = ""
-        self.version = ""
         self._place = place
         self._events: set[tuple[str, str]] = set()
         self._told = asyncio.Event()
@@ -68,7 +67,7 @@ class Client:
         """Join the room; the methods are registered when this returns."""
         self.room = room
         token = self._place.token(self.identity, room)
-        self.version = (await self.ask("connect", url=self._place.url, token=token))["version"]
+        await self.ask("connect", url=self._place.url, token=token)
 
     async def told(self, event: str, payload: str) -> None:
         """Wait until a handler has told of `event`."""
@@ -102,7 +101,6 @@ class EngineClient(Client):
 
 class _SeatSdk:
     RpcError = RpcError
-    version = "engine"
 
     def __init__(self, identity: str, find_room: Callable[[str], Room]) -> None:
         self._identity = identity

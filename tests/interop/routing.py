@@ -59,12 +59,10 @@ class Held:
     def __init__(self, deliver: Callable[[Passing], None]) -> None:
         self._deliver = deliver
         self.passings: list[Passing] = []
-        self.arrived = asyncio.Event()
 
     def add(self, passing: Passing) -> None:
         """Keep one more."""
         self.passings.append(passing)
-        self.arrived.set()
 
     def release(self) -> None:
         """Let all of them go, in the order they came."""

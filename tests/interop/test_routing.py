@@ -1,10 +1,12 @@
 """The room of the test server routes as LiveKit's server does; what tests are built on it holds."""
 
+import asyncio
 import json
 
 from livekit.protocol.models import DataPacket, DisconnectReason, ParticipantInfo, RpcAck
 
 from interop.routing import Passing, Room, dropping, repeating
+from rpcproto.testing import virtual_time_run
 
 
 class Listener:
@@ -113,6 +115,21 @@ def test_packets_are_dropped_repeated_and_held_on_command() -> None:
         held.release()
     assert bob.acks() == ["2", "3", "3", "6", "5"]
     assert [packet.sequence for packet in bob.packets] == [0, 0, 0, 0, 0]
+
+
+def test_packets_come_later_on_command() -> None:
+    async def main() -> None:
+        room = Room("r")
+        alice, bob = Listener(room, "alice"), Listener(room, "bob")
+        with room.interfering(room.delaying(5.0, lambda passing: passing.kind == "rpc_ack")):
+            room.carry(alice, ack("1", "bob"))
+        room.carry(alice, ack("2", "bob"))
+        await asyncio.sleep(4.9)
+        assert bob.acks() == ["2"]
+        await asyncio.sleep(0.2)
+        assert bob.acks() == ["2", "1"]
+
+    virtual_time_run(main())
 
 
 def test_all_that_passes_is_recorded_as_json_lines() -> None:

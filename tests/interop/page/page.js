@@ -48,7 +48,6 @@ function perform(to, method, payload, timeout) {
 const methods = {
   greet: async (data) => `Hello, ${data.callerIdentity}!`,
   echo: async (data) => data.payload,
-  length: async (data) => String(new TextEncoder().encode(data.payload).length),
   fill: async (data) => "y".repeat(Number(data.payload)),
   refuse: async () => {
     throw new RpcError(7001, "not today", '{"ask": "tomorrow ☀"}');
@@ -106,7 +105,7 @@ async function outcome(to, method, payload, timeout) {
 const commands = {
   connect: async ({ url, token }) => {
     await join(url, token);
-    return { version: LivekitClient.version };
+    return {};
   },
   wait: async ({ identity }) => {
     await new Promise((resolve) => {
