@@ -6,7 +6,12 @@ BIN := .venv/dev/bin
 HOURS ?= 8
 SECONDS ?= 60
 
-.PHONY: demo test deep night check bench fuzz proto format clean
+LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
+LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
+ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
+
+.PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
+	proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -20,7 +25,7 @@ deep: .venv/dev/.installed
 night: .venv/dev/.installed
 	$(BIN)/python tests/simulation.py --hours $(HOURS)
 
-check: .venv/dev/.installed
+check: $(ENVIRONMENTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict $(TYPED)
@@ -28,6 +33,29 @@ check: .venv/dev/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
 	$(BIN)/pytest -q -m environments
+	$(BIN)/pytest -q -m "(interop or interop_browser or interop_server) and not interop_load" -n 3 tests
+
+interop: $(ENVIRONMENTS)
+	$(BIN)/pytest -q -m interop -n 3 --matrix docs/interop.md tests/interop
+	$(BIN)/pytest -q -m "interop_load and not interop_server" --matrix docs/interop.md tests/interop
+
+# Needs chromium on the PATH, and npm, which brings LiveKit's JavaScript client.
+interop-browser: .venv/dev/.installed
+	@! command -v npm >/dev/null || $(MAKE) .venv/livekit-client/.installed
+	$(BIN)/pytest -q -m interop_browser -n 2 --matrix docs/interop.md \
+		--screenshot $(CURDIR)/docs/interop-browser.png tests/interop
+
+# A page to open, with a Python participant in the same room.
+interop-page: .venv/dev/.installed .venv/livekit-client/.installed
+	cd tests && ../$(BIN)/python -m interop
+
+# Against LIVEKIT_URL (with LIVEKIT_API_KEY and LIVEKIT_API_SECRET), or else the livekit-server on the
+# PATH, or else one that Go installs.
+interop-server: $(ENVIRONMENTS)
+	@test -n "$$LIVEKIT_URL" || command -v livekit-server || ! command -v go \
+		|| $(MAKE) .venv/livekit-server/server
+	$(BIN)/pytest -q -m "interop_server and not interop_load" -n 3 --matrix docs/interop.md tests/interop
+	$(BIN)/pytest -q -m "interop_server and interop_load" --matrix docs/interop.md tests/interop
 
 bench: .venv/dev/.installed
 	$(BIN)/python -m benchmarks
@@ -51,3 +79,16 @@ clean:
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install -q --disable-pip-version-check -e '.[$*]'
 	touch $@
+
+# LiveKit's own packages of old days, each in an environment of its own.
+.venv/livekit-%/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --disable-pip-version-check livekit==$*
+	touch $@
+
+.venv/livekit-client/.installed:
+	npm install --silent --no-audit --no-fund --prefix $(@D) livekit-client@2.23.0
+	touch $@
+
+.venv/livekit-server/server:
+	GOBIN=$(CURDIR)/$(@D) GOTOOLCHAIN=local go install $(LIVEKIT_SERVER)

@@ -1,0 +1,235 @@
+"""One participant in a process of its own, told what to do by JSON lines on standard input.
+
+The same script drives LiveKit's own Python package, in any of its generations, and this project's
+room client. It imports nothing else of the project, so that it runs in the environment of an old
+package. Answers and events are JSON lines on standard output; an answer has its command's `id`.
+"""
+
+import argparse
+import asyncio
+import collections
+import importlib
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+STARTED, CANCELLED = "started", "cancelled"
+
+
+class Driver:
+    """Does what it is told with a room client, and serves the methods that the tests call.
+
+    `sdk` says how rooms are joined; `tell` is given what happens inside of handlers.
+    """
+
+    def __init__(self, sdk: Any, tell: Any) -> None:
+        self._sdk = sdk
+        self._tell = tell
+        self._participant: Any = None
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    async def do(self, command: dict[str, Any]) -> dict[str, Any]:
+        """One command; what is returned is its answer."""
+        result: dict[str, Any] = await getattr(self, f"_do_{command.pop('do')}")(**command)
+        return result
+
+    async def _do_connect(self, url: str, token: str) -> dict[str, Any]:
+        self._participant = await self._sdk.connect(url, token)
+        self._serve()
+        return {}
+
+    async def _do_wait(self, identity: str) -> dict[str, Any]:
+        await self._sdk.wait_for(identity)
+        return {}
+
+    async def _do_leave(self) -> dict[str, Any]:
+        await self._sdk.leave()
+        return {}
+
+    async def _do_call(
+        self, to: str, method: str, payload: str, timeout: float | None = None
+    ) -> dict[str, Any]:
+        began = time.monotonic()
+        answer: dict[str, Any]
+        try:
+            answer = {"payload": await self._call(to, method, payload, timeout)}
+        except self._sdk.RpcError as error:
+            answer = {"code": int(error.code), "message": error.message, "data": error.data or ""}
+        return {**answer, "seconds": time.monotonic() - began}
+
+    async def _do_calls(self, to: str, count: int, at_once: int, timeout: float) -> dict[str, Any]:
+        """`count` calls of `echo`, `at_once` at a time; every answer is compared."""
+        numbers = iter(range(count))
+        outcomes: collections.Counter[str] = collections.Counter()
+
+        async def call_on() -> None:
+            for number in numbers:
+                try:
+                    answer = await self._call(to, "echo", f"call {number}", timeout)
+                    outcomes["right" if answer == f"call {number}" else "wrong"] += 1
+                except self._sdk.RpcError as error:
+                    outcomes[str(int(error.code))] += 1
+
+        began = time.monotonic()
+        await asyncio.gather(*(call_on() for _ in range(at_once)))
+        return {"outcomes": dict(outcomes), "seconds": time.monotonic() - began}
+
+    async def _do_cpu(self) -> dict[str, Any]:
+        """What this process has used so far, all threads together, in seconds."""
+        return {"cpu_seconds": time.process_time()}
+
+    async def _call(self, to: str, method: str, payload: str, timeout: float | None) -> str:
+        more = {} if timeout is None else {"response_timeout": timeout}
+        answer: str = await self._participant.perform_rpc(
+            destination_identity=to, method=method, payload=payload, **more
+        )
+        return answer
+
+    def _serve(self) -> None:
+        serve = self._participant.register_rpc_method
+
+        @serve("greet")  # type: ignore[untyped-decorator]
+        async def greet(data: Any) -> str:
+            return f"Hello, {data.caller_identity}!"
+
+        @serve("echo")  # type: ignore[untyped-decorator]
+        async def echo(data: Any) -> str:
+            return str(data.payload)
+
+        @serve("fill")  # type: ignore[untyped-decorator]
+        async def fill(data: Any) -> str:
+            return "y" * int(data.payload)
+
+        @serve("refuse")  # type: ignore[untyped-decorator]
+        async def refuse(data: Any) -> str:
+            raise self._sdk.RpcError(7001, "not today", '{"ask": "tomorrow ☀"}')
+
+        @serve("break")  # type: ignore[untyped-decorator]
+        async def break_down(data: Any) -> str:
+            raise ValueError("a secret of the handler")
+
+        @serve("count")  # type: ignore[untyped-decorator]
+        async def count(data: Any) -> str:
+            self._counts[data.payload] += 1
+            return str(self._counts[data.payload])
+
+        @serve("hang")  # type: ignore[untyped-decorator]
+        async def hang(data: Any) -> str:
+            self._tell(STARTED, data.payload)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self._tell(CANCELLED, data.payload)
+                raise
+            return "never"
+
+        @serve("relay")  # type: ignore[untyped-decorator]
+        async def relay(data: Any) -> str:
+            depth = int(data.payload)
+            if depth == 0:
+                return "."
+            answer = await self._call(data.caller_identity, "relay", str(depth - 1), None)
+            return f"{depth}{answer}"
+
+
+class OfficialSdk:
+    """LiveKit's package, whichever generation is installed."""
+
+    def __init__(self) -> None:
+        self._rtc: Any = importlib.import_module("livekit.rtc")
+        self.RpcError = self._rtc.RpcError
+        self._room: Any = None
+        self._changed = asyncio.Event()
+
+    async def connect(self, url: str, token: str) -> Any:
+        self._room = self._rtc.Room()
+        self._room.on("participant_connected", lambda _: self._changed.set())
+        await self._room.connect(url, token, self._rtc.RoomOptions(auto_subscribe=False))
+        return self._room.local_participant
+
+    async def wait_for(self, identity: str) -> None:
+        while identity not in self._room.remote_participants:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def leave(self) -> None:
+        await self._room.disconnect()
+
+
+class OurSdk:
+    """This project's room client."""
+
+    def __init__(self) -> None:
+        self._livekit: Any = importlib.import_module("rpcproto.livekit")
+        self.RpcError = self._livekit.RpcError
+        self._room: Any = None
+        self._leaving = asyncio.Event()
+        self._stay: asyncio.Task[None] | None = None
+
+    async def connect(self, url: str, token: str) -> Any:
+        here: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def stay() -> None:
+            try:
+                async with self._livekit.connect(url, token) as room:
+                    here.set_result(room)
+                    await self._leaving.wait()
+            except Exception as error:
+                if here.done():
+                    raise
+                here.set_exception(error)
+
+        self._leaving.clear()
+        self._stay = asyncio.create_task(stay())
+        self._room = await here
+        return self._room.local_participant
+
+    async def wait_for(self, identity: str) -> None:
+        await self._room.wait_for_participant(identity)
+
+    async def leave(self) -> None:
+        self._leaving.set()
+        if self._stay is not None:
+            await self._stay
+
+
+async def main() -> None:
+    """Commands from standard input, until it ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sdk", choices=["official", "ours"])
+    sdk: Any = OfficialSdk() if parser.parse_args().sdk == "official" else OurSdk()
+    loop = asyncio.get_running_loop()
+    commands: asyncio.Queue[str] = asyncio.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(commands.put_nowait, line)
+        loop.call_soon_threadsafe(commands.put_nowait, "")
+
+    def write(line: dict[str, Any]) -> None:
+        print(json.dumps(line), flush=True)
+
+    def tell(event: str, payload: str) -> None:
+        write({"event": event, "payload": payload})
+
+    driver = Driver(sdk, tell)
+
+    async def do(command: dict[str, Any]) -> None:
+        number = command.pop("id")
+        try:
+            write({"id": number, **await driver.do(command)})
+        except Exception as error:
+            write({"id": number, "failure": f"{type(error).__name__}: {error}"})
+
+    threading.Thread(target=read, daemon=True).start()
+    running = set()
+    while line := await commands.get():
+        task = asyncio.create_task(do(json.loads(line)))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

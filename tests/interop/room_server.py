@@ -1,0 +1,370 @@
+"""A room server for tests, and for nothing else: LiveKit's signalling and data channels.
+
+Official clients join it, on both paths (`/rtc/v1` with one peer connection, `/rtc` with two), and
+their data packets are routed as LiveKit's server routes them (`routing.py`). It listens on
+127.0.0.1 alone, believes every token, carries no media, resumes no session and encrypts nothing.
+`__main__.py` starts it by hand.
+"""
+
+import asyncio
+import base64
+import gzip
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Self
+
+import aioice.ice
+import jwt
+from aiohttp import WSMsgType, web
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
+from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo, ServerInfo
+from livekit.protocol.models import Room as RoomInfo
+from livekit.protocol.rtc import (
+    JoinRequest,
+    JoinResponse,
+    LeaveRequest,
+    ParticipantUpdate,
+    Ping,
+    Pong,
+    SessionDescription,
+    SignalRequest,
+    SignalResponse,
+    WrappedJoinRequest,
+)
+
+from interop.routing import Room
+
+LOOPBACK = "127.0.0.1"
+PATHS = ("/rtc/v1", "/rtc")
+RELIABLE, LOSSY = "_reliable", "_lossy"
+SERVER_VERSION = "1.13.5"
+logger = logging.getLogger("room_server")
+
+
+def only_loopback(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    """The addresses that peer connections of this process are reached at."""
+    return [LOOPBACK]
+
+
+class RoomServer:
+    """Serves rooms on 127.0.0.1 while inside `async with`.
+
+    `paths` are those that are answered; the others are not found. `refusal` is the HTTP status for
+    whoever wants in, if not None. `record` is given a JSON line for all that passes in the rooms.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        paths: Collection[str] = PATHS,
+        record: Callable[[str], object] | None = None,
+        ping_interval: int = 5,
+        ping_timeout: int = 15,
+    ) -> None:
+        self.port = port
+        self.paths = paths
+        self.refusal: int | None = None
+        self.answers_pings = True
+        self.ping_interval, self.ping_timeout = ping_interval, ping_timeout
+        self.sessions: set[Session] = set()
+        self._record = record
+        self._rooms: dict[str, Room] = {}
+        app = web.Application()
+        for path in PATHS:
+            app.router.add_get(path, self._signal)
+            app.router.add_get(f"{path}/validate", self._validate)
+        self.app = app
+        self._runner = web.AppRunner(app, shutdown_timeout=1)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Listen, on a free port if it was 0."""
+        # aioice leaves 127.0.0.1 out, and has no option for it.
+        aioice.ice.get_host_addresses = only_loopback
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, LOOPBACK, self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def aclose(self) -> None:
+        """Let go of all clients."""
+        for session in list(self.sessions):
+            await session.aclose()
+        await self._runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"ws://{LOOPBACK}:{self.port}"
+
+    def room(self, name: str) -> Room:
+        """The room of that name, which is made when it is first asked for."""
+        if name not in self._rooms:
+            self._rooms[name] = Room(name, self._record)
+        return self._rooms[name]
+
+    def send_away(
+        self, room: Room, identity: str, action: LeaveRequest.Action = LeaveRequest.RECONNECT
+    ) -> None:
+        """Tell a client to join anew (or to leave for good), and hang up."""
+        for session in list(self.sessions):
+            if session.room is room and session.info.identity == identity:
+                session.say_leave(action)
+                session.hang_up()
+
+    async def _validate(self, _: web.Request) -> web.Response:
+        if self.refusal is not None:
+            return web.Response(status=self.refusal, text="refused on command")
+        return web.Response(text="success")
+
+    async def _signal(self, request: web.Request) -> web.StreamResponse:
+        if request.path not in self.paths:
+            raise web.HTTPNotFound
+        if self.refusal is not None:
+            return web.Response(status=self.refusal, text="refused on command")
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            claims = jwt.decode(
+                token or request.query.get("access_token", ""), options={"verify_signature": False}
+            )
+            identity, room = str(claims["sub"]), str(claims["video"]["room"])
+        except (jwt.InvalidTokenError, KeyError, TypeError):
+            return web.Response(status=401, text="no token that names an identity and a room")
+        join, client_info = _asked(request)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        session = Session(self, self.room(room), socket, identity, client_info)
+        self.sessions.add(session)
+        try:
+            if request.query.get("reconnect") == "1" or (join is not None and join.reconnect):
+                await session.refuse_to_resume()
+            else:
+                await session.run(join)
+        except ConnectionError:
+            logger.info("%s: the socket broke", identity)
+        finally:
+            self.sessions.discard(session)
+            await session.aclose()
+        return socket
+
+
+def _asked(request: web.Request) -> tuple[JoinRequest | None, ClientInfo]:
+    """What a client says in its first request; without JoinRequest on the older path."""
+    if "join_request" in request.query:
+        text = request.query["join_request"]
+        wrapped = WrappedJoinRequest.FromString(
+            base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        )
+        data = wrapped.join_request
+        if wrapped.compression == WrappedJoinRequest.GZIP:
+            data = gzip.decompress(data)
+        join = JoinRequest.FromString(data)
+        return join, join.client_info
+    names = filter(None, request.query.get("capabilities", "").split(","))
+    return None, ClientInfo(
+        client_protocol=int(request.query.get("client_protocol", "0")), capabilities=list(names)
+    )
+
+
+class Session:
+    """One client's time in a room: its socket, its peer connections, its data channels."""
+
+    def __init__(
+        self,
+        server: RoomServer,
+        room: Room,
+        socket: web.WebSocketResponse,
+        identity: str,
+        client_info: ClientInfo,
+    ) -> None:
+        self.info = ParticipantInfo(
+            sid=room.new_sid(),
+            identity=identity,
+            name=identity,
+            state=ParticipantInfo.JOINED,
+            joined_at=int(time.time()),
+            client_protocol=client_info.client_protocol,
+            capabilities=client_info.capabilities,
+        )
+        self.room = room
+        self.socket = socket
+        self._server = server
+        self._connections: list[RTCPeerConnection] = []
+        self._publisher: RTCPeerConnection | None = None
+        self._down: RTCDataChannel | None = None
+        self._waiting: list[bytes] = []
+        self._outgoing: asyncio.Queue[SignalResponse | None] = asyncio.Queue()
+        self._is_over = False
+
+    # what the room does
+
+    def take_packet(self, data: bytes) -> None:
+        if self._down is not None and self._down.readyState == "open":
+            self._down.send(data)
+        elif not self._is_over:
+            self._waiting.append(data)
+
+    def take_update(self, info: ParticipantInfo) -> None:
+        self.send(SignalResponse(update=ParticipantUpdate(participants=[info])))
+
+    def put_out(self, reason: DisconnectReason) -> None:
+        self.say_leave(LeaveRequest.DISCONNECT, reason)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the socket, when all is said."""
+        self._outgoing.put_nowait(None)
+
+    def say_leave(
+        self,
+        action: LeaveRequest.Action,
+        reason: DisconnectReason = DisconnectReason.SERVER_SHUTDOWN,
+    ) -> None:
+        """Tell the client to go, or to come again."""
+        self.send(
+            SignalResponse(
+                leave=LeaveRequest(
+                    action=action, reason=reason, can_reconnect=action != LeaveRequest.DISCONNECT
+                )
+            )
+        )
+
+    def send(self, response: SignalResponse) -> None:
+        """Say something over the socket."""
+        self._outgoing.put_nowait(response)
+
+    # the session
+
+    async def refuse_to_resume(self) -> None:
+        """Sessions are not resumed here; the client has to join anew."""
+        self.say_leave(LeaveRequest.RECONNECT, DisconnectReason.STATE_MISMATCH)
+        self.hang_up()
+        await self._write()
+
+    async def run(self, join: JoinRequest | None) -> None:
+        """From the join to the end of the socket."""
+        self.send(
+            SignalResponse(
+                join=JoinResponse(
+                    room=RoomInfo(sid=f"RM_{self.room.name}", name=self.room.name),
+                    participant=self.info,
+                    other_participants=self.room.others(self.info.identity),
+                    server_version=SERVER_VERSION,
+                    server_info=ServerInfo(version=SERVER_VERSION, protocol=17),
+                    subscriber_primary=join is None,
+                    ping_interval=self._server.ping_interval,
+                    ping_timeout=self._server.ping_timeout,
+                )
+            )
+        )
+        self.room.join(self)
+        writer = asyncio.create_task(self._write())
+        try:
+            if join is None:
+                await self._offer_subscriber()
+            elif join.HasField("publisher_offer"):
+                await self._answer(join.publisher_offer)
+            async for message in self.socket:
+                if message.type is WSMsgType.BINARY:
+                    request = SignalRequest.FromString(message.data)
+                    if request.HasField("leave"):
+                        return
+                    await self._receive(request)
+        finally:
+            writer.cancel()
+
+    async def aclose(self) -> None:
+        """Out of the room, and let go of everything."""
+        self._is_over = True
+        self.room.leave(self)
+        await self.socket.close()
+        for connection in self._connections:
+            await connection.close()
+
+    async def _write(self) -> None:
+        while (response := await self._outgoing.get()) is not None:
+            await self.socket.send_bytes(response.SerializeToString())
+        await self.socket.close()
+
+    async def _receive(self, request: SignalRequest) -> None:
+        match request.WhichOneof("message"):
+            case "offer":
+                await self._answer(request.offer)
+            case "answer":
+                await self._connections[0].setRemoteDescription(
+                    RTCSessionDescription(request.answer.sdp, "answer")
+                )
+            case "ping_req" if self._server.answers_pings:
+                self.send(SignalResponse(pong_resp=_pong(request.ping_req)))
+            case "ping" if self._server.answers_pings:
+                self.send(SignalResponse(pong=int(time.time() * 1000)))
+            # No other request matters here. Candidates (`trickle`) are not needed either: our own
+            # is known to the client, and it is known to us as soon as its first check arrives.
+
+    # peer connections
+
+    def _connection(self) -> RTCPeerConnection:
+        # Without the empty list, a public STUN server.
+        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        connection.on("datachannel", self._channel_opened)
+        self._connections.append(connection)
+        return connection
+
+    async def _answer(self, offer: SessionDescription) -> None:
+        """The client's own connection, new or negotiated again."""
+        connection = self._publisher or self._connection()
+        self._publisher = connection
+        await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        answer = await connection.createAnswer()
+        assert answer is not None
+        await connection.setLocalDescription(answer)
+        self.send(
+            SignalResponse(
+                answer=SessionDescription(
+                    type="answer", sdp=connection.localDescription.sdp, id=offer.id
+                )
+            )
+        )
+
+    async def _offer_subscriber(self) -> None:
+        """The second connection of the older path, whose channels are the server's."""
+        connection = self._connection()
+        down = connection.createDataChannel(RELIABLE)
+        connection.createDataChannel(LOSSY, ordered=False, maxRetransmits=0)
+        down.on("open", lambda: self._can_send(down))
+        await connection.setLocalDescription(await connection.createOffer())
+        self.send(
+            SignalResponse(
+                offer=SessionDescription(type="offer", sdp=connection.localDescription.sdp, id=1)
+            )
+        )
+
+    def _channel_opened(self, channel: RTCDataChannel) -> None:
+        if channel.label != RELIABLE:
+            return
+        channel.on("message", self._message)
+        if self._down is None and len(self._connections) == 1:
+            self._can_send(channel)
+
+    def _can_send(self, channel: RTCDataChannel) -> None:
+        self._down = channel
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            channel.send(data)
+        self.room.ready(self)
+
+    def _message(self, data: bytes | str) -> None:
+        if isinstance(data, bytes):
+            self.room.carry(self, data)
+
+
+def _pong(ping: Ping) -> Pong:
+    return Pong(last_ping_timestamp=ping.timestamp, timestamp=int(time.time() * 1000))

@@ -1,0 +1,85 @@
+"""A place in a room of the test server for an engine in the server's own process."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Self
+
+from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
+
+from interop.routing import Room
+from rpcproto import OutgoingPacket, stamp
+from rpcproto.transports import (
+    OUR_CAPABILITIES,
+    OUR_CLIENT_PROTOCOL,
+    Connected,
+    Disconnected,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
+
+
+class Seat:
+    """A `Transport` without any network, for `RpcParticipant`; the rest of the room is real."""
+
+    def __init__(
+        self,
+        room: Room,
+        identity: str,
+        *,
+        client_protocol: int = OUR_CLIENT_PROTOCOL,
+        capabilities: Collection[int] = OUR_CAPABILITIES,
+    ) -> None:
+        self.info = ParticipantInfo(
+            sid=room.new_sid(),
+            identity=identity,
+            state=ParticipantInfo.ACTIVE,
+            client_protocol=client_protocol,
+            capabilities=[ClientInfo.Capability.Name(number) for number in capabilities],
+        )
+        self._room = room
+        self._sequence = 0
+        self._events: asyncio.Queue[TransportEvent | None] = asyncio.Queue()
+        for info in room.others(identity):
+            self.take_update(info)
+        self._events.put_nowait(Connected())
+        room.join(self)
+
+    # for the room
+
+    def take_packet(self, data: bytes) -> None:
+        self._events.put_nowait(PacketReceived(data))
+
+    def take_update(self, info: ParticipantInfo) -> None:
+        if info.state == ParticipantInfo.DISCONNECTED:
+            event: TransportEvent = ParticipantLeft(info.identity, info.sid)
+        else:
+            event = ParticipantJoined(
+                info.identity, info.sid, info.client_protocol, tuple(info.capabilities)
+            )
+        self._events.put_nowait(event)
+
+    def put_out(self, reason: DisconnectReason) -> None:
+        self._events.put_nowait(Disconnected(ConnectionError(DisconnectReason.Name(reason))))
+        self._events.put_nowait(None)
+
+    # for the host
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        self._sequence += 1
+        self._room.carry(self, stamp(packet.data, sequence=self._sequence))
+        await asyncio.sleep(0)  # a long body lets others have their turn
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TransportEvent:
+        event = await self._events.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        self._room.leave(self)
+        self._events.put_nowait(None)
