@@ -46,6 +46,8 @@ MAX_SIGNAL_BYTES: Final = 16 << 20
 CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
 FORBIDDEN: Final = 403
+LEAVE_TIME: Final = 1.0
+"""How long the signalling has to say why the data channel was closed, in seconds."""
 _VALIDATE_TIME: Final = 3.0
 
 _logger: Final[logging.Logger] = logging.getLogger("rpcproto")
@@ -86,6 +88,8 @@ class Link:
         self._is_open = False
         self._early_packets: list[PacketReceived] = []
         self._presence: list[TransportEvent] = []
+        self._losing: asyncio.TimerHandle | None = None
+        """Set while it is lost, and it is not known yet why."""
         self._sequence = 0
 
     async def open(self) -> None:
@@ -111,6 +115,8 @@ class Link:
         Raises PacketNotSent when it is larger than the server takes, or the connection is lost.
         """
         sender = self._sender
+        if self._losing is not None:
+            await asyncio.wait([self.broken])
         if sender is None or self.broken.done() or not sender.is_open:
             raise PacketNotSent("there is no connection to the room")
         numbered = stamp(data, sequence=self._sequence + 1)
@@ -124,6 +130,8 @@ class Link:
     async def close(self) -> None:
         """Say goodbye, and let go of everything, in at most CLOSING_TIME."""
         self._break(ConnectionError("the connection is closed"))
+        if self._losing is not None:
+            self._losing.cancel()
         tasks = [asyncio.create_task(self._close())]
         try:
             await asyncio.wait(tasks, timeout=CLOSING_TIME)
@@ -171,7 +179,9 @@ class Link:
                 path = path_after(self.path, status)
                 if path is None:
                     body = bytes(error.response.body).decode(errors="replace")
-                    raise refusal(status, body or await self._reason(status)) from error
+                    body = body or await self._reason(status)
+                    # Some servers show the whole token, which is for no log.
+                    raise refusal(status, body.replace(self.token, "...")) from error
                 self.path = path
             except (OSError, WebSocketException) as error:
                 raise UnreachableError(f"cannot reach {self._url}: {_why(error)}") from error
@@ -260,7 +270,7 @@ class Link:
             loopback=is_loopback(self._url),
             on_packet=self._receive,
             on_open=self._channel_opened,
-            on_lost=lambda reason: self._break(ConnectionError(reason)),
+            on_lost=self._lose,
         )
 
     def _receive(self, data: bytes) -> None:
@@ -287,6 +297,13 @@ class Link:
                 self._tell(event)
             self._presence.clear()
             self._early_packets.clear()
+
+    def _lose(self, reason: str) -> None:
+        """A data channel is no more. The server closes it when it puts us out, and says so: to
+        join again before hearing it would be to come back uninvited."""
+        if self._losing is None and not self.broken.done():
+            loop = asyncio.get_running_loop()
+            self._losing = loop.call_later(LEAVE_TIME, self._break, ConnectionError(reason))
 
     def _break(self, reason: ConnectionError) -> None:
         if not self.broken.done():
@@ -315,4 +332,9 @@ def _body_of(request: urllib.request.Request) -> str:
 
 
 def _why(error: BaseException) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "nobody listens there"
+        case OSError(strerror=str() as text):
+            return text
     return str(error) or type(error).__name__
