@@ -49,6 +49,9 @@ SIGNALLING_PROTOCOL: Final = 15
 """The version of the signalling that we announce: a `leave` has an action, and the server does
 not move us from room to room."""
 
+MAX_ROUND_TRIP: Final = 60_000
+"""Milliseconds; what seems to be longer is a pong that makes no sense."""
+
 _logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
@@ -247,7 +250,7 @@ class Signalling:
         """Time has passed: a ping is due, or the server has been silent for too long."""
         if self._is_over or self.next_deadline is None or now < self.next_deadline:
             return
-        if self._ping_timeout and now >= self._heard_at + self._ping_timeout:
+        if self._ping_timeout > 0 and now >= self._heard_at + self._ping_timeout:
             self._end(TimedOut(float(self._ping_timeout)))
             return
         if now >= self._ping_at:
@@ -307,7 +310,8 @@ class Signalling:
         elif kind == "refresh_token":
             self._events.append(TokenRefreshed(response.refresh_token))
         elif kind == "pong_resp":
-            self._round_trip = max(0, int(now * 1000) - response.pong_resp.last_ping_timestamp)
+            elapsed = int(now * 1000) - response.pong_resp.last_ping_timestamp
+            self._round_trip = min(max(elapsed, 0), MAX_ROUND_TRIP)
 
     def _join(self, join: JoinResponse, now: float) -> None:
         us = join.participant
