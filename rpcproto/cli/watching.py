@@ -195,7 +195,9 @@ class WatchedEnd(WatchedEngine):
         sender_identity: str | None = None,
         **options: Any,
     ) -> None:
-        self._watcher.packet(sender_identity or "?", self._name, bytes(data))
+        packet = None if sender_identity else wire.decode(bytes(data))
+        sender = sender_identity or (packet and packet.sender_identity) or "?"
+        self._watcher.packet(sender, self._name, bytes(data))
         super().receive_packet(data, sender_identity=sender_identity, **options)
 
     def participant_joined(self, identity: str, **options: Any) -> None:

@@ -17,12 +17,9 @@ class UnreachableError(ConnectError):
 class RefusedError(ConnectError):
     """The server does not let us in; `status` is its HTTP status."""
 
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message, status)
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
         self.status = status
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class TokenError(RefusedError):
@@ -33,12 +30,9 @@ class LeaveError(ConnectionError):
     """The server has asked us to leave; `reason` is its word for it, such as
     `PARTICIPANT_REMOVED`."""
 
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message, reason)
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
         self.reason = reason
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def refusal(status: int, body: str) -> RefusedError:
