@@ -251,7 +251,9 @@ def _explained(what: str, address: Address) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a host or a path that cannot be one
         # What rooms say has all in it.
-        prefix = "" if isinstance(address, Nats | LiveKit) else f"cannot {what} {address}: "
+        if isinstance(address, LiveKit):
+            raise NoConnection(str(error)) from error
+        prefix = "" if isinstance(address, Nats) else f"cannot {what} {address}: "
         raise NoConnection(f"{prefix}{_why(error)}") from error
 
 
