@@ -366,11 +366,18 @@ def test_the_next_join_takes_the_token_that_the_server_gave() -> None:
 
 def test_a_closed_data_channel_is_a_lost_connection() -> None:
     async def scene(server: RoomServer) -> None:
-        async with bob_and_alice(server) as (bob, _):
-            sid = bob.local_participant.sid
-            for connection in session_of(server, "bob")._connections:
+        async with bob_and_alice(server) as (_, alice):
+            sid = alice.local_participant.sid
+            for connection in session_of(server, "alice")._connections:
                 await connection.close()
-            await until(lambda: bob.local_participant.sid != sid)
+            # What is sent now is lost with it.
+            with pytest.raises(RpcError) as caught:
+                await call(alice)
+            assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+            assert str(caught.value.__cause__) == "the data channel was closed"
+            await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+            assert alice.local_participant.sid != sid
 
     run(scene)
 

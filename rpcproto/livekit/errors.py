@@ -4,6 +4,7 @@ from typing import Final
 
 NOT_FOUND: Final = 404
 UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
 
 
 class ConnectError(ConnectionError):
@@ -19,7 +20,7 @@ class RefusedError(ConnectError):
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
-        self.status = status
+        self.status: int = status
 
 
 class TokenError(RefusedError):
@@ -32,7 +33,7 @@ class LeaveError(ConnectionError):
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason: str = reason
 
 
 def refusal(status: int, body: str) -> RefusedError:

@@ -14,7 +14,15 @@ from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from rpcproto import stamp
-from rpcproto.livekit.errors import UNAUTHORIZED, ConnectError, UnreachableError, departure, refusal
+from rpcproto.livekit.errors import (
+    FORBIDDEN,
+    UNAUTHORIZED,
+    ConnectError,
+    LeaveError,
+    UnreachableError,
+    departure,
+    refusal,
+)
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import (
     PATH,
@@ -45,7 +53,6 @@ MAX_SIGNAL_BYTES: Final = 16 << 20
 """The largest message of signalling; the list of a room's participants is one."""
 CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
-FORBIDDEN: Final = 403
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
 _VALIDATE_TIME: Final = 3.0
@@ -65,14 +72,14 @@ class Link:
     def __init__(
         self, url: str, token: str, path: str, tell: Callable[[TransportEvent], None]
     ) -> None:
-        self.token = token
+        self.token: str = token
         """The last one that the server gave us, for the next time."""
-        self.path = path
+        self.path: str = path
         """The way in that the server knows."""
         loop = asyncio.get_running_loop()
         self.broken: asyncio.Future[ConnectionError] = loop.create_future()
         """Why the connection is no more."""
-        self.is_final = False
+        self.is_final: bool = False
         """Whether the server does not want us back."""
         self._url = url
         self._tell = tell
@@ -98,7 +105,8 @@ class Link:
         self._reading = asyncio.create_task(self._read(self._socket))
         error = await self._opened
         if error is not None:
-            raise ConnectError(f"cannot join the room: {error}") from error
+            kind = ConnectError if isinstance(error, LeaveError) else UnreachableError
+            raise kind(f"cannot join the room: {error}") from error
 
     @property
     def progress(self) -> str:
@@ -112,13 +120,14 @@ class Link:
     async def send(self, data: bytes) -> None:
         """Send a packet, under the next number; wait while the channel is full.
 
-        Raises PacketNotSent when it is larger than the server takes, or the connection is lost.
+        Raises PacketNotSent when it is larger than the server takes. On a connection that breaks
+        it is lost, as it would be on its way; that the connection broke is told as an event.
         """
-        sender = self._sender
         if self._losing is not None:
             await asyncio.wait([self.broken])
+        sender = self._sender
         if sender is None or self.broken.done() or not sender.is_open:
-            raise PacketNotSent("there is no connection to the room")
+            return
         numbered = stamp(data, sequence=self._sequence + 1)
         if len(numbered) > sender.max_message_bytes:
             limit = sender.max_message_bytes

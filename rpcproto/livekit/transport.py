@@ -9,7 +9,13 @@ from urllib.parse import urlsplit
 
 from rpcproto.core.errors import LocalProtocolError, require_text, require_timeout
 from rpcproto.core.messages import OutgoingPacket
-from rpcproto.livekit.errors import ConnectError, RefusedError, UnreachableError
+from rpcproto.livekit.errors import (
+    FORBIDDEN,
+    UNAUTHORIZED,
+    ConnectError,
+    RefusedError,
+    UnreachableError,
+)
 from rpcproto.livekit.link import Link
 from rpcproto.livekit.signalling import PATH
 from rpcproto.transports import Connected, Disconnected, PacketReceived, TransportEvent
@@ -22,8 +28,6 @@ LONGEST_WAIT: Final = 8.0
 """Each further attempt waits twice as long, up to this."""
 MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERRORS: Final = 500
 _SCHEMES: Final = ("ws", "wss", "http", "https")
 
 _logger: Final[logging.Logger] = logging.getLogger("rpcproto")
@@ -105,8 +109,8 @@ class LiveKitTransport:
         return self._joined.server_version
 
     async def send(self, packet: OutgoingPacket) -> None:
-        """See `Transport`. Raises PacketNotSent while there is no connection, or for a packet that
-        is too large for it; ConnectionError when we are not in the room any more."""
+        """See `Transport`. Raises PacketNotSent for a packet that is larger than the server takes,
+        ConnectionError when we are not in the room any more."""
         if self._end is not None:
             raise ConnectionError(str(self._end))
         await self._link.send(packet.data)
@@ -204,11 +208,11 @@ class LiveKitTransport:
 
     async def _come_back(self) -> None:
         """Join again, however long that takes. Raises ConnectError if there is no use in it."""
-        wait = FIRST_WAIT
+        wait, path = FIRST_WAIT, self._link.path
         while True:
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, LONGEST_WAIT)
-            self._link = Link(self._url, self._link.token, self._link.path, self._tell)
+            self._link = Link(self._url, self._link.token, path, self._tell)
             try:
                 await self._open(self._link)
             except ConnectError as error:
@@ -244,6 +248,4 @@ class LiveKitTransport:
 
 def _is_final(error: ConnectError) -> bool:
     """Whether trying again cannot help: the server has understood, and says no."""
-    return isinstance(error, RefusedError) and (
-        error.status < _SERVER_ERRORS and error.status != _TOO_MANY_REQUESTS
-    )
+    return isinstance(error, RefusedError) and error.status in (UNAUTHORIZED, FORBIDDEN)
