@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import random
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from livekit.protocol.rtc import LeaveRequest, SignalResponse
+from livekit.protocol.models import DisconnectReason
+from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
 from room_server import RoomServer, Session
 from routing import Passing
 
@@ -519,6 +521,119 @@ def test_what_is_no_url_of_a_server_is_misuse(url: str) -> None:
             await join_room(url, "token")
 
     asyncio.run(main())
+
+
+# signalling that is out of the ordinary
+
+
+def saying(change: Callable[[SignalResponse], list[SignalResponse]]) -> Callable[..., None]:
+    """A `Session.send` that says something else."""
+    send = Session.send
+
+    def changed(session: Session, response: SignalResponse) -> None:
+        for each in change(response):
+            send(session, each)
+
+    return changed
+
+
+@each_path
+def test_a_server_may_tell_its_candidates_one_by_one(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell_apart(response: SignalResponse) -> list[SignalResponse]:
+        kind = response.WhichOneof("message")
+        if kind not in ("answer", "offer"):
+            return [response]
+        description = getattr(response, kind)
+        lines = description.sdp.splitlines()
+        apart = [line[2:] for line in lines if line.startswith("a=candidate:")]
+        assert apart != []
+        description.sdp = "".join(f"{line}\r\n" for line in lines if "candidate" not in line)
+        tcp = "candidate:1 1 tcp 1 127.0.0.1 9 typ host tcptype passive"
+        target = SignalTarget.PUBLISHER if kind == "answer" else SignalTarget.SUBSCRIBER
+        first, second, *others = (
+            SignalResponse(
+                trickle=TrickleRequest(target=target, candidateInit=json.dumps({"candidate": text}))
+            )
+            for text in ("candidate:nonsense", tcp, *apart)
+        )
+        # The server need not wait with them for its description.
+        return [first, second, response, *others]
+
+    monkeypatch.setattr(Session, "send", saying(tell_apart))
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene, paths=[path])
+
+
+def test_an_answer_that_is_none_ends_the_joining(monkeypatch: pytest.MonkeyPatch) -> None:
+    def garble(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("answer"):
+            response.answer.sdp = "v=0\r\nm=application\r\n"
+        return [response]
+
+    monkeypatch.setattr(Session, "send", saying(garble))
+
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(UnreachableError, match="signalling failed"):
+            await join_room(server.url, token("bob"))
+
+    run(scene)
+
+
+def test_a_token_that_does_not_let_us_send_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbid(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("join"):
+            response.join.participant.permission.can_subscribe = True
+        return [response]
+
+    monkeypatch.setattr(Session, "send", saying(forbid))
+
+    async def scene(server: RoomServer) -> None:
+        await (await join_room(server.url, token("bob"))).aclose()
+
+    run(scene)
+    assert "bob: the token does not allow sending data" in caplog.text
+
+
+def test_who_is_called_something_else_the_next_time_does_not_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = iter(["bob", "robert"])
+
+    def rename(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("join"):
+            response.join.participant.identity = next(names)
+        return [response]
+
+    monkeypatch.setattr(Session, "send", saying(rename))
+
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            session_of(server, "bob").say_leave(LeaveRequest.RECONNECT)
+            with pytest.raises(ConnectionError, match="the server now calls us 'robert'"):
+                await bob.wait_closed()
+
+    run(scene)
+
+
+def test_who_is_let_in_and_put_out_at_once_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def put_out(response: SignalResponse) -> list[SignalResponse]:
+        return [SignalResponse(leave=LeaveRequest(reason=DisconnectReason.ROOM_CLOSED))]
+
+    monkeypatch.setattr(Session, "send", saying(put_out))
+
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(ConnectError, match="cannot join the room: the room was closed"):
+            await join_room(server.url, token("bob"))
+
+    run(scene)
 
 
 # cancelling

@@ -238,13 +238,14 @@ class Link:
                     self._tell(event)
                 else:
                     self._presence.append(event)
-            case OfferReceived():
-                await self._answer(event)
-            case AnswerReceived():
+            case OfferReceived(sdp, offer_id):
+                if self._receiver is not None:
+                    self._signalling.answer(await self._receiver.answer(sdp), offer_id)
+            case AnswerReceived(sdp):
                 if self._sender is not None:
-                    await self._sender.accept(event.sdp)
+                    await self._sender.accept(sdp)
             case CandidateReceived():
-                connection = self._sender if event.is_ours else self._receiver or self._sender
+                connection = self._sender if event.is_ours else self._receiver
                 if connection is not None:
                     await connection.add_candidate(event)
             case TokenRefreshed():
@@ -267,11 +268,6 @@ class Link:
         if self.path != PATH:
             self._receiver = self._peer_connection()
         self._signalling.offer(await self._sender.offer())
-
-    async def _answer(self, offer: OfferReceived) -> None:
-        connection = self._receiver or self._sender
-        if connection is not None:
-            self._signalling.answer(await connection.answer(offer.sdp), offer.offer_id)
 
     def _peer_connection(self) -> PeerConnection:
         return PeerConnection(

@@ -253,10 +253,9 @@ class Signalling:
         if self._ping_timeout > 0 and now >= self._heard_at + self._ping_timeout:
             self._end(TimedOut(float(self._ping_timeout)))
             return
-        if now >= self._ping_at:
-            self._ping_at = now + self._ping_interval
-            ping = Ping(timestamp=int(now * 1000), rtt=self._round_trip)
-            self._say(SignalRequest(ping_req=ping))
+        self._ping_at = now + self._ping_interval
+        ping = Ping(timestamp=int(now * 1000), rtt=self._round_trip)
+        self._say(SignalRequest(ping_req=ping))
         self._set_deadline()
 
     # what we want
