@@ -64,10 +64,11 @@ def serve(
       rpcproto serve --transport tcp://127.0.0.1:7000 --identity bob
       rpcproto serve --transport unix:///tmp/bob.sock --identity bob greetings:greet
       rpcproto serve --transport nats://127.0.0.1:4222/lobby --identity bob hi=greetings:greet
+      rpcproto serve --transport wss://example.livekit.cloud --token TOKEN greetings:greet
 
     Over tcp: and unix: it listens, and serves everyone who connects; with port 0 at a free port. A
-    room on NATS it joins. Over stdio: it serves whoever is at the other end of its standard input
-    and output, until they leave.
+    room it joins. Over stdio: it serves whoever is at the other end of its standard input and
+    output, until they leave.
 
     What it has to say goes to standard error. Ctrl-C and SIGTERM end it with exit code 0.
     """
@@ -118,6 +119,7 @@ def call(
       rpcproto call --transport tcp://127.0.0.1:7000 --identity alice bob echo Hi
       rpcproto call --transport unix:///tmp/bob.sock --identity alice bob greet --trace
       date | rpcproto call --transport nats://127.0.0.1:4222/lobby --identity alice bob echo -
+      rpcproto call --transport wss://example.livekit.cloud --token TOKEN agent my_method '{}'
 
     --json prints {"payload": ...} or {"error": {"code": ..., "message": ..., "data": ...}}. Over
     stdio:, where standard output is for packets, all goes to standard error.
