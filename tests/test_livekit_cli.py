@@ -2,9 +2,15 @@
 
 import asyncio
 import json
+import os
+import re
+import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
 import click
@@ -20,6 +26,7 @@ from rpcproto.livekit.tokens import identity_of
 
 T = TypeVar("T")
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
+DOCS = (Path(__file__).resolve().parent.parent / "docs" / "cli.md").read_text("utf-8")
 GUARD = 20.0
 
 Outcome: TypeAlias = tuple[int, str, str]
@@ -164,6 +171,32 @@ def test_serve_answers_until_it_is_put_out_and_says_why(
         f"rpcproto: no more over {url}: we were removed from the room",
     ]
     assert answering.result(GUARD) == "Hi"
+
+
+def test_what_the_documents_say_of_a_room_is_so(url: str) -> None:
+    serve, call = (
+        block.replace("livekit://127.0.0.1:7880", url.replace("ws:", "livekit:")).replace(
+            "identity bob", "identity rob"
+        )
+        for block in re.findall(r"```sh\n(export LIVEKIT.*?)```", DOCS, re.DOTALL)
+    )
+    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    started = partial(
+        subprocess.Popen,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # What a shell runs last it becomes itself.
+    with started(["bash", "-c", serve.rstrip()]) as one:
+        try:
+            assert one.stderr is not None
+            assert one.stderr.readline() == f"rpcproto: rob serves echo, time over {url}\n"
+            with started(["bash", "-c", call.replace(" bob ", " rob ")]) as other:
+                assert other.communicate(timeout=GUARD) == ("Hi, Bob!\n", "")
+        finally:
+            one.kill()
 
 
 # not into a room

@@ -192,7 +192,8 @@ class Link:
                     # Some servers show the whole token, which is for no log.
                     raise refusal(status, body.replace(self.token, "...")) from error
                 self.path = path
-            except (OSError, WebSocketException) as error:
+            # ImportError: a proxy that needs a package more; ValueError: a host that cannot be.
+            except (OSError, WebSocketException, ImportError, ValueError) as error:
                 raise UnreachableError(f"cannot reach {self._url}: {_why(error)}") from error
 
     async def _reason(self, status: int) -> str:

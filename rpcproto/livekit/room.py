@@ -75,8 +75,8 @@ class Room:
     async def wait_closed(self) -> None:
         """Wait until we are not in the room any more, for as long as that takes.
 
-        Raises ConnectionError, with the reason as its cause, when the server has put us out or
-        does not let us in again; just returns when we have left ourselves.
+        Raises LeaveError when the server has put us out, ConnectError when it does not let us in
+        again; just returns when we have left ourselves.
         """
         await self._transport.wait_closed()
 

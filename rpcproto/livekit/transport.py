@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections import deque
+from copy import copy
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -45,9 +46,9 @@ async def join_room(
     server refuses for another reason, `UnreachableError` where it cannot be reached. Raises
     LocalProtocolError for misuse.
     """
-    require_text(token, "token")
+    token = checked_token(token)
     require_timeout(connect_timeout, "connect_timeout")
-    transport = LiveKitTransport(checked_url(url), token.strip(), connect_timeout)
+    transport = LiveKitTransport(checked_url(url), token, connect_timeout)
     await transport._join()
     return transport
 
@@ -63,6 +64,15 @@ def checked_url(url: str) -> str:
     if not is_url or parts.query or parts.fragment or "@" in parts.netloc:
         raise LocalProtocolError("the URL of a LiveKit server looks like wss://host")
     return url
+
+
+def checked_token(token: str) -> str:
+    """What can stand in a header, without the space around it; or LocalProtocolError."""
+    require_text(token, "token")
+    stripped = token.strip()
+    if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
+        raise LocalProtocolError("that is no access token")
+    return stripped
 
 
 class LiveKitTransport:
@@ -140,11 +150,11 @@ class LiveKitTransport:
         return welcome
 
     async def wait_closed(self) -> None:
-        """Wait until we are not in the room any more. Raises what has put us out of it, unless we
-        have left ourselves."""
+        """Wait until we are not in the room any more. Unless we have left ourselves, raises why:
+        LeaveError or ConnectError."""
         await self._over.wait()
         if self._end is not None and not self._is_closing:
-            raise ConnectionError(str(self._end)) from self._end
+            raise copy(self._end)
 
     async def aclose(self) -> None:
         """Leave the room; what has come in may still be read."""
