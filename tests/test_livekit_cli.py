@@ -16,8 +16,8 @@ from typing import Any, Self, TypeAlias, TypeVar
 import click
 import jwt
 import pytest
+from interop.room_server import RoomServer
 from livekit.protocol.models import DisconnectReason
-from room_server import RoomServer
 
 from rpcproto import LocalProtocolError, cli
 from rpcproto.cli.urls import LiveKit, parse_url

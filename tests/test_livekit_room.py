@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from interop.room_server import RoomServer, Session
+from interop.routing import Passing
 from livekit.protocol.models import DisconnectReason
 from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
-from room_server import RoomServer, Session
-from routing import Passing
 
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind
 from rpcproto.livekit import (
@@ -206,7 +206,7 @@ def test_an_old_server_is_known_as_such() -> None:
             assert caught.value.code == RpcError.ErrorCode.UNSUPPORTED_SERVER
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("room_server.SERVER_VERSION", "1.7.2")
+        patch.setattr("interop.room_server.SERVER_VERSION", "1.7.2")
         run(scene)
 
 
