@@ -258,6 +258,26 @@ def test_a_slow_channel_holds_the_engine_back() -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("size", [10, 12_000])
+def test_an_answer_that_is_given_arrives_though_we_leave_at_once(size: int) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("alice")) as alice:
+            async with connect(server.url, token("bob")) as bob:
+                asked = asyncio.Event()
+
+                @bob.local_participant.register_rpc_method("bye")
+                def bye(_: RpcInvocationData) -> str:
+                    asked.set()
+                    return "".join(random.Random(0).choices(string.ascii_letters, k=size))
+
+                await alice.wait_for_participant("bob")
+                calling = asyncio.create_task(call(alice, method="bye"))
+                await asked.wait()
+            assert len(await calling) == size
+
+    run(scene)
+
+
 # the connection is lost
 
 

@@ -6,6 +6,7 @@ import logging
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -53,6 +54,8 @@ MAX_SIGNAL_BYTES: Final = 16 << 20
 """The largest message of signalling; the list of a room's participants is one."""
 CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
+FLUSHING_TIME: Final = 0.25
+"""How much of that what was sent before has to arrive."""
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
 _VALIDATE_TIME: Final = 3.0
@@ -138,10 +141,11 @@ class Link:
 
     async def close(self) -> None:
         """Say goodbye, and let go of everything, in at most CLOSING_TIME."""
+        is_lost = self.broken.done() or self._losing is not None
         self._break(ConnectionError("the connection is closed"))
         if self._losing is not None:
             self._losing.cancel()
-        tasks = [asyncio.create_task(self._close())]
+        tasks = [asyncio.create_task(self._close(is_lost))]
         try:
             await asyncio.wait(tasks, timeout=CLOSING_TIME)
         finally:
@@ -152,10 +156,15 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _close(self) -> None:
+    async def _close(self, is_lost: bool) -> None:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
+        if self._sender is not None and not is_lost:
+            # After the goodbye the server reads no more of us.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSHING_TIME):
+                    await self._sender.flush()
         self._signalling.leave()
         connections = [one for one in (self._sender, self._receiver) if one is not None]
         closing = [self._say_goodbye(), *(connection.close() for connection in connections)]

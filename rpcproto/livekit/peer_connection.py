@@ -27,6 +27,8 @@ HIGH_WATER_BYTES: Final = 256 << 10
 """With more waiting in the channel, sending waits."""
 LOW_WATER_BYTES: Final = 64 << 10
 """Until there is less than this."""
+FLUSH_INTERVAL: Final = 0.002
+"""How often it is looked whether all has arrived, in seconds."""
 LOOPBACK: Final = "127.0.0.1"
 
 _logger: Final[logging.Logger] = logging.getLogger("rpcproto")
@@ -153,6 +155,18 @@ class PeerConnection:
         while self.is_open and channel.bufferedAmount > LOW_WATER_BYTES:
             self._drained.clear()
             await self._drained.wait()
+
+    async def flush(self) -> None:
+        """Wait until the other side has all that was sent; a lost connection ends it.
+
+        `bufferedAmount` does not count what aiortc has cut up and what is on its way, and nothing
+        tells when that has arrived: so its queues are looked at, again and again.
+        """
+        channel, sctp = self._channel, self._connection.sctp
+        if channel is None or sctp is None:
+            return
+        while self.is_open and (channel.bufferedAmount or sctp._outbound_queue or sctp._sent_queue):
+            await asyncio.sleep(FLUSH_INTERVAL)
 
     def _watch(self, channel: RTCDataChannel) -> None:
         if channel.label != RELIABLE:
