@@ -674,7 +674,7 @@ def test_without_its_extra_a_room_says_how_to_get_it(
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("", "should begin with one of tcp:, unix:, nats:, stdio:"),
+        ("", "should begin with one of tcp:, unix:, nats:, wss:, ws:, livekit:, stdio:"),
         ("127.0.0.1:7000", "should begin with one of"),
         ("http://127.0.0.1:7000", "should begin with one of"),
         ("tcp://127.0.0.1", "should look like tcp://host:port"),

@@ -16,36 +16,19 @@ from rich.console import Console
 from rpcproto.cli.bench import Load, report
 from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
+from rpcproto.cli.reaching import identity as identity_type
+from rpcproto.cli.reaching import reaching
 from rpcproto.cli.serving import load_methods
 from rpcproto.cli.serving import serve as answer_calls
-from rpcproto.cli.urls import Address, Nats, Stdio, parse_url
+from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
 from rpcproto.cli.watching import Watcher
-from rpcproto.core.errors import LocalProtocolError, RpcError, require_name
-from rpcproto.core.messages import MAX_IDENTITY_BYTES
+from rpcproto.core.errors import LocalProtocolError, RpcError
 
 T = TypeVar("T")
 
 
-def _identity(name: str) -> str:
-    try:
-        require_name(name, "an identity", MAX_IDENTITY_BYTES)
-    except LocalProtocolError as error:
-        raise click.BadParameter(str(error)) from None
-    return name
-
-
 _SECONDS = click.FloatRange(0, 86_400, min_open=True)
 
-_transport = click.option(
-    "--transport",
-    "address",
-    type=parse_url,
-    metavar="URL",
-    required=True,
-    envvar="RPCPROTO_TRANSPORT",
-    show_envvar=True,
-    help="tcp://host:port, unix:///path, nats://host:port/room, or stdio:",
-)
 _wait = click.option(
     "--wait",
     type=_SECONDS,
@@ -57,10 +40,7 @@ _wait = click.option(
 
 
 @click.command()
-@_transport
-@click.option(
-    "--identity", type=_identity, required=True, metavar="NAME", help="The name to be called by."
-)
+@reaching("The name to be called by.")
 @click.option(
     "--verbose/--quiet",
     "-v/-q",
@@ -83,10 +63,11 @@ def serve(
       rpcproto serve --transport tcp://127.0.0.1:7000 --identity bob
       rpcproto serve --transport unix:///tmp/bob.sock --identity bob greetings:greet
       rpcproto serve --transport nats://127.0.0.1:4222/lobby --identity bob hi=greetings:greet
+      rpcproto serve --transport wss://example.livekit.cloud --token TOKEN greetings:greet
 
     Over tcp: and unix: it listens, and serves everyone who connects; with port 0 at a free port. A
-    room on NATS it joins. Over stdio: it serves whoever is at the other end of its standard input
-    and output, until they leave.
+    room it joins. Over stdio: it serves whoever is at the other end of its standard input and
+    output, until they leave.
 
     What it has to say goes to standard error. Ctrl-C and SIGTERM end it with exit code 0.
     """
@@ -102,10 +83,7 @@ def serve(
 
 
 @click.command()
-@_transport
-@click.option(
-    "--identity", type=_identity, required=True, metavar="NAME", help="The name to call under."
-)
+@reaching("The name to call under.")
 @click.option(
     "--timeout",
     type=_SECONDS,
@@ -117,7 +95,7 @@ def serve(
 @click.option(
     "--trace", is_flag=True, help="Draw packets, deadlines and outcome on standard error."
 )
-@click.argument("destination", type=_identity)
+@click.argument("destination", type=identity_type)
 @click.argument("method")
 @click.argument("payload", default="", metavar="[PAYLOAD|-]")
 def call(
@@ -140,6 +118,7 @@ def call(
       rpcproto call --transport tcp://127.0.0.1:7000 --identity alice bob echo Hi
       rpcproto call --transport unix:///tmp/bob.sock --identity alice bob greet --trace
       date | rpcproto call --transport nats://127.0.0.1:4222/lobby --identity alice bob echo -
+      rpcproto call --transport wss://example.livekit.cloud --token TOKEN agent my_method '{}'
 
     --json prints {"payload": ...} or {"error": {"code": ..., "message": ..., "data": ...}}. Over
     stdio:, where standard output is for packets, all goes to standard error.
@@ -170,20 +149,12 @@ def call(
 
 
 @click.command()
-@_transport
-@click.option(
-    "--identity",
-    type=_identity,
-    default="bench",
-    show_default=True,
-    metavar="NAME",
-    help="The name to call under.",
-)
+@reaching("The name to call under.", "bench")
 @click.option(
     "--destination",
-    type=_identity,
+    type=identity_type,
     metavar="NAME",
-    help="Whom to call; in a room on NATS it must be given, elsewhere it is whoever is there.",
+    help="Whom to call; in a room it must be given, elsewhere it is whoever is there.",
 )
 @click.option("--method", default="echo", show_default=True, help="What to call.")
 @click.option(
@@ -235,8 +206,8 @@ def bench(
 
     Exits with 1 if a call fails, 2 for wrong usage, 3 if there is no connection.
     """
-    if isinstance(address, Nats) and destination is None:
-        raise click.UsageError("in a room on NATS, say whom to call: --destination NAME")
+    if isinstance(address, Nats | LiveKit) and destination is None:
+        raise click.UsageError("in a room, say whom to call: --destination NAME")
     load = Load(method, calls, concurrency, size)
     progress = Console(stderr=True) if sys.stderr.isatty() else None
     try:

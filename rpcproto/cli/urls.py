@@ -60,7 +60,19 @@ class Nats(NamedTuple):
         return f"nats://{hosts}/{quote(self.room, safe='')}"
 
 
-Address: TypeAlias = Tcp | Unix | Stdio | Nats
+class LiveKit(NamedTuple):
+    """A LiveKit server, `wss://host`, or with a room in it `livekit://host/room`; nobody is let in
+    without a token, which is never shown."""
+
+    url: str
+    room: str = ""
+    token: str = ""
+
+    def __str__(self) -> str:
+        return self.url
+
+
+Address: TypeAlias = Tcp | Unix | Stdio | Nats | LiveKit
 
 
 class NoConnection(click.ClickException):
@@ -118,11 +130,40 @@ def _read_nats(url: str, parts: SplitResult) -> Address:
     return Nats(tuple(servers), room)
 
 
+def _read_livekit(url: str, parts: SplitResult) -> Address:
+    try:
+        from rpcproto.livekit.link import is_loopback  # noqa: PLC0415 (it may be missing)
+        from rpcproto.livekit.transport import checked_url  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "rpcproto":
+            raise
+        raise NoConnection(
+            f"a LiveKit room needs {error.name.partition('.')[0]}, which is not installed; "
+            "get it with: pip install 'rpcproto[livekit]'"
+        ) from None
+    if parts.scheme in ("ws", "wss"):
+        return LiveKit(checked_url(url))
+    room = unquote(parts.path[1:], errors="strict")
+    if not room or "/" in parts.path[1:] or "@" in parts.netloc or _rest(parts):
+        raise ValueError("it should look like livekit://host/room")
+    # Only what does not leave this machine goes without TLS.
+    scheme = "ws" if is_loopback(url) else "wss"
+    return LiveKit(checked_url(f"{scheme}://{parts.netloc}"), room)
+
+
 def _rest(parts: SplitResult) -> str:
     return parts.query + parts.fragment
 
 
-_READERS: Final = {"tcp": _read_tcp, "unix": _read_unix, "nats": _read_nats, "stdio": _read_stdio}
+_READERS: Final = {
+    "tcp": _read_tcp,
+    "unix": _read_unix,
+    "nats": _read_nats,
+    "wss": _read_livekit,
+    "ws": _read_livekit,
+    "livekit": _read_livekit,
+    "stdio": _read_stdio,
+}
 
 
 async def connect(
@@ -146,6 +187,10 @@ async def connect(
                 from rpcproto.transports.nats import join_room  # noqa: PLC0415 (it may be missing)
 
                 return await join_room(servers, room, identity)
+            case LiveKit(url, _, token):
+                from rpcproto import livekit  # noqa: PLC0415 (it may be missing)
+
+                return await livekit.join_room(url, token)
 
 
 async def _connect_stdio(identity: str, hello_timeout: float) -> Transport:
@@ -176,7 +221,7 @@ async def serve(
     told where others find us, once they can. Raises NoConnection where nobody can, or where the one
     connection that there is ended for a reason.
     """
-    if isinstance(address, Stdio | Nats):
+    if isinstance(address, Stdio | Nats | LiveKit):
         transport = await connect(address, identity, hello_timeout=_VERY_LONG)
         announce(address)
         reason = await handle(transport)
@@ -205,7 +250,9 @@ def _explained(what: str, address: Address) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:  # ValueError: a host or a path that cannot be one
-        # What NATS says has all in it.
+        # What rooms say has all in it.
+        if isinstance(address, LiveKit):
+            raise NoConnection(str(error)) from error
         prefix = "" if isinstance(address, Nats) else f"cannot {what} {address}: "
         raise NoConnection(f"{prefix}{_why(error)}") from error
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from rpcproto.cli.drawing import draw
+from rpcproto.core import wire
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
@@ -102,7 +103,9 @@ class WatchedEnd(WatchedEngine):
         sender_identity: str | None = None,
         **options: Any,
     ) -> None:
-        self._watcher.packet(sender_identity or NOBODY, self._name, bytes(data))
+        packet = None if sender_identity else wire.decode(bytes(data))
+        sender = sender_identity or (packet and packet.sender_identity) or NOBODY
+        self._watcher.packet(sender, self._name, bytes(data))
         super().receive_packet(data, sender_identity=sender_identity, **options)
 
     def participant_joined(self, identity: str, **options: Any) -> None:

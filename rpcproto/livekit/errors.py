@@ -1,0 +1,64 @@
+"""What can go wrong with a room, in words for people."""
+
+from typing import Final
+
+NOT_FOUND: Final = 404
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
+
+
+class ConnectError(ConnectionError):
+    """The room could not be joined; the message says why."""
+
+
+class UnreachableError(ConnectError):
+    """No LiveKit server answers there, or no packet gets through to it."""
+
+
+class RefusedError(ConnectError):
+    """The server does not let us in; `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status: int = status
+
+
+class TokenError(RefusedError):
+    """The token is not good for this server: wrongly signed, expired, or no token at all."""
+
+
+class LeaveError(ConnectionError):
+    """The server has asked us to leave; `reason` is its word for it, such as
+    `PARTICIPANT_REMOVED`."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason: str = reason
+
+
+def refusal(status: int, body: str) -> RefusedError:
+    """The error for an HTTP status that is no welcome, with what the server had to say."""
+    words = " ".join(body.split())[:200]
+    if status == UNAUTHORIZED:
+        return TokenError(f"the server does not accept the token: {words or 'no reason'}", status)
+    if status == NOT_FOUND:
+        return RefusedError(f"there is no LiveKit room to join: {words or 'not found'}", status)
+    return RefusedError(f"the server refuses ({status}): {words or 'no reason'}", status)
+
+
+_LEAVE_REASONS: Final = {
+    "DUPLICATE_IDENTITY": "somebody else has joined under our identity",
+    "SERVER_SHUTDOWN": "the server shuts down",
+    "PARTICIPANT_REMOVED": "we were removed from the room",
+    "ROOM_DELETED": "the room was deleted",
+    "ROOM_CLOSED": "the room was closed",
+    "JOIN_FAILURE": "the server could not let us join",
+    "STATE_MISMATCH": "the server does not know this connection any more",
+    "CONNECTION_TIMEOUT": "the server has not heard of us in time",
+}
+
+
+def departure(reason: str) -> LeaveError:
+    """The error for a server's `leave`, of which `reason` is the name of its DisconnectReason."""
+    words = _LEAVE_REASONS.get(reason) or f"the server has ended it: {reason}"
+    return LeaveError(words, reason)

@@ -1,0 +1,355 @@
+"""One connection to a room: WebSocket, signalling and data channel; done with when it breaks."""
+
+import asyncio
+import ipaddress
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_websocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from rpcproto import stamp
+from rpcproto.livekit.errors import (
+    FORBIDDEN,
+    UNAUTHORIZED,
+    ConnectError,
+    LeaveError,
+    UnreachableError,
+    departure,
+    refusal,
+)
+from rpcproto.livekit.peer_connection import PeerConnection
+from rpcproto.livekit.signalling import (
+    PATH,
+    AnswerReceived,
+    CandidateReceived,
+    Joined,
+    LeaveAction,
+    LeaveRequested,
+    OfferReceived,
+    Signalling,
+    SignallingEvent,
+    TimedOut,
+    TokenRefreshed,
+    join_url,
+    path_after,
+    validate_url,
+)
+from rpcproto.transports import (
+    Connected,
+    PacketNotSent,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
+
+MAX_SIGNAL_BYTES: Final = 16 << 20
+"""The largest message of signalling; the list of a room's participants is one."""
+CLOSING_TIME: Final = 0.5
+"""How long a connection may take to close, in seconds; then it is cut."""
+FLUSHING_TIME: Final = 0.25
+"""How much of that what was sent before has to arrive."""
+LEAVE_TIME: Final = 1.0
+"""How long the signalling has to say why the data channel was closed, in seconds."""
+_VALIDATE_TIME: Final = 3.0
+
+_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
+
+
+class Link:
+    """One connection. `tell` gets its events: who is here, then that it is connected, then packets.
+
+    Nothing is told before it is connected, so that an attempt that fails leaves no trace.
+    """
+
+    joined: Joined
+    """Once `open` has returned."""
+
+    def __init__(
+        self, url: str, token: str, path: str, tell: Callable[[TransportEvent], None]
+    ) -> None:
+        self.token: str = token
+        """The last one that the server gave us, for the next time."""
+        self.path: str = path
+        """The way in that the server knows."""
+        loop = asyncio.get_running_loop()
+        self.broken: asyncio.Future[ConnectionError] = loop.create_future()
+        """Why the connection is no more."""
+        self.is_final: bool = False
+        """Whether the server does not want us back."""
+        self._url = url
+        self._tell = tell
+        self._now = loop.time
+        self._signalling = Signalling()
+        self._socket: ClientConnection | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._sender: PeerConnection | None = None
+        self._receiver: PeerConnection | None = None
+        """The connection that the server offers, on the old path; else `_sender` is both."""
+        self._opened: asyncio.Future[ConnectionError | None] = loop.create_future()
+        """None, or why nothing has come of it."""
+        self._is_open = False
+        self._early_packets: list[PacketReceived] = []
+        self._presence: list[TransportEvent] = []
+        self._losing: asyncio.TimerHandle | None = None
+        """Set while it is lost, and it is not known yet why."""
+        self._sequence = 0
+
+    async def open(self) -> None:
+        """Join the room, until packets can be sent. Raises ConnectError."""
+        self._socket = await self._dial()
+        self._reading = asyncio.create_task(self._read(self._socket))
+        error = await self._opened
+        if error is not None:
+            kind = ConnectError if isinstance(error, LeaveError) else UnreachableError
+            raise kind(f"cannot join the room: {error}") from error
+
+    @property
+    def progress(self) -> str:
+        """How far joining has come, for those who have no time for more."""
+        if self._socket is None:
+            return "no answer from the server"
+        if self._sender is None:
+            return "the server does not let us in"
+        return "no packet gets through to the server (UDP blocked, and no TURN server)"
+
+    async def send(self, data: bytes) -> None:
+        """Send a packet, under the next number; wait while the channel is full.
+
+        Raises PacketNotSent when it is larger than the server takes. On a connection that breaks
+        it is lost, as it would be on its way; that the connection broke is told as an event.
+        """
+        if self._losing is not None:
+            await asyncio.wait([self.broken])
+        sender = self._sender
+        if sender is None or self.broken.done() or not sender.is_open:
+            return
+        numbered = stamp(data, sequence=self._sequence + 1)
+        if len(numbered) > sender.max_message_bytes:
+            limit = sender.max_message_bytes
+            raise PacketNotSent(f"{len(numbered)} bytes are more than the server's {limit}")
+        self._sequence += 1
+        sender.send(numbered)
+        await sender.drain()
+
+    async def close(self) -> None:
+        """Say goodbye, and let go of everything, in at most CLOSING_TIME."""
+        is_lost = self.broken.done() or self._losing is not None
+        self._break(ConnectionError("the connection is closed"))
+        if self._losing is not None:
+            self._losing.cancel()
+        tasks = [asyncio.create_task(self._close(is_lost))]
+        try:
+            await asyncio.wait(tasks, timeout=CLOSING_TIME)
+        finally:
+            if self._socket is not None:
+                self._socket.transport.abort()
+            tasks += [self._reading] if self._reading is not None else []
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _close(self, is_lost: bool) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        if self._sender is not None and not is_lost:
+            # After the goodbye the server reads no more of us.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSHING_TIME):
+                    await self._sender.flush()
+        self._signalling.leave()
+        connections = [one for one in (self._sender, self._receiver) if one is not None]
+        closing = [self._say_goodbye(), *(connection.close() for connection in connections)]
+        for outcome in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _logger.debug("closing a connection: %r", outcome)
+
+    async def _say_goodbye(self) -> None:
+        if self._socket is not None:
+            await self._flush(self._socket)
+            await self._socket.close()
+
+    # the WebSocket
+
+    async def _dial(self) -> ClientConnection:
+        """Open the WebSocket, on the newest path that the server knows. Raises ConnectError."""
+        while True:
+            try:
+                return await connect_websocket(
+                    join_url(self._url, self.path),
+                    additional_headers={"Authorization": f"Bearer {self.token}"},
+                    max_size=MAX_SIGNAL_BYTES,
+                    open_timeout=None,
+                    close_timeout=CLOSING_TIME,
+                    # The signalling has pings of its own.
+                    ping_interval=None,
+                )
+            except InvalidStatus as error:
+                status = error.response.status_code
+                path = path_after(self.path, status)
+                if path is None:
+                    body = bytes(error.response.body).decode(errors="replace")
+                    body = body or await self._reason(status)
+                    # Some servers show the whole token, which is for no log.
+                    raise refusal(status, body.replace(self.token, "...")) from error
+                self.path = path
+            # ImportError: a proxy that needs a package more; ValueError: a host that cannot be.
+            except (OSError, WebSocketException, ImportError, ValueError) as error:
+                raise UnreachableError(f"cannot reach {self._url}: {_why(error)}") from error
+
+    async def _reason(self, status: int) -> str:
+        """What the server has to say to a refusal of which it has given no reason."""
+        if status not in (UNAUTHORIZED, FORBIDDEN):
+            return ""
+        request = urllib.request.Request(
+            validate_url(self._url, self.path), headers={"Authorization": f"Bearer {self.token}"}
+        )
+        return await asyncio.to_thread(_body_of, request)
+
+    async def _read(self, socket: ClientConnection) -> None:
+        try:
+            while not self.broken.done():
+                try:
+                    async with asyncio.timeout_at(self._signalling.next_deadline):
+                        message = await socket.recv(decode=False)
+                except TimeoutError:
+                    self._signalling.handle_deadline(now=self._now())
+                else:
+                    self._signalling.receive(message, now=self._now())
+                for event in self._signalling.take_events():
+                    await self._handle(event)
+                await self._flush(socket)
+        except (ConnectionClosed, OSError) as error:
+            self._break(ConnectionError(f"the signalling connection is lost: {error}"))
+        except Exception as error:  # whatever aiortc makes of a description
+            _logger.warning("signalling failed", exc_info=True)
+            self._break(ConnectionError(f"signalling failed: {_why(error)}"))
+
+    async def _flush(self, socket: ClientConnection) -> None:
+        while (message := self._signalling.next_message()) is not None:
+            await socket.send(message)
+
+    # what comes of it
+
+    async def _handle(self, event: SignallingEvent) -> None:
+        match event:
+            case Joined():
+                await self._enter(event)
+            case ParticipantJoined() | ParticipantLeft():
+                if self._is_open:
+                    self._tell(event)
+                else:
+                    self._presence.append(event)
+            case OfferReceived(sdp, offer_id):
+                if self._receiver is not None:
+                    self._signalling.answer(await self._receiver.answer(sdp), offer_id)
+            case AnswerReceived(sdp):
+                if self._sender is not None:
+                    await self._sender.accept(sdp)
+            case CandidateReceived():
+                connection = self._sender if event.is_ours else self._receiver
+                if connection is not None:
+                    await connection.add_candidate(event)
+            case TokenRefreshed():
+                self.token = event.token
+            case LeaveRequested():
+                self.is_final = event.action is LeaveAction.DISCONNECT
+                self._break(departure(event.reason))
+            case TimedOut():
+                seconds = event.seconds
+                self._break(ConnectionError(f"the server was silent for {seconds:g} seconds"))
+
+    async def _enter(self, joined: Joined) -> None:
+        self.joined = joined
+        if not joined.may_send:
+            _logger.warning(
+                "%s: the token does not allow sending data: no call will be heard", joined.identity
+            )
+        self._presence += joined.participants
+        self._sender = self._peer_connection()
+        if self.path != PATH:
+            self._receiver = self._peer_connection()
+        self._signalling.offer(await self._sender.offer())
+
+    def _peer_connection(self) -> PeerConnection:
+        return PeerConnection(
+            self.joined.ice_servers,
+            loopback=is_loopback(self._url),
+            on_packet=self._receive,
+            on_open=self._channel_opened,
+            on_lost=self._lose,
+        )
+
+    def _receive(self, data: bytes) -> None:
+        packet = PacketReceived(data)
+        if self._is_open:
+            self._tell(packet)
+        else:
+            self._early_packets.append(packet)
+
+    def _channel_opened(self) -> None:
+        """A channel is open; told from within its own event, in which its state is not set yet."""
+        asyncio.get_running_loop().call_soon(self._look_whether_open)
+
+    def _look_whether_open(self) -> None:
+        connections = [self._sender, self._receiver] if self.path != PATH else [self._sender]
+        if self._is_open or self.broken.done():
+            return
+        if all(connection is not None and connection.is_open for connection in connections):
+            self._is_open = True
+            self._opened.set_result(None)
+            self._sequence = 0
+            connected = Connected(server_version=self.joined.server_version or None)
+            for event in [*self._presence, connected, *self._early_packets]:
+                self._tell(event)
+            self._presence.clear()
+            self._early_packets.clear()
+
+    def _lose(self, reason: str) -> None:
+        """A data channel is no more. The server closes it when it puts us out, and says so: to
+        join again before hearing it would be to come back uninvited."""
+        if self._losing is None and not self.broken.done():
+            loop = asyncio.get_running_loop()
+            self._losing = loop.call_later(LEAVE_TIME, self._break, ConnectionError(reason))
+
+    def _break(self, reason: ConnectionError) -> None:
+        if not self.broken.done():
+            self.broken.set_result(reason)
+        if not self._opened.done():
+            self._opened.set_result(reason)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the server is on this machine: then it may be reachable by 127.0.0.1 alone."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _body_of(request: urllib.request.Request) -> str:
+    try:
+        with urllib.request.urlopen(request, timeout=_VALIDATE_TIME):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read(1_000).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _why(error: BaseException) -> str:
+    match error:
+        case ConnectionRefusedError():
+            return "nobody listens there"
+        case OSError(strerror=str() as text):
+            return text
+    return str(error) or type(error).__name__

@@ -1,0 +1,115 @@
+"""A LiveKit room, for data alone: the client that users see."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Self
+
+from rpcproto.asyncio import RpcParticipant
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.engine import RpcEngine
+from rpcproto.livekit.transport import CONNECT_TIMEOUT, LiveKitTransport, join_room
+
+
+class LocalParticipant(RpcParticipant):
+    """Ourselves: an `RpcParticipant` with a sid."""
+
+    def __init__(
+        self,
+        transport: LiveKitTransport,
+        *,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        new_id: Callable[[], str] | None = None,
+        engine_factory: Callable[..., RpcEngine] = RpcEngine,
+    ) -> None:
+        """Made by `connect`."""
+        super().__init__(
+            transport.identity,
+            transport,
+            config=config,
+            new_id=new_id,
+            engine_factory=engine_factory,
+        )
+        self._place = transport
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        # Requests wait until the body has registered its methods; who is here it knows at once.
+        for event in self._place.take_welcome():
+            self._receive(event)
+        return self
+
+    @property
+    def sid(self) -> str:
+        """Our sid in the room; another after each time that the connection was lost."""
+        return self._place.sid
+
+
+class Room:
+    """A room that we are in; see `connect`."""
+
+    def __init__(self, local_participant: LocalParticipant, transport: LiveKitTransport) -> None:
+        """Made by `connect`."""
+        self.local_participant = local_participant
+        """Ourselves: makes calls, and answers them."""
+        self._transport = transport
+
+    @property
+    def name(self) -> str:
+        """The name of the room."""
+        return self._transport.room
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server, as it says itself; empty if it does not."""
+        return self._transport.server_version
+
+    @property
+    def participants(self) -> tuple[str, ...]:
+        """The identities of all others who are here, as they came."""
+        return self.local_participant.participants
+
+    async def wait_for_participant(self, identity: str) -> None:
+        """Wait until somebody is here; see `RpcParticipant.wait_for_participant`."""
+        await self.local_participant.wait_for_participant(identity)
+
+    async def wait_closed(self) -> None:
+        """Wait until we are not in the room any more, for as long as that takes.
+
+        Raises LeaveError when the server has put us out, ConnectError when it does not let us in
+        again; just returns when we have left ourselves.
+        """
+        await self._transport.wait_closed()
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    token: str,
+    *,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+    new_id: Callable[[], str] | None = None,
+    engine_factory: Callable[..., RpcEngine] = RpcEngine,
+) -> AsyncIterator[Room]:
+    """Be in the room that `token` is for, as long as the `async with` lasts.
+
+    `url` is the server's (`wss://...`), `token` an access token with the grant to join, which has
+    our identity in it. Joining may take `connect_timeout` seconds; it is done when packets can be
+    sent. `config`, `new_id` and `engine_factory` are those of `RpcParticipant`.
+
+    A connection that is lost is made anew, for ever: calls that were under way fail with 1503, as
+    do new ones until it is back; methods stay registered. When the server puts us out, calls fail
+    with 1503 and a `LeaveError` as the cause; see `Room.wait_closed`.
+
+    Raises `ConnectError`, of which `TokenError`, `RefusedError` and `UnreachableError` say more,
+    and LocalProtocolError for misuse.
+    """
+    transport = await join_room(url, token, connect_timeout=connect_timeout)
+    try:
+        participant = LocalParticipant(
+            transport, config=config, new_id=new_id, engine_factory=engine_factory
+        )
+        async with participant:
+            yield Room(participant, transport)
+    finally:
+        await transport.aclose()

@@ -1,0 +1,409 @@
+"""Signalling with a LiveKit server, without I/O: messages in, messages and events out.
+
+A client opens a WebSocket, and each message on it is one protobuf: `SignalRequest` to the server,
+`SignalResponse` from it. There are two ways in. On `/rtc/v1` one peer connection, which we offer,
+carries packets both ways. Servers that do not know it answer 404; there, on `/rtc`, we offer one
+connection for what we send, and the server another for what it sends.
+"""
+
+import gzip
+import json
+import logging
+import math
+import sys
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from google.protobuf.message import DecodeError
+from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
+from livekit.protocol.rtc import (
+    ConnectionSettings,
+    JoinRequest,
+    JoinResponse,
+    LeaveRequest,
+    Ping,
+    SessionDescription,
+    SignalRequest,
+    SignalResponse,
+    SignalTarget,
+    TrickleRequest,
+    WrappedJoinRequest,
+)
+
+import rpcproto
+from rpcproto.livekit.errors import NOT_FOUND
+from rpcproto.transports import (
+    OUR_CAPABILITIES,
+    OUR_CLIENT_PROTOCOL,
+    ParticipantJoined,
+    ParticipantLeft,
+)
+
+PATH: Final = "/rtc/v1"
+OLD_PATH: Final = "/rtc"
+SIGNALLING_PROTOCOL: Final = 15
+"""The version of the signalling that we announce: a `leave` has an action, and the server does
+not move us from room to room."""
+
+MAX_ROUND_TRIP: Final = 60_000
+"""Milliseconds; what seems to be longer is a pong that makes no sense."""
+
+_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    """A STUN or TURN server, with its URLs."""
+
+    urls: tuple[str, ...]
+    username: str
+    credential: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """We are in the room, and so are these; there is no peer connection yet."""
+
+    identity: str
+    sid: str
+    room: str
+    server_version: str
+    ice_servers: tuple[IceServer, ...]
+    participants: tuple[ParticipantJoined, ...]
+    may_send: bool
+    """Whether the server forwards our packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferReceived:
+    """The server offers a connection; answer it under the same `offer_id`."""
+
+    sdp: str
+    offer_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerReceived:
+    """The server's answer to our offer."""
+
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateReceived:
+    """Where the server can be reached, for one of the connections."""
+
+    is_ours: bool
+    """Whether it is for the connection that we have offered."""
+    candidate: str
+    sdp_mid: str | None
+    sdp_mline_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRefreshed:
+    """The token for the next time that we join."""
+
+    token: str
+
+
+class LeaveAction(Enum):
+    """What the server wants us to do."""
+
+    DISCONNECT = "disconnect"
+    RESUME = "resume"
+    RECONNECT = "reconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """The server ends the connection; `reason` is the name of its DisconnectReason."""
+
+    action: LeaveAction
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """Nothing was heard of the server for this long, in seconds: the connection is lost."""
+
+    seconds: float
+
+
+SignallingEvent: TypeAlias = (
+    Joined
+    | ParticipantJoined
+    | ParticipantLeft
+    | OfferReceived
+    | AnswerReceived
+    | CandidateReceived
+    | TokenRefreshed
+    | LeaveRequested
+    | TimedOut
+)
+
+
+def path_after(path: str, status: int) -> str | None:
+    """Which path to try when the server has answered `path` with this HTTP status; None if that
+    was its last word."""
+    return OLD_PATH if path == PATH and status == NOT_FOUND else None
+
+
+def join_url(url: str, path: str) -> str:
+    """Where the WebSocket is, for a server's URL (`ws:`, `wss:`, `http:`, `https:`)."""
+    query = {"join_request": _wrapped_join_request()} if path == PATH else _old_query()
+    return _url_of(url, path, urlencode(query))
+
+
+def validate_url(url: str, path: str) -> str:
+    """Where the same is asked over HTTP, to be told why not."""
+    parts = urlsplit(join_url(url, path))
+    scheme = {"ws": "http", "wss": "https"}[parts.scheme]
+    return urlunsplit((scheme, parts.netloc, f"{parts.path}/validate", parts.query, ""))
+
+
+def _url_of(url: str, path: str, query: str) -> str:
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + path, query, ""))
+
+
+def _wrapped_join_request() -> str:
+    # The sdk stays unknown: we are none of LiveKit's, and need no workaround for any of them.
+    request = JoinRequest(
+        client_info=ClientInfo(
+            version=rpcproto.__version__,
+            protocol=SIGNALLING_PROTOCOL,
+            os=sys.platform,
+            other_sdks=f"rpcproto:{rpcproto.__version__}",
+            client_protocol=OUR_CLIENT_PROTOCOL,
+            capabilities=[ClientInfo.Capability.Name(number) for number in OUR_CAPABILITIES],
+        ),
+        connection_settings=ConnectionSettings(auto_subscribe=False),
+    )
+    wrapped = WrappedJoinRequest(
+        compression=WrappedJoinRequest.GZIP,
+        join_request=gzip.compress(request.SerializeToString(), mtime=0),
+    )
+    return urlsafe_b64encode(wrapped.SerializeToString()).decode()
+
+
+def _old_query() -> dict[str, str | int]:
+    return {
+        "sdk": "unknown",
+        "version": rpcproto.__version__,
+        "protocol": SIGNALLING_PROTOCOL,
+        "os": sys.platform,
+        "auto_subscribe": 0,
+        "client_protocol": OUR_CLIENT_PROTOCOL,
+        "capabilities": ",".join(map(ClientInfo.Capability.Name, OUR_CAPABILITIES)),
+    }
+
+
+class Signalling:
+    """The signalling of one connection, from the opened WebSocket on.
+
+    * what happened: `receive`, `handle_deadline`;
+    * what we want: `offer`, `answer`, `leave`;
+    * what comes of it, to be taken after any of these: `next_message`, `take_events`;
+    * what can be read at any time: `next_deadline`.
+
+    `now` is a monotonic clock in seconds. What the server sends never raises: what cannot be read,
+    or is not known, is ignored. After `LeaveRequested`, `TimedOut` or `leave` nothing follows.
+    """
+
+    def __init__(self) -> None:
+        self.next_deadline: float | None = None
+        """When to call `handle_deadline`, if nothing comes before."""
+        self._events: list[SignallingEvent] = []
+        self._messages: list[bytes] = []
+        self._joined: Joined | None = None
+        self._is_over = False
+        self._others: dict[str, ParticipantJoined] = {}
+        self._ping_interval = 0
+        self._ping_timeout = 0
+        self._ping_at = math.inf
+        self._heard_at = 0.0
+        self._round_trip = 0
+        """What the last ping took, in milliseconds."""
+
+    # what happened
+
+    def receive(self, data: bytes, *, now: float) -> None:
+        """A message came from the server."""
+        if self._is_over:
+            return
+        self._heard_at = now
+        try:
+            response = SignalResponse.FromString(data)
+        except DecodeError:
+            _logger.warning("ignored %d bytes of signalling that cannot be read", len(data))
+            return
+        self._take(response, now)
+        self._set_deadline()
+
+    def handle_deadline(self, *, now: float) -> None:
+        """Time has passed: a ping is due, or the server has been silent for too long."""
+        if self._is_over or self.next_deadline is None or now < self.next_deadline:
+            return
+        if self._ping_timeout > 0 and now >= self._heard_at + self._ping_timeout:
+            self._end(TimedOut(float(self._ping_timeout)))
+            return
+        self._ping_at = now + self._ping_interval
+        ping = Ping(timestamp=int(now * 1000), rtt=self._round_trip)
+        self._say(SignalRequest(ping_req=ping))
+        self._set_deadline()
+
+    # what we want
+
+    def offer(self, sdp: str) -> None:
+        """Offer the connection on which we send."""
+        self._say(SignalRequest(offer=SessionDescription(type="offer", sdp=sdp, id=1)))
+
+    def answer(self, sdp: str, offer_id: int) -> None:
+        """Answer what the server has offered."""
+        answer = SessionDescription(type="answer", sdp=sdp, id=offer_id)
+        self._say(SignalRequest(answer=answer))
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        goodbye = LeaveRequest(
+            action=LeaveRequest.DISCONNECT, reason=DisconnectReason.CLIENT_INITIATED
+        )
+        self._say(SignalRequest(leave=goodbye))
+        self._end()
+
+    # what comes of it
+
+    def next_message(self) -> bytes | None:
+        """The next message for the server."""
+        return self._messages.pop(0) if self._messages else None
+
+    def take_events(self) -> tuple[SignallingEvent, ...]:
+        """What has happened since the last time."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    # within
+
+    def _take(self, response: SignalResponse, now: float) -> None:
+        kind = response.WhichOneof("message")
+        if kind == "leave":
+            self._end(_leave_requested(response.leave))
+        elif self._joined is None:
+            if kind == "join":
+                self._join(response.join, now)
+        elif kind == "update":
+            self._update(response.update.participants)
+        elif kind == "offer":
+            self._events.append(OfferReceived(response.offer.sdp, response.offer.id))
+        elif kind == "answer":
+            self._events.append(AnswerReceived(response.answer.sdp))
+        elif kind == "trickle":
+            self._trickle(response.trickle)
+        elif kind == "refresh_token":
+            self._events.append(TokenRefreshed(response.refresh_token))
+        elif kind == "pong_resp":
+            elapsed = int(now * 1000) - response.pong_resp.last_ping_timestamp
+            self._round_trip = min(max(elapsed, 0), MAX_ROUND_TRIP)
+
+    def _join(self, join: JoinResponse, now: float) -> None:
+        us = join.participant
+        self._joined = Joined(
+            us.identity,
+            us.sid,
+            join.room.name,
+            join.server_info.version or join.server_version,
+            tuple(
+                IceServer(tuple(server.urls), server.username, server.credential)
+                for server in join.ice_servers
+            ),
+            tuple(
+                _participant(info)
+                for info in join.other_participants
+                if info.identity and info.state != ParticipantInfo.DISCONNECTED
+            ),
+            not us.HasField("permission") or us.permission.can_publish_data,
+        )
+        self._others = {other.identity: other for other in self._joined.participants}
+        self._events.append(self._joined)
+        self._ping_interval, self._ping_timeout = join.ping_interval, join.ping_timeout
+        if self._ping_interval > 0:
+            self._ping_at = now + self._ping_interval
+
+    def _update(self, participants: Iterable[ParticipantInfo]) -> None:
+        for info in participants:
+            identity, known = info.identity, self._others.get(info.identity)
+            if not identity or (self._joined is not None and identity == self._joined.identity):
+                continue  # one that is hidden, or ourselves
+            if info.state != ParticipantInfo.DISCONNECTED:
+                news = _participant(info)
+                if news != known:
+                    self._others[identity] = news
+                    self._events.append(news)
+            elif known is not None and known.sid == info.sid:
+                del self._others[identity]
+                self._events.append(ParticipantLeft(identity, info.sid))
+
+    def _trickle(self, trickle: TrickleRequest) -> None:
+        try:
+            init = json.loads(trickle.candidateInit)
+            candidate, mid, index = init["candidate"], init.get("sdpMid"), init.get("sdpMLineIndex")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            _logger.warning("ignored an ICE candidate that cannot be read")
+            return
+        if not isinstance(candidate, str) or not candidate:
+            return  # the end of the candidates
+        is_ours = trickle.target == SignalTarget.PUBLISHER
+        self._events.append(
+            CandidateReceived(
+                is_ours,
+                candidate,
+                mid if isinstance(mid, str) else None,
+                index if isinstance(index, int) else None,
+            )
+        )
+
+    def _say(self, request: SignalRequest) -> None:
+        if not self._is_over:
+            self._messages.append(request.SerializeToString())
+
+    def _end(self, event: SignallingEvent | None = None) -> None:
+        if event is not None:
+            self._events.append(event)
+        self._is_over = True
+        self.next_deadline = None
+
+    def _set_deadline(self) -> None:
+        if self._is_over or self._joined is None:
+            return
+        silent_at = self._heard_at + self._ping_timeout if self._ping_timeout > 0 else math.inf
+        deadline = min(self._ping_at, silent_at)
+        self.next_deadline = None if deadline == math.inf else deadline
+
+
+def _participant(info: ParticipantInfo) -> ParticipantJoined:
+    return ParticipantJoined(
+        info.identity, info.sid, info.client_protocol, tuple(map(int, info.capabilities))
+    )
+
+
+def _leave_requested(leave: LeaveRequest) -> LeaveRequested:
+    action = LeaveAction.DISCONNECT
+    if leave.action == LeaveRequest.RESUME:
+        action = LeaveAction.RESUME
+    elif leave.action == LeaveRequest.RECONNECT or leave.can_reconnect:
+        action = LeaveAction.RECONNECT  # servers before 1.5.2 know no actions
+    return LeaveRequested(action, _reason_name(leave.reason))
+
+
+def _reason_name(reason: int) -> str:
+    try:
+        return DisconnectReason.Name(reason)
+    except ValueError:  # one from the future
+        return str(reason)

@@ -1,0 +1,261 @@
+"""A LiveKit room as a participant's transport, for asyncio."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from copy import copy
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from rpcproto.core.errors import LocalProtocolError, require_text, require_timeout
+from rpcproto.core.messages import OutgoingPacket
+from rpcproto.livekit.errors import (
+    FORBIDDEN,
+    UNAUTHORIZED,
+    ConnectError,
+    RefusedError,
+    UnreachableError,
+)
+from rpcproto.livekit.link import Link
+from rpcproto.livekit.signalling import PATH
+from rpcproto.transports import Connected, Disconnected, PacketReceived, TransportEvent
+
+CONNECT_TIMEOUT: Final = 15.0
+"""How long joining may take, in seconds."""
+FIRST_WAIT: Final = 0.25
+"""How long to wait before the first attempt to join again, in seconds, give or take a half."""
+LONGEST_WAIT: Final = 8.0
+"""Each further attempt waits twice as long, up to this."""
+MAX_WAITING_BYTES: Final = 32 << 20
+"""Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
+_SCHEMES: Final = ("ws", "wss", "http", "https")
+
+_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
+
+
+async def join_room(
+    url: str, token: str, *, connect_timeout: float = CONNECT_TIMEOUT
+) -> "LiveKitTransport":
+    """Join the room that `token` is for; what is returned is a participant's transport.
+
+    `url` is the server's (`wss://...`), `token` an access token (JWT) with the grant to join.
+    `connect_timeout`, in seconds, bounds the joining, also each time that it is done again.
+
+    Raises `ConnectError`: `TokenError` where the token is not good, `RefusedError` where the
+    server refuses for another reason, `UnreachableError` where it cannot be reached. Raises
+    LocalProtocolError for misuse.
+    """
+    token = checked_token(token)
+    require_timeout(connect_timeout, "connect_timeout")
+    transport = LiveKitTransport(checked_url(url), token, connect_timeout)
+    await transport._join()
+    return transport
+
+
+def checked_url(url: str) -> str:
+    """The URL of a server, or LocalProtocolError."""
+    require_text(url, "url")
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or parts.query or parts.fragment or "@" in parts.netloc:
+        raise LocalProtocolError("the URL of a LiveKit server looks like wss://host")
+    return url
+
+
+def checked_token(token: str) -> str:
+    """What can stand in a header, without the space around it; or LocalProtocolError."""
+    require_text(token, "token")
+    stripped = token.strip()
+    if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
+        raise LocalProtocolError("that is no access token")
+    return stripped
+
+
+class LiveKitTransport:
+    """One participant's place in a LiveKit room; see `Transport`. For asyncio.
+
+    A connection that is lost is made anew by joining again, for ever, under a new sid. The
+    iteration ends when the server puts us out, or does not let us in any more. The list of
+    participants is never complete (R12): some may be hidden. Who sent a packet is what the server
+    has written into it.
+    """
+
+    def __init__(self, url: str, token: str, connect_timeout: float) -> None:
+        """Made by `join_room`."""
+        self._url = url
+        self._connect_timeout = connect_timeout
+        self._link = Link(url, token, PATH, self._tell)
+        self._events: deque[TransportEvent] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._end: ConnectionError | None = None
+        """Why nothing comes any more."""
+        self._is_closing = False
+        self._over = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+
+    @property
+    def identity(self) -> str:
+        """Our identity, as the server has it from the token."""
+        return self._joined.identity
+
+    @property
+    def sid(self) -> str:
+        """Our sid; another after each time that the connection was lost."""
+        return self._joined.sid
+
+    @property
+    def room(self) -> str:
+        """The name of the room."""
+        return self._joined.room
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server, as it says itself."""
+        return self._joined.server_version
+
+    async def send(self, packet: OutgoingPacket) -> None:
+        """See `Transport`. Raises PacketNotSent for a packet that is larger than the server takes,
+        ConnectionError when we are not in the room any more."""
+        if self._end is not None:
+            raise ConnectionError(str(self._end))
+        await self._link.send(packet.data)
+        # A long body lets others have their turn.
+        await asyncio.sleep(0)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> TransportEvent:
+        while not self._events:
+            if self._end is not None:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        event = self._events.popleft()
+        if isinstance(event, PacketReceived):
+            self._waiting_bytes -= len(event.data)
+        return event
+
+    def take_welcome(self) -> list[TransportEvent]:
+        """Who was here when we joined, and that we are connected: what a participant may know
+        before anything else happens. The iteration goes on with what came after that."""
+        welcome: list[TransportEvent] = []
+        while self._events and not (welcome and isinstance(welcome[-1], Connected)):
+            welcome.append(self._events.popleft())
+        return welcome
+
+    async def wait_closed(self) -> None:
+        """Wait until we are not in the room any more. Unless we have left ourselves, raises why:
+        LeaveError or ConnectError."""
+        await self._over.wait()
+        if self._end is not None and not self._is_closing:
+            raise copy(self._end)
+
+    async def aclose(self) -> None:
+        """Leave the room; what has come in may still be read."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        if self._end is None:
+            self._end = ConnectionError("the transport is closed")
+        try:
+            if self._runner is not None:
+                self._runner.cancel()
+                await asyncio.wait([self._runner])
+        finally:
+            try:
+                await self._link.close()
+            finally:
+                self._over.set()
+                self._wake.set()
+
+    # coming, staying, going
+
+    async def _join(self) -> None:
+        """For `join_room`: the first connection, or its error."""
+        try:
+            await self._open(self._link)
+        except BaseException:
+            await self._link.close()
+            raise
+        self._joined = self._link.joined
+        self._runner = asyncio.create_task(self._run())
+
+    async def _open(self, link: Link) -> None:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await link.open()
+        except TimeoutError:
+            seconds = self._connect_timeout
+            raise UnreachableError(
+                f"cannot join a room at {self._url}: {link.progress} in {seconds:g} s"
+            ) from None
+
+    async def _run(self) -> None:
+        """Keep a connection, until the server does not want us or `aclose` cancels this."""
+        try:
+            while True:
+                reason = await asyncio.shield(self._link.broken)
+                if self._link.is_final:
+                    self._end_with(reason)
+                    return
+                _logger.warning("%s: %s", self.identity, reason)
+                self._tell(Disconnected(reason))
+                await self._link.close()
+                await self._come_back()
+        except ConnectError as error:
+            self._end_with(error)
+        except Exception as error:
+            _logger.exception("%s: the transport failed", self.identity)
+            self._end_with(ConnectionError(f"the transport failed: {error}"))
+        finally:
+            await self._link.close()
+
+    async def _come_back(self) -> None:
+        """Join again, however long that takes. Raises ConnectError if there is no use in it."""
+        wait, path = FIRST_WAIT, self._link.path
+        while True:
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
+            wait = min(wait * 2, LONGEST_WAIT)
+            self._link = Link(self._url, self._link.token, path, self._tell)
+            try:
+                await self._open(self._link)
+            except ConnectError as error:
+                await self._link.close()
+                if self._link.is_final or _is_final(error):
+                    raise
+                _logger.info("%s: %s", self.identity, error)
+            else:
+                self._require_same_identity()
+                _logger.info("%s: joined the room again", self.identity)
+                return
+
+    def _require_same_identity(self) -> None:
+        joined = self._link.joined
+        if joined.identity != self._joined.identity:
+            raise ConnectError(f"the server now calls us {joined.identity!r}")
+        self._joined = joined
+
+    def _end_with(self, error: ConnectionError) -> None:
+        self._end = error
+        self._tell(Disconnected(error))
+        self._over.set()
+
+    def _tell(self, event: TransportEvent) -> None:
+        if isinstance(event, PacketReceived):
+            if self._waiting_bytes + len(event.data) > MAX_WAITING_BYTES:
+                _logger.warning("%s: nobody reads: a packet was dropped", self.identity)
+                return
+            self._waiting_bytes += len(event.data)
+        self._events.append(event)
+        self._wake.set()
+
+
+def _is_final(error: ConnectError) -> bool:
+    """Whether trying again cannot help: the server has understood, and says no."""
+    return isinstance(error, RefusedError) and error.status in (UNAUTHORIZED, FORBIDDEN)

@@ -1,0 +1,744 @@
+"""The room client and a room server of the tests, in one process: real sockets, real WebRTC."""
+
+import asyncio
+import gc
+import json
+import pickle
+import random
+import string
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from interop.room_server import RoomServer, Session
+from interop.routing import Passing
+from livekit.protocol.models import DisconnectReason
+from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
+
+from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind
+from rpcproto.livekit import (
+    ConnectError,
+    LeaveError,
+    RefusedError,
+    Room,
+    RpcError,
+    RpcInvocationData,
+    TokenError,
+    UnreachableError,
+    access_token,
+    connect,
+    join_room,
+)
+from rpcproto.livekit.link import is_loopback
+from rpcproto.livekit.peer_connection import max_message_bytes, usable_ice_servers
+from rpcproto.livekit.signalling import IceServer
+from rpcproto.transports import PacketNotSent
+
+GUARD = 10.0
+"""Seconds after which something has failed."""
+
+each_path = pytest.mark.parametrize("path", ["/rtc/v1", "/rtc"])
+
+
+def token(identity: str, room: str = "lobby") -> str:
+    return access_token("devkey", "a-secret-of-at-least-thirty-two-characters", room, identity)
+
+
+def run(scene: Callable[[RoomServer], Awaitable[None]], **options: Any) -> None:
+    """Play a scene with a server; afterwards no task is left, and none was lost sight of."""
+    complaints: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        async with asyncio.timeout(GUARD), RoomServer(**options) as server:
+            await scene(server)
+            assert [task for task in asyncio.all_tasks() if _is_ours(task)] == []
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(main())
+    assert complaints == []
+
+
+def _is_ours(task: "asyncio.Task[Any]") -> bool:
+    coroutine = task.get_coro()
+    return "rpcproto" in getattr(getattr(coroutine, "cr_code", None), "co_filename", "") and (
+        "tests" not in coroutine.cr_code.co_filename  # type: ignore[union-attr]
+    )
+
+
+@asynccontextmanager
+async def bob_and_alice(server: RoomServer) -> AsyncIterator[tuple[Room, Room]]:
+    async with connect(server.url, token("bob")) as bob:
+        bob.local_participant.register_rpc_method("greet", greet)
+        async with connect(server.url, token("alice")) as alice:
+            await alice.wait_for_participant("bob")
+            await bob.wait_for_participant("alice")
+            yield bob, alice
+
+
+async def greet(data: RpcInvocationData) -> str:
+    return f"Hello, {data.caller_identity}!"
+
+
+async def call(room: Room, payload: str = "Hi", method: str = "greet") -> str:
+    return await room.local_participant.perform_rpc(
+        destination_identity="bob", method=method, payload=payload
+    )
+
+
+def session_of(server: RoomServer, identity: str) -> Session:
+    [session] = (one for one in server.sessions if one.info.identity == identity)
+    return session
+
+
+# in the room
+
+
+def test_the_snippets_of_livekits_documentation_run_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as room:
+
+            @room.local_participant.register_rpc_method("greet")
+            async def handle_greet(data: RpcInvocationData) -> str:
+                print(f"Received greeting from {data.caller_identity}: {data.payload}")
+                return f"Hello, {data.caller_identity}!"
+
+            async with connect(server.url, token("alice")) as room:  # noqa: PLW2901
+                try:
+                    response = await room.local_participant.perform_rpc(
+                        destination_identity="bob", method="greet", payload="Hello from RPC!"
+                    )
+                    print(f"RPC response: {response}")
+                except Exception as e:
+                    print(f"RPC call failed: {e}")
+                try:
+                    await room.local_participant.perform_rpc(
+                        destination_identity="bob",
+                        method="none",
+                        payload="",
+                        response_timeout=5.0,
+                        max_round_trip_latency=2.0,
+                    )
+                except RpcError as e:
+                    print(f"RPC call failed: {e.code} {e.message}")
+
+    run(scene)
+    assert capsys.readouterr().out.splitlines() == [
+        "Received greeting from alice: Hello from RPC!",
+        "RPC response: Hello, alice!",
+        "RPC call failed: 1400 Method not supported at destination",
+    ]
+
+
+@each_path
+def test_both_ways_in_carry_calls_large_and_small(path: str) -> None:
+    large = "".join(random.Random(0).choices(string.ascii_letters, k=500_000))
+
+    async def scene(server: RoomServer) -> None:
+        kinds: list[tuple[str, str]] = []
+
+        def look(passing: Passing) -> list[Passing]:
+            kinds.append((passing.sender, passing.kind))
+            return [passing]
+
+        server.room("lobby").interference = look
+        async with bob_and_alice(server) as (bob, alice):
+            bob.local_participant.register_rpc_method("echo", lambda data: data.payload)
+            assert await call(alice) == "Hello, alice!"
+            # As v2, for both were told what the other can do.
+            assert ("alice", "stream_header") in kinds
+            assert ("bob", "stream_header") in kinds
+            assert await call(alice, large, "echo") == large
+
+    run(scene, paths=[path])
+
+
+def test_who_is_here_is_known_from_the_start() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            assert alice.participants == ("bob",)
+            assert alice.name == "lobby"
+            assert alice.server_version == "1.13.5"
+            assert alice.local_participant.identity == "alice"
+            assert alice.local_participant.sid == session_of(server, "alice").info.sid
+            async with connect(server.url, token("carol")) as carol:
+                assert carol.participants == ("bob", "alice")
+                await bob.wait_for_participant("carol")
+            await until(lambda: "carol" not in bob.participants)
+
+    run(scene)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody tells; `run` has the guard."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_a_request_that_comes_at_once_finds_the_methods_of_the_body() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("alice")) as alice:
+            calling = asyncio.create_task(_call_as_soon_as_bob_is_here(alice))
+            async with connect(server.url, token("bob")) as bob:
+                bob.local_participant.register_rpc_method("greet", greet)
+                assert await calling == "Hello, alice!"
+
+    run(scene)
+
+
+async def _call_as_soon_as_bob_is_here(alice: Room) -> str:
+    await alice.wait_for_participant("bob")
+    return await call(alice)
+
+
+def test_an_old_server_is_known_as_such() -> None:
+    """R11"""
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            with pytest.raises(RpcError) as caught:
+                await call(alice)
+            assert caught.value.code == RpcError.ErrorCode.UNSUPPORTED_SERVER
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interop.room_server.SERVER_VERSION", "1.7.2")
+        run(scene)
+
+
+def test_packets_are_numbered_as_they_leave_and_no_number_is_burned() -> None:
+    async def scene(server: RoomServer) -> None:
+        sequences: list[int] = []
+
+        def look(passing: Passing) -> list[Passing]:
+            if passing.sender == "alice":
+                sequences.append(passing.packet.sequence)
+            return [passing]
+
+        server.room("lobby").interference = look
+        async with connect(server.url, token("bob")) as bob:
+            transport = await join_room(server.url, token("alice"))
+            for size in (10, 64_000, 10):
+                data = b"\x22\x03bob" + b"\xfa\x7f" + _varint(size) + bytes(size)
+                packet = OutgoingPacket(data, "bob", "id", PacketKind.REQUEST, 0)
+                with suppress(PacketNotSent):
+                    await transport.send(packet)
+            await until(lambda: len(sequences) == 2)
+            await transport.aclose()
+            await transport.aclose()
+            assert bob.participants is not None
+        assert sequences == [1, 2]
+
+    run(scene)
+
+
+def _varint(number: int) -> bytes:
+    low = [number >> shift & 0x7F for shift in range(0, max(1, number.bit_length()), 7)]
+    return bytes([byte | 0x80 for byte in low[:-1]] + low[-1:])
+
+
+def test_a_slow_channel_holds_the_engine_back() -> None:
+    large = "".join(random.Random(0).choices(string.ascii_letters, k=1_000_000))
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            bob.local_participant.register_rpc_method("size", lambda data: str(len(data.payload)))
+            calling = asyncio.create_task(call(alice, large, "size"))
+            us = alice.local_participant
+            await until(lambda: us.statistics().open_streams_out == 1)
+            # A small call passes the large one, which waits in the engine and not in the channel.
+            assert await call(alice) == "Hello, alice!"
+            assert not calling.done()
+            assert await calling == "1000000"
+
+    run(scene)
+
+
+@pytest.mark.parametrize("size", [10, 12_000])
+def test_an_answer_that_is_given_arrives_though_we_leave_at_once(size: int) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("alice")) as alice:
+            async with connect(server.url, token("bob")) as bob:
+                asked = asyncio.Event()
+
+                @bob.local_participant.register_rpc_method("bye")
+                def bye(_: RpcInvocationData) -> str:
+                    asked.set()
+                    return "".join(random.Random(0).choices(string.ascii_letters, k=size))
+
+                await alice.wait_for_participant("bob")
+                calling = asyncio.create_task(call(alice, method="bye"))
+                await asked.wait()
+            assert len(await calling) == size
+
+    run(scene)
+
+
+# the connection is lost
+
+
+@each_path
+def test_a_lost_connection_is_joined_anew(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            started = asyncio.Event()
+
+            @bob.local_participant.register_rpc_method("sleep")
+            async def sleep(_: RpcInvocationData) -> str:
+                started.set()
+                await asyncio.sleep(3600)
+                return "Good morning"
+
+            sid = bob.local_participant.sid
+            calling = asyncio.create_task(call(alice, method="sleep"))
+            await started.wait()
+            _abort(session_of(server, "bob"))
+            # The caller learns that the old bob has left.
+            with pytest.raises(RpcError) as caught:
+                await calling
+            assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+            await alice.wait_for_participant("bob")
+            await until(lambda: bob.local_participant.sid != sid)
+            # The methods are those from before.
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene, paths=[path])
+    assert "connection is lost" in caplog.text
+
+
+def _abort(session: Session) -> None:
+    transport = session.socket._req.transport if session.socket._req else None
+    assert transport is not None
+    transport.abort()
+
+
+def test_calls_fail_while_there_is_no_connection_with_the_reason() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            server.refusal = 503
+            _abort(session_of(server, "alice"))
+            await until(lambda: alice.participants == ())
+            with pytest.raises(RpcError) as caught:
+                await call(alice)
+            assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+            assert "lost" in str(caught.value.__cause__)
+            server.refusal = None
+            await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene)
+
+
+def test_the_same_engine_remembers_what_it_has_answered() -> None:
+    """R16, R41: the server sends again what it does not know to have arrived."""
+    runs = 0
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            sid = bob.local_participant.sid
+
+            @bob.local_participant.register_rpc_method("count")
+            def count(_: RpcInvocationData) -> str:
+                nonlocal runs
+                runs += 1
+                return str(runs)
+
+            assert await call(alice, method="count") == "1"
+            server.room("lobby").replay_on_join = True
+            _abort(session_of(server, "bob"))
+            await until(lambda: bob.local_participant.sid != sid)
+            await bob.wait_for_participant("alice")
+            await alice.wait_for_participant("bob")
+            assert await call(alice, method="count") == "2"
+
+    run(scene)
+    assert runs == 2
+
+
+@pytest.mark.parametrize("action", [LeaveRequest.RECONNECT, LeaveRequest.RESUME])
+def test_a_server_that_wants_us_to_come_again_sees_us_again(action: LeaveRequest.Action) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            sid = bob.local_participant.sid
+            session_of(server, "bob").say_leave(action)
+            await until(lambda: bob.local_participant.sid != sid)
+            await until(lambda: "bob" in alice.participants)
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene)
+
+
+def test_the_next_join_takes_the_token_that_the_server_gave() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, _):
+            transport = bob.local_participant._place
+            session = session_of(server, "bob")
+            session.send(SignalResponse(refresh_token=token("bob") + "x"))
+            await until(lambda: transport._link.token.endswith("x"))
+            sid = bob.local_participant.sid
+            session.say_leave(LeaveRequest.RECONNECT)
+            await until(lambda: bob.local_participant.sid != sid)
+            assert transport._link.token.endswith("x")
+
+    run(scene)
+
+
+def test_a_closed_data_channel_is_a_lost_connection() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            sid = alice.local_participant.sid
+            for connection in session_of(server, "alice")._connections:
+                await connection.close()
+            # What is sent now is lost with it.
+            with pytest.raises(RpcError) as caught:
+                await call(alice)
+            assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+            assert str(caught.value.__cause__) == "the data channel was closed"
+            await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+            assert alice.local_participant.sid != sid
+
+    run(scene)
+
+
+def test_a_silent_server_is_a_lost_connection() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            sid = bob.local_participant.sid
+            server.answers_pings = False
+            await until(lambda: bob.local_participant.sid != sid)
+
+    run(scene, ping_interval=1, ping_timeout=1)
+
+
+# put out, and not let in
+
+
+def test_who_is_put_out_is_told_why_and_stays_away() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            leaving = asyncio.create_task(bob.wait_closed())
+            async with connect(server.url, token("bob")) as other_bob:
+                with pytest.raises(LeaveError) as caught:
+                    await leaving
+                assert caught.value.reason == "DUPLICATE_IDENTITY"
+                with pytest.raises(RpcError) as failed:
+                    await bob.local_participant.perform_rpc(
+                        destination_identity="alice", method="greet", payload=""
+                    )
+                assert isinstance(failed.value.__cause__, LeaveError)
+                with pytest.raises(RpcError):
+                    await bob.wait_for_participant("nobody")
+                await alice.wait_for_participant("bob")
+                assert other_bob.participants == ("alice",)
+
+    run(scene)
+
+
+def test_a_server_that_refuses_us_later_has_the_last_word() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            server.refusal = 401
+            session_of(server, "bob").say_leave(LeaveRequest.RECONNECT)
+            with pytest.raises(TokenError):
+                await bob.wait_closed()
+
+    run(scene)
+
+
+def test_leaving_by_oneself_is_no_error() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            waiting = asyncio.create_task(bob.wait_closed())
+            await asyncio.sleep(0)
+        await waiting
+        assert server.room("lobby").members == {}
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, TokenError), (403, RefusedError), (404, RefusedError), (503, RefusedError)],
+)
+def test_a_refusal_says_why(status: int, kind: type[ConnectError]) -> None:
+    async def scene(server: RoomServer) -> None:
+        server.refusal = status
+        with pytest.raises(ConnectError, match="refused on command") as caught:
+            async with connect(server.url, token("bob")):
+                raise AssertionError("we are in")
+        assert type(caught.value) is kind
+
+    run(scene)
+
+
+def test_a_refusal_without_a_word_is_asked_about() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        reason = b"the token has expired" if b"/rtc/v1/validate?" in request else b""
+        length = str(len(reason)).encode()
+        writer.write(b"HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: " + length)
+        writer.write(b"\r\n\r\n" + reason)
+        writer.close()
+
+    async def scene(_: RoomServer) -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(TokenError, match="the token has expired"):
+                await join_room(f"ws://127.0.0.1:{port}", token("bob"))
+
+    run(scene)
+
+
+def test_where_nobody_listens_nobody_is_reached() -> None:
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(UnreachableError, match="nobody listens there"):
+            await join_room("ws://127.0.0.1:1", token("bob"))
+
+    run(scene)
+
+
+def test_a_server_that_says_nothing_is_waited_for_only_so_long() -> None:
+    async def hear_them_out(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def scene(_: RoomServer) -> None:
+        silent = await asyncio.start_server(hear_them_out, "127.0.0.1", 0)
+        async with silent:
+            port = silent.sockets[0].getsockname()[1]
+            with pytest.raises(UnreachableError, match="no answer from the server in"):
+                await join_room(f"ws://127.0.0.1:{port}", token("bob"), connect_timeout=0.1)
+
+    run(scene)
+
+
+def test_where_no_packet_gets_through_the_error_says_so() -> None:
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(UnreachableError, match="no packet gets through"):
+            await join_room(server.url, token("bob"), connect_timeout=0.3)
+
+    async def no_answer(*_: object) -> None:
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "_answer", no_answer)
+        run(scene)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "tcp://a", "ws://", "ws://a:x", "ws://u@a", "ws://a?b", "\udcff"]
+)
+def test_what_is_no_url_of_a_server_is_misuse(url: str) -> None:
+    async def main() -> None:
+        with pytest.raises(LocalProtocolError):
+            await join_room(url, "token")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("bad", ["", " ", "a b", "a\r\nX: y", "\xe9", "\udcff"])
+def test_what_cannot_stand_in_a_header_is_no_token(bad: str) -> None:
+    async def main() -> None:
+        with pytest.raises(LocalProtocolError):
+            await join_room("ws://127.0.0.1:1", bad)
+
+    asyncio.run(main())
+
+
+def test_a_host_that_cannot_be_one_is_not_reached() -> None:
+    async def main() -> None:
+        with pytest.raises(UnreachableError, match="cannot reach"):
+            await join_room(f"ws://{'a' * 64}.example", "token")
+
+    asyncio.run(main())
+
+
+def test_errors_survive_being_pickled() -> None:
+    error = pickle.loads(pickle.dumps(LeaveError("we were removed", "PARTICIPANT_REMOVED")))
+    assert (str(error), error.reason) == ("we were removed", "PARTICIPANT_REMOVED")
+
+
+# signalling that is out of the ordinary
+
+
+def saying(change: Callable[[SignalResponse], list[SignalResponse]]) -> Callable[..., None]:
+    """A `Session.send` that says something else."""
+    send = Session.send
+
+    def changed(session: Session, response: SignalResponse) -> None:
+        for each in change(response):
+            send(session, each)
+
+    return changed
+
+
+@each_path
+def test_a_server_may_tell_its_candidates_one_by_one(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell_apart(response: SignalResponse) -> list[SignalResponse]:
+        kind = response.WhichOneof("message")
+        if kind not in ("answer", "offer"):
+            return [response]
+        description = getattr(response, kind)
+        lines = description.sdp.splitlines()
+        apart = [line[2:] for line in lines if line.startswith("a=candidate:")]
+        assert apart != []
+        description.sdp = "".join(f"{line}\r\n" for line in lines if "candidate" not in line)
+        tcp = "candidate:1 1 tcp 1 127.0.0.1 9 typ host tcptype passive"
+        target = SignalTarget.PUBLISHER if kind == "answer" else SignalTarget.SUBSCRIBER
+        first, second, *others = (
+            SignalResponse(
+                trickle=TrickleRequest(target=target, candidateInit=json.dumps({"candidate": text}))
+            )
+            for text in ("candidate:nonsense", tcp, *apart)
+        )
+        # The server need not wait with them for its description.
+        return [first, second, response, *others]
+
+    monkeypatch.setattr(Session, "send", saying(tell_apart))
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene, paths=[path])
+
+
+def test_an_answer_that_is_none_ends_the_joining(monkeypatch: pytest.MonkeyPatch) -> None:
+    def garble(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("answer"):
+            response.answer.sdp = "v=0\r\nm=application\r\n"
+        return [response]
+
+    monkeypatch.setattr(Session, "send", saying(garble))
+
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(UnreachableError, match="signalling failed"):
+            await join_room(server.url, token("bob"))
+
+    run(scene)
+
+
+def test_a_token_that_does_not_let_us_send_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forbid(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("join"):
+            response.join.participant.permission.can_subscribe = True
+        return [response]
+
+    monkeypatch.setattr(Session, "send", saying(forbid))
+
+    async def scene(server: RoomServer) -> None:
+        await (await join_room(server.url, token("bob"))).aclose()
+
+    run(scene)
+    assert "bob: the token does not allow sending data" in caplog.text
+
+
+def test_who_is_called_something_else_the_next_time_does_not_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = iter(["bob", "robert"])
+
+    def rename(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("join"):
+            response.join.participant.identity = next(names)
+        return [response]
+
+    monkeypatch.setattr(Session, "send", saying(rename))
+
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            session_of(server, "bob").say_leave(LeaveRequest.RECONNECT)
+            with pytest.raises(ConnectError, match="the server now calls us 'robert'"):
+                await bob.wait_closed()
+
+    run(scene)
+
+
+def test_who_is_let_in_and_put_out_at_once_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def put_out(response: SignalResponse) -> list[SignalResponse]:
+        return [SignalResponse(leave=LeaveRequest(reason=DisconnectReason.ROOM_CLOSED))]
+
+    monkeypatch.setattr(Session, "send", saying(put_out))
+
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(ConnectError, match="cannot join the room: the room was closed"):
+            await join_room(server.url, token("bob"))
+
+    run(scene)
+
+
+# cancelling
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3, 10, 30, 100])
+def test_joining_can_be_cancelled_at_any_moment(turns: int) -> None:
+    async def scene(server: RoomServer) -> None:
+        joining = asyncio.create_task(join_room(server.url, token("bob")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        joining.cancel()
+        with suppress(asyncio.CancelledError):
+            await (await joining).aclose()
+        await until(lambda: server.room("lobby").members == {})
+
+    run(scene)
+
+
+def test_leaving_while_joining_again_leaves_nothing_behind() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            server.refusal = 503
+            _abort(session_of(server, "bob"))
+            await until(bob.local_participant._place._link.broken.done)
+
+    run(scene)
+
+
+def test_what_the_body_raises_comes_out_as_itself() -> None:
+    async def scene(server: RoomServer) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with connect(server.url, token("bob")):
+                raise ZeroDivisionError
+        await until(lambda: server.sessions == set())
+
+    run(scene)
+
+
+# the edge
+
+
+def test_the_largest_message_is_the_smaller_of_two() -> None:
+    assert max_message_bytes("v=0\r\na=max-message-size:1000\r\na=x\r\n") == 1000
+    assert max_message_bytes("v=0\r\na=max-message-size:262144\r\n") == 64_000
+    assert max_message_bytes("v=0\r\na=max-message-size:0\r\n") == 64_000  # 0: any size
+    assert max_message_bytes("v=0\r\n") == 64_000
+
+
+def test_of_all_ice_servers_the_turn_server_that_gets_furthest_is_asked() -> None:
+    def chosen(*urls: str) -> list[object]:
+        servers = [IceServer((url,), "user", "secret") for url in urls]
+        return [server.urls for server in usable_ice_servers(servers)]
+
+    udp, tcp, tls = "turn:a:3478", "turn:a:443?transport=tcp", "turns:a:443?transport=tcp"
+    assert chosen("stun:s:3478", "nonsense", "turns:a:443?transport=udp") == []
+    assert chosen(udp, "stun:s:3478") == [udp]
+    assert chosen(udp, tcp) == [tcp]
+    assert chosen(udp, tls, tcp) == [tls]
+    [server] = usable_ice_servers([IceServer((udp,), "user", "secret")])
+    assert (server.username, server.credential) == ("user", "secret")
+
+
+def test_a_server_on_this_machine_is_reached_by_its_loopback_address() -> None:
+    here = ["ws://127.0.0.1:7880", "ws://[::1]:7880", "http://localhost", "ws://a.localhost"]
+    elsewhere = ["wss://example.org", "ws://192.0.2.1:7880", "ws://localhost.example.org"]
+    assert [url for url in [*here, *elsewhere] if is_loopback(url)] == here
