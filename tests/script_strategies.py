@@ -26,11 +26,12 @@ from engine_scripts import (
 )
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
+from profiles import PROFILE, choose
 
 LAW = settings(
-    max_examples=60,
+    max_examples=choose(fast=40, deep=400, night=4_000),
     deadline=None,
-    derandomize=True,
+    derandomize=PROFILE == "fast",
     database=None,
     phases=(Phase.generate, Phase.shrink),
 )

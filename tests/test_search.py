@@ -110,7 +110,7 @@ def test_states_of_one_form_have_one_future(scenario: Scenario) -> None:
     small = once_searched(scenario)
     compared = 0
     for side in small.sides:
-        for (before, way), (number, _) in random.Random(1).sample([*side.outcomes.items()], 150):
+        for (before, way), (number, _) in random.Random(1).sample([*side.outcomes.items()], 60):
             known = side.states[number]
             came = thaw(Member, side.states[before].frozen)
             came.play(way)
@@ -120,7 +120,7 @@ def test_states_of_one_form_have_one_future(scenario: Scenario) -> None:
                 assert one.play(move) == two.play(move)
                 assert one.form() == two.form()
                 compared += 1
-    assert compared > 500
+    assert compared > 200
 
 
 # --- it finds what is put in
