@@ -5,13 +5,14 @@ TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
 HOURS ?= 8
 SECONDS ?= 60
+PROVING := tests/test_laws.py tests/test_search.py tests/test_simulation.py $(wildcard tests/test_stateful_*.py)
 
 LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
-	proto format clean
+	mutation proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -19,11 +20,19 @@ demo: .venv/cli/.installed
 test: .venv/dev/.installed
 	$(BIN)/pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
+# What the fast profile has no time for: within half an hour on two cores.
 deep: .venv/dev/.installed
-	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal tests/test_simulation.py
+	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal $(PROVING)
+	$(MAKE) mutants
+	$(MAKE) mutation SAMPLE=200
 
+# As much as a night has room for; HOURS of it are simulation.
 night: .venv/dev/.installed
+	RPCPROTO_PROFILE=night $(BIN)/pytest -q -n auto --dist worksteal $(filter-out %_simulation.py,$(PROVING))
 	$(BIN)/python tests/simulation.py --hours $(HOURS)
+	$(MAKE) mutants ALL=1
+	$(MAKE) mutation
+	$(MAKE) fuzz SECONDS=1800
 
 check: $(ENVIRONMENTS)
 	$(BIN)/ruff format --check .
@@ -62,6 +71,10 @@ bench: .venv/dev/.installed
 
 fuzz: .venv/fuzz/.installed
 	.venv/fuzz/bin/python -m fuzz $(SECONDS)
+
+mutation: .venv/mutation/.installed
+	.venv/mutation/bin/python tests/mutation.py $(if $(SAMPLE),--sample $(SAMPLE)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(MODULES),--modules $(MODULES))
 
 proto: .venv/dev/.installed
 	$(BIN)/python proto/generate.py

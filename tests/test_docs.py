@@ -100,3 +100,10 @@ def test_local_links_lead_somewhere(page: Path) -> None:
 @each_page
 def test_fences_are_closed(page: Path) -> None:
     assert page.read_text("utf-8").count("\n```") % 2 == 0
+
+
+@each_page
+def test_a_test_that_is_named_exists(page: Path) -> None:
+    written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    there = set(re.findall(r"def (test_\w+)\(", written))
+    assert set(re.findall(r"`(test_\w+)`", page.read_text("utf-8"))) <= there
