@@ -37,7 +37,7 @@ SETTING = Setting(
     senders=PEERS,
     sids={"bob": "PA_bob_1", "carol": "PA_carol_1"},
     call_ids=RECENT_CALLS,
-    request_ids=(NEW, NEW, *RECENT_REQUESTS, RECENT_CALLS[0]),
+    request_ids=(NEW, NEW, *RECENT_REQUESTS, RECENT_CALLS[0], RECENT_CALLS[0]),
 )
 
 WITHOUT_SIDS = replace(SETTING, sids={})
@@ -153,10 +153,12 @@ class HostilePeers(RuleBasedStateMachine):
     def trouble(self, what: str, at: int, peer: str, sid: str) -> None:
         if what == "cancel":
             self.alice.cancel(recent(self.alice.calls, at, "none"))
-        elif what == "send_failed" and self.alice.given:
-            given = recent(self.alice.given, at, self.alice.given[0])
-            for _ in range(2):  # the second time it is over
+        elif what == "send_failed":
+            matters = [given for given in self.alice.given if given[1] is not None]
+            given = recent(matters if at < 4 else self.alice.given, at, None)
+            if given is not None:
                 self.alice.send_failed(*given)
+                self.alice.send_failed(*given)  # it is over by now
         elif what == "left":
             self.alice.left(peer, sid_of(peer, sid))
         elif what == "comes back":
@@ -164,6 +166,9 @@ class HostilePeers(RuleBasedStateMachine):
             self.alice.left(peer)
             self.alice.joined(peer, sid_of(peer, sid if at else "_1"))
             self.receive_again(at)
+            if not sid:
+                self.alice.call(peer, "hi")
+                self.alice.joined(peer, sid_of(peer, "_1"))
         elif what in ("connected", "disconnected"):
             if what == "disconnected":
                 self.alice.disconnected()
