@@ -3,8 +3,10 @@
 import operator
 from dataclasses import replace
 
+from helpers import raw_packet
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from model import Invocation
 from stateful import MOMENTS, SETTINGS, moved, recent
 from watched import Watched
 
@@ -89,7 +91,13 @@ class HostilePeers(RuleBasedStateMachine):
 
     @rule(at=numbers, code=st.sampled_from([None, None, 2001, 1500, 0]), payload=payloads)
     def respond(self, at: int, code: int | None, payload: str) -> None:
-        number = recent(self.alice.invocations, at, 1)
+        """Mostly what runs; if nothing does, a request comes first, perhaps named as a call is."""
+        running = [one.number for one in self.alice.model.invocations if one.number]
+        if not running:
+            request = {"id": RECENT_CALLS[0] if at == 0 else NEW, "method": "greet", "version": 1}
+            self.receive_bytes(raw_packet("bob", rpc_request=request))
+            running = self.alice.invocations
+        number = recent(running if at < 4 else self.alice.invocations, at, 1)
         if code is None:
             self.alice.respond(number, payload)
         else:
@@ -154,8 +162,8 @@ class HostilePeers(RuleBasedStateMachine):
         if what == "cancel":
             self.alice.cancel(recent(self.alice.calls, at, "none"))
         elif what == "send_failed":
-            matters = [given for given in self.alice.given if given[1] is not None]
-            given = recent(matters if at < 4 else self.alice.given, at, None)
+            failing = [given for given in self.alice.given if isinstance(given[1], Invocation)]
+            given = recent(failing if at < 3 and failing else self.alice.given, at, None)
             if given is not None:
                 self.alice.send_failed(*given)
                 self.alice.send_failed(*given)  # it is over by now
