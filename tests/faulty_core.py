@@ -17,6 +17,7 @@ import sys
 import types
 from collections.abc import Callable, Generator, Iterator, Sequence
 from enum import Enum
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -26,6 +27,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 from google.protobuf.internal import builder  # noqa: F401 (loaded once for all processes)
 from hypothesis import strategies  # noqa: F401
+from hypothesis.errors import UnsatisfiedAssumption
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "rpcproto" / "core"
@@ -132,8 +134,12 @@ class _FaultyFinder(importlib.abc.MetaPathFinder):
         return self._spec if fullname == self._name else None
 
 
-class _TimeLimit:
-    """Ends the process when one test has had all its time."""
+class _InAHurry:
+    """Ends the process when one test has had all its time, or when an example fails."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            _end_at_first_failure(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self) -> Generator[None, bool | None, bool | None]:
@@ -143,12 +149,30 @@ class _TimeLimit:
         return done
 
 
+def _end_at_first_failure(item: pytest.Item) -> None:
+    """Hypothesis would look for a smaller example, for longer than all other tests take."""
+    handle = getattr(getattr(item, "obj", None), "hypothesis", None)
+    if handle is not None:
+        inner_test = handle.inner_test
+
+        @wraps(inner_test)
+        def ending(*args: Any, **keywords: Any) -> None:
+            try:
+                inner_test(*args, **keywords)
+            except UnsatisfiedAssumption:
+                raise
+            except Exception:
+                os._exit(pytest.ExitCode.TESTS_FAILED)
+
+        handle.inner_test = ending
+
+
 def _run_anew(trial: Trial) -> int:
     sys.meta_path.insert(0, _FaultyFinder(trial.module, trial.source))
     code = 0
     for files in (trial.files[:1], trial.files[1:]):  # most are seen by the first file
         if files and not code:
-            code = pytest.main([*_OPTIONS, *files], plugins=[_TimeLimit()])
+            code = pytest.main([*_OPTIONS, *files], plugins=[_InAHurry()])
     return code
 
 
@@ -161,6 +185,7 @@ def run_anew(trials: Sequence[Trial]) -> Trials:
 
 def _prepare() -> None:
     os.chdir(ROOT)
+    sys.dont_write_bytecode = False  # or each process compiles all tests
     hypothesis.settings.register_profile(_PROFILE, database=None, derandomize=True, deadline=None)
 
 
@@ -194,6 +219,8 @@ class _Session:
         sound = _put_in(trial)
         _clear_caches()
         items = [item for item, codes in self._reached.items() if sound in codes]
+        for item in items:
+            _end_at_first_failure(item)
         items.sort(key=lambda item: trial.files.index(f"tests/{item.path.name}"))
         return int(not all(_passes(*pair) for pair in pairwise([*items, None])))
 

@@ -45,6 +45,7 @@ FURTHER_TESTS = (
     "rules_everything",
     "rules_caller",
     "rules_responder",
+    "local_misuse",
     "corner_cases",
     "deadlines",
     "state_table",

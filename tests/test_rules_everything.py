@@ -4,6 +4,7 @@ import math
 import pickle
 from collections.abc import Callable
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from rpcproto import (
     InvocationReceived,
     LocalProtocolError,
     PacketIgnored,
+    PacketKind,
     RpcConfig,
     RpcEngine,
     RpcError,
@@ -361,6 +363,11 @@ def test_r32_what_has_no_effect_is_counted_and_mostly_told(
 def test_r32_every_reason_is_shown_here_or_below() -> None:
     below = {IgnoreReason.OVERLOADED, IgnoreReason.DISCONNECTED}
     assert {reason for _, reason, _ in IGNORED.values()} | below == set(IgnoreReason)
+
+
+@pytest.mark.parametrize("names", [IgnoreReason, AbandonReason, PacketKind])
+def test_r32_reasons_and_kinds_are_shown_by_their_names(names: type[Enum]) -> None:
+    assert all(name.value == name.name.lower().replace("_", " ") for name in names)
 
 
 def test_r32_an_answer_is_late_while_its_call_is_remembered_and_unknown_some_time_after() -> None:
