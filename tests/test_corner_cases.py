@@ -220,6 +220,7 @@ def test_r16_the_last_remembered_request_of_a_caller_can_make_room_too() -> None
 def test_no_event_equals_one_of_another_kind_or_a_plain_tuple() -> None:
     event, same = CallSucceeded("r1", "x"), CallSucceeded("r1", "x")
     assert [event] == [same]
+    assert not event != same  # noqa: SIM202 (both ways of asking)
     assert len({event, same}) == 1
     for other in (CallSucceeded("r1", "y"), PacketIgnored._make(event), tuple(event)):
         assert event != other

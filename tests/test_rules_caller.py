@@ -181,8 +181,14 @@ def test_r1_a_call_that_fails_at_once_takes_no_place_among_the_pending_ones() ->
         alice.call("alice")
 
 
-@pytest.mark.parametrize("bound", ["max_waiting_packets", "max_waiting_bytes"])
-def test_r1_a_call_beyond_the_bound_of_the_outbox_is_1505(bound: str) -> None:
+@pytest.mark.parametrize(
+    ("bound", "data"),
+    [
+        ("max_waiting_packets", "too many packets are waiting to be sent"),
+        ("max_waiting_bytes", "too many bytes are waiting to be sent"),
+    ],
+)
+def test_r1_a_call_beyond_the_bound_of_the_outbox_is_1505(bound: str, data: str) -> None:
     other = Participant()
     other.call()
     size = 1 if bound == "max_waiting_packets" else other.statistics.waiting_bytes
@@ -191,7 +197,7 @@ def test_r1_a_call_beyond_the_bound_of_the_outbox_is_1505(bound: str) -> None:
     calls = [alice.call() for _ in range(3)]
     assert alice.events() == []
     refused = alice.call()
-    assert failures(alice.events()) == [(refused, 1505)]
+    assert alice.events() == [CallFailed(refused, 1505, MESSAGES[1505], data)]
     assert [packet.request_id for packet in alice.packets()] == calls
     alice.call()
     assert alice.events() == []
@@ -311,6 +317,52 @@ def test_r3_a_packet_that_is_handed_over_before_the_deadline_wins(
     alice.receive(answer(call))
     alice.time_is(START + 7.5)
     assert not any(isinstance(event, CallFailed) for event in alice.events())
+
+
+@pytest.mark.parametrize("window", [10, 11])
+@pytest.mark.parametrize("count", [1, 200])
+def test_r3_a_configured_window_that_is_no_shorter_than_the_call_ends_it_with_1502(
+    window: float, count: int
+) -> None:
+    alice = Participant(config=RpcConfig(response_timeout=10, ack_timeout=window))
+    calls = [alice.call() for _ in range(count)]
+    assert alice.next_deadline == START + 10
+    alice.time_is(START + 10)
+    assert failures(alice.events()) == [(call, 1502) for call in calls]
+
+
+@pytest.mark.parametrize("timeouts", [{}, {"response_timeout": 9.0, "ack_timeout": 6.0}])
+def test_r3_each_of_many_calls_ends_at_its_own_deadline(timeouts: dict[str, float]) -> None:
+    alice = Participant()
+    calls = []
+    for number in range(300):
+        calls.append(alice.call(**timeouts))
+        if number % 2:
+            alice.receive(Ack(calls[-1]))
+    alice.events()
+    response, window = timeouts.get("response_timeout", 10), timeouts.get("ack_timeout", 7)
+    alice.time_is(START + window)
+    assert failures(alice.events()) == [(call, 1501) for call in calls[::2]]
+    alice.time_is(START + response)
+    assert failures(alice.events()) == [(call, 1502) for call in calls[1::2]]
+
+
+def test_r2_the_usual_timeout_counts_among_many_others() -> None:
+    """Timeouts of one length wait in one line; there are fewer lines than lengths here."""
+    alice = Participant()
+    others = {timeout / 4: alice.call(response_timeout=timeout / 4) for timeout in range(60, 90)}
+    alice.now = START + 1
+    usual = alice.call()
+    for call in (*others.values(), usual):
+        alice.receive(Ack(call))
+    alice.events()
+    assert alice.next_deadline == START + 11
+    alice.time_is(START + 11)
+    assert failures(alice.events()) == [(usual, 1502)]
+    for timeout, call in others.items():
+        assert alice.next_deadline == START + timeout
+        alice.time_is(START + timeout)
+        assert failures(alice.events()) == [(call, 1502)]
 
 
 # --- R4: a response implies the ack
@@ -682,6 +734,7 @@ def test_r10_two_callers_may_use_the_same_id() -> None:
         "1.7.9-rc1",
         "1.7.9+build",
         "1.7.9-",
+        "1.7.9-rc\n1",
         "01.007.09",
     ],
 )

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
@@ -38,6 +39,7 @@ from rpcproto import (
 )
 from rpcproto.core import wire
 from rpcproto.core.messages import Ack, ErrorResponse, OutgoingMessage, Request, Response
+from rpcproto.core.repeats import SequenceWindow
 from rpcproto.testing import counting_ids
 
 
@@ -433,6 +435,20 @@ def test_r32_a_packet_may_be_any_bytes(kind: Callable[[bytes], Any]) -> None:
     assert alice.sent() == [Ack("r1")]
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_r28_a_packet_of_just_the_limit_is_read_and_a_byte_more_is_not(
+    kind: Callable[[bytes], Any],
+) -> None:
+    packet = wire.encode(request(), "bob", "alice")
+    alice = Participant(config=RpcConfig(max_packet_bytes=len(packet)))
+    alice.engine.receive_packet(kind(packet), now=START)
+    assert alice.sent() == [Ack("r1")]
+    alice.engine.receive_packet(kind(b"\xff" * len(packet)), now=START)
+    alice.engine.receive_packet(kind(b"\xff" * (len(packet) + 1)), now=START)
+    alice.engine.receive_packet(kind(b"\xff" * (len(packet) + 2)), now=START)
+    assert alice.ignored == {IgnoreReason.MALFORMED: 1, IgnoreReason.TOO_LARGE: 2}
+
+
 def test_r32_a_packet_is_read_before_the_buffer_is_used_again() -> None:
     alice = Participant()
     buffer = bytearray(wire.encode(request(payload="hello"), "bob", "alice"))
@@ -563,6 +579,21 @@ def test_r33_an_impossible_identity_of_our_own_raises(identity: Any) -> None:
 def test_r33_an_impossible_unix_time_offset_raises(offset: Any) -> None:
     with pytest.raises(LocalProtocolError):
         RpcEngine("alice", new_id=counting_ids(), unix_time_offset=offset)
+
+
+def test_r33_what_is_left_out_is_empty() -> None:
+    alice = Participant()
+    alice.engine.participant_joined("bob", now=START)
+    call = alice.call()
+    alice.receive(request("r1"), sid="PA_1")
+    invocation_id = alice.invocation().invocation_id
+    assert alice.engine.respond_error(invocation_id, 7, now=START)
+    assert alice.sent()[-1] == ErrorResponse("r1", 7, "", "")
+    alice.receive(Ack(call), sid="PA_1")
+    assert alice.events() == [CallAcknowledged(call)]
+    alice.joined("bob", "PA_1")
+    alice.engine.participant_left("bob", now=START)
+    assert failures(alice.events()) == [(call, 1503)]
 
 
 def test_r33_the_ids_are_asked_for_last() -> None:
@@ -817,6 +848,37 @@ def test_r37_a_jump_keeps_what_is_still_in_the_window(step: int) -> None:
         assert is_seen(alice, number) is (number in (1, 3, 4))
 
 
+def test_r37_a_window_takes_no_more_memory_than_its_size() -> None:
+    """However far the numbers go, and in whatever steps."""
+    window = SequenceWindow(64)
+    tracemalloc.start()
+    try:
+        for number in range(1, 400_000, 50):
+            assert window.mark(number)
+        assert window.mark(2**32 - 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000
+
+
+@pytest.mark.parametrize("sid", ["", "PA_1"])
+def test_r37_r40_joining_again_keeps_the_numbers_and_the_sid(sid: str) -> None:
+    alice = Participant()
+    alice.joined("bob", "PA_1")
+    assert not is_seen(alice, 7)
+    alice.joined("bob", sid)
+    assert is_seen(alice, 7)
+    assert not is_seen(alice, 8)
+
+
+def test_r37_numbers_without_a_sid_do_not_count_of_someone_announced_without_one() -> None:
+    alice = Participant()
+    alice.joined("bob")
+    for _ in range(2):
+        assert not is_seen(alice, 7, sid="")
+
+
 def test_r37_nobody_burns_another_s_numbers() -> None:
     alice = Participant()
     alice.joined("bob", "PA_1")
@@ -981,6 +1043,33 @@ def test_r40_leaving_under_another_sid_than_the_current_one_is_ignored() -> None
     assert len(alice.events()) == 3
     call = alice.call()
     assert failures(alice.events()) == [(call, 1401)]
+
+
+def test_r40_the_participants_are_those_that_joined_and_have_not_left() -> None:
+    alice = Participant()
+    for identity in ("carol", "bob", "dave"):
+        alice.joined(identity)
+    alice.left("bob")
+    alice.receive(request(), "erin")
+    assert alice.engine.participants == ("carol", "dave")
+
+
+def test_r40_l14_nothing_is_kept_of_the_names_of_those_who_left() -> None:
+    alice = Participant()
+
+    def come_and_go(first: int) -> None:
+        for number in range(first, first + 400):
+            alice.joined(f"{number:0200}")
+            alice.left(f"{number:0200}")
+
+    come_and_go(0)  # what is cached is full
+    tracemalloc.start()
+    try:
+        come_and_go(400)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 200_000
 
 
 # --- R41: the connection is lost
@@ -1153,6 +1242,8 @@ def test_an_rpc_error_survives_pickling_and_says_what_it_is() -> None:
     assert (copy.code, copy.message, copy.data) == (1500, MESSAGES[1500], "details")
     assert str(copy) == "1500 Application error in method handler (details)"
     assert str(RpcError(42, "my message")) == "42 my message"
+    assert RpcError(42, "my message", "more").args == (42, "my message", "more")
+    assert RpcError(42).message == ""
     assert RpcError(RpcError.ErrorCode.SEND_FAILED).message == MESSAGES[1505]
 
 

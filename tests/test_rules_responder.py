@@ -133,6 +133,7 @@ def test_r15_r34_a_compressed_payload_is_1500_after_the_version(
     assert ack == Ack("r1")
     assert isinstance(refusal, ErrorResponse)
     assert (refusal.code, refusal.message) == (code, MESSAGES[code])
+    assert refusal.data == ("" if code == 1404 else "compressed_payload is not read")
     assert bob.events() == []
 
 
@@ -395,6 +396,18 @@ def test_r16_a_repeat_of_a_running_request_is_never_forgotten() -> None:
     expect_repeat(bob, request("long"))
 
 
+def test_r16_a_departed_caller_shares_the_ring_of_those_that_nobody_announced() -> None:
+    bob = bob_with(RpcConfig(remembered_requests_per_caller=2, remembered_requests=10))
+    bob.joined("alice")
+    bob.left("alice")
+    for number in range(4):
+        bob.receive(request(f"r{number}"), "alice")
+        answer(bob)
+    for number in range(4):
+        bob.receive(request(f"r{number}"), "alice")
+        assert bob.events() == []
+
+
 # --- R17: how the answer travels
 
 
@@ -558,6 +571,26 @@ def test_r19_r40_a_caller_that_was_never_announced_can_leave(sid: str, departing
     assert bob.events() == [InvocationAbandoned(invocation_id, AbandonReason.CALLER_LEFT)]
 
 
+def test_r19_a_departure_under_an_old_sid_leaves_the_requests_of_a_newer_one() -> None:
+    """Also of a caller that nobody announced."""
+    bob = bob_with()
+    bob.receive(request("r1"), "alice", sid="PA_2")
+    invocation_id = bob.invocation().invocation_id
+    bob.left("alice", "PA_1")
+    assert bob.events() == []
+    assert bob.respond(invocation_id)
+
+
+def test_r10_r19_an_answer_to_a_caller_without_a_sid_cannot_fail_after_it_left() -> None:
+    bob = bob_with()
+    bob.receive(request("r1"), "alice")
+    bob.respond(bob.invocation().invocation_id, "hello")
+    _, response = bob.packets()
+    bob.left("alice", "PA_1")
+    bob.send_failed(response)
+    assert bob.packets() == []
+
+
 # --- R20: an invocation expires
 
 
@@ -715,6 +748,29 @@ def test_r22_a_refused_request_gives_its_slot_back() -> None:
     bob.packets()
     bob.receive(request("last"), "alice")
     assert bob.sent() == [Ack("last")]
+
+
+def test_r10_r22_a_refused_request_is_not_taken_for_the_answer_that_failed() -> None:
+    bob = bob_with(RpcConfig(max_invocations_per_caller=1))
+    bob.receive(request("r1"), "alice")
+    invocation_id = bob.invocation().invocation_id
+    bob.receive(request("r2"), "alice")
+    bob.packets()
+    assert bob.respond(invocation_id)
+    [response] = bob.packets()
+    bob.send_failed(response)
+    assert bob.sent() == [error("r1", 1505)]
+
+
+def test_r22_a_slot_stays_taken_however_many_others_come_and_go() -> None:
+    bob = bob_with(RpcConfig(max_invocations_per_caller=1))
+    bob.receive(request("r1", payload=""), "alice")
+    bob.events()
+    for number in range(300):
+        bob.receive(request("r1", "unknown"), f"p{number}")
+    bob.packets()
+    bob.receive(request("r2"), "alice")
+    assert refused_with_too_many_requests(bob, "r2")
 
 
 # --- the rows of peers as they are that concern requests

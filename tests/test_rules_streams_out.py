@@ -491,7 +491,7 @@ def test_r29_r33_no_finite_offset_of_the_clock_is_too_large_for_the_stamp(offset
     engine.call("bob", "greet", "hi", now=START)
     packet = engine.next_packet()
     assert packet is not None
-    assert (header_of(packet).timestamp > 0) is (offset > 0)
+    assert header_of(packet).timestamp == (2**62 if offset > 0 else -(2**62))
 
 
 @pytest.mark.parametrize("peer", [V2, INLINE])
@@ -704,6 +704,20 @@ def test_r29_a_text_that_does_not_shrink_goes_plain() -> None:
     assert header_of(packet).inline_content == body
 
 
+def test_r29_a_compressed_body_is_inline_while_its_packet_is_at_most_15000_bytes() -> None:
+    """Found by longer and longer names of the method, each of which makes the packet so longer."""
+
+    def sent(method_bytes: int) -> list[OutgoingPacket]:
+        alice = Writer("request", DEFLATE)
+        alice.call(method="m" * method_bytes, payload=text)
+        return alice.packets()
+
+    text = noise(next(size for size in range(17_700, 19_000, 5) if shape_of_noise(size) != "I") - 9)
+    sizes = [counted_size(packets[0]) for n in range(1, 65) if len(packets := sent(n)) == 1]
+    assert 1 < len(sizes) < 64
+    assert max(sizes) == CHUNK
+
+
 @each_side
 def test_r29_a_long_compressed_body_is_one_deflate_stream_with_a_final_block(side: str) -> None:
     text = noise(60_000) + "é😀\ufeff"
@@ -768,6 +782,17 @@ def test_r28_at_most_64_bodies_are_compressed_at_once_and_all_arrive() -> None:
     }
     alice.call(payload=text)
     assert header_of(alice.packets()[0]).compression == 1
+
+
+def test_r28_a_plain_body_that_ends_makes_no_room_for_a_compressed_one() -> None:
+    alice, _ = pair(of_bob=DEFLATE)
+    text = noise(32_000)
+    plain = [alice.call(payload=text) for _ in range(65)][-1]
+    alice.cancel(plain)
+    take(alice, 66)
+    alice.call(payload=text)
+    [header] = take(alice, 1)
+    assert header_of(header).compression == 0
 
 
 @pytest.mark.parametrize("peer", [V1, V2, INLINE, DEFLATE])
@@ -888,6 +913,30 @@ def test_r16_a_repeat_of_a_request_whose_answer_is_leaving_is_acked_only() -> No
     assert shape(alice.packets()) == "aCCT"
 
 
+def test_r32_packets_of_streams_are_counted_as_they_leave() -> None:
+    alice = Writer("request")
+    alice.write(THREE_CHUNKS)
+    for taken in range(1, 6):
+        take(alice, 1)
+        assert alice.statistics.packets_out == taken
+
+
+def test_r30_a_compressed_body_of_just_one_chunk_leaves_whole() -> None:
+    def deflated_size(text: str) -> int:
+        alice = Writer("request", DEFLATE)
+        alice.write(text)
+        return sum(map(len, contents(alice.packets())))
+
+    text = noise(20_000)
+    [exact] = itertools.islice(
+        (text[:size] for size in range(17_900, 19_000) if deflated_size(text[:size]) == CHUNK), 1
+    )
+    alice = Writer("request", DEFLATE)
+    alice.write(exact)
+    alice.receive(request("r1", "unknown"))
+    assert shape(alice.packets()) == "HCTa!"
+
+
 # --- R38: what ends early
 
 
@@ -931,6 +980,8 @@ def test_r38_a_call_that_ends_early_drops_its_chunks_and_closes_its_stream(
         assert (trailer.destination_identity, trailer.request_id) == ("bob", call)
         stream_id = header_of([*packets, *rest][0]).stream_id
         assert parsed(trailer).stream_trailer.stream_id == stream_id
+        assert parsed(trailer).participant_identity == "alice"
+        assert trailer.kind is PacketKind.STREAM_TRAILER
     else:
         assert shape(rest) == parts[taken:]
     expect_nothing_left(alice)
@@ -995,6 +1046,16 @@ def test_r19_the_departure_of_an_old_sid_leaves_the_bodies_for_a_new_one() -> No
     rest = alice.packets()
     assert shape(rest) == "CCT"
     assert {packet.request_id for packet in rest} == {"of PA_2"}
+
+
+def test_r19_a_body_for_someone_without_a_sid_goes_whatever_sid_left() -> None:
+    alice = Participant()
+    alice.receive(request_header(inline_content=b""))
+    alice.respond(alice.invocation().invocation_id, THREE_CHUNKS)
+    assert shape(take(alice, 3)) == "aHC"
+    alice.left("bob", "PA_1")
+    assert alice.packets() == []
+    expect_nothing_left(alice)
 
 
 def test_r19_small_packets_that_are_queued_still_leave_when_their_caller_left() -> None:

@@ -244,6 +244,14 @@ def test_a_compressed_payload_is_told_and_nothing_of_it_kept() -> None:
     assert packet.message == Request("r", "", "", 0, 0, True)
 
 
+def test_a_stream_that_is_no_text_is_written_without_a_text_header() -> None:
+    header = StreamHeader("s1", "topic", {}, None, 0, is_text=False)
+    packet = DataPacket(
+        participant_identity="a", destination_identities=["b"], **as_protobuf(header)
+    )
+    assert wire.encode(header, "a", "b") == packet.SerializeToString(deterministic=True)
+
+
 def test_no_packet_of_ours_has_a_kind_or_a_sequence() -> None:
     packet = DataPacket.FromString(wire.encode(request(), "bob", "alice"))
     assert (packet.kind, packet.sequence, packet.participant_sid) == (0, 0, "")

@@ -78,7 +78,6 @@ class RpcEngine:
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_finite(unix_time_offset, "unix_time_offset")
         self._identity = identity
-        self._config = config
         self._max_packet_bytes = config.max_packet_bytes
         self._max_untaken_events = config.max_untaken_events
         self._now = -math.inf

@@ -18,7 +18,7 @@ DEFLATE_CAPABILITY: Final = 2
 OLDEST_SERVER: Final = [(1, "1"), (1, "8"), (0, "")]
 """1.8.0, the first LiveKit server that carries RPC, as `_comparable` gives it (R11)."""
 
-_VERSION: Final = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+].*)?", re.ASCII | re.DOTALL)
+_VERSION: Final = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+].*)?", re.DOTALL)
 
 
 class Abilities(NamedTuple):
