@@ -9,7 +9,6 @@ import argparse
 import ast
 import hashlib
 import json
-import os
 import random
 import re
 import sys

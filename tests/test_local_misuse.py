@@ -1,4 +1,4 @@
-"""What the engine says of local misuse (R33): which argument it was, and what it should have been."""
+"""What the engine says of local misuse (R33): which argument it was, and what it should be."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,10 +24,7 @@ MISUSE: list[tuple[Callable[[RpcEngine], object], str]] = [
     (lambda e: e.call("bob", "é" * 33, "p", now=NOW), "method is 66 bytes of UTF-8, more than 64"),
     (lambda e: e.call("bob", "m", BYTES, now=NOW), "payload must be a str, not bytes"),
     (lambda e: e.call("bob", "m", LONE, now=NOW), "payload is not valid Unicode text for UTF-8"),
-    (
-        lambda e: e.call("bob", "m", "p", now=NO_NUMBER),
-        "now must be a number of seconds, not str",
-    ),
+    (lambda e: e.call("bob", "m", "p", now=NO_NUMBER), "now must be a number of seconds, not str"),
     (lambda e: e.call("bob", "m", "p", now=float("nan")), "now must be finite"),
     (lambda e: e.call("bob", "m", "p", now=10**400), "now must be finite"),
     (
@@ -40,10 +37,7 @@ MISUSE: list[tuple[Callable[[RpcEngine], object], str]] = [
     ),
     (lambda e: e.cancel("c", now=NO_NUMBER), "now must be a number of seconds, not str"),
     (lambda e: e.respond(1, NUMBER, now=NOW), "payload must be a str, not int"),
-    (
-        lambda e: e.respond_error(1, 2**32, now=NOW),
-        "an error code is an int from 0 to 2^32 - 1",
-    ),
+    (lambda e: e.respond_error(1, 2**32, now=NOW), "an error code is an int from 0 to 2^32 - 1"),
     (lambda e: e.respond_error(1, 7, NUMBER, now=NOW), "message must be a str, not int"),
     (lambda e: e.respond_error(1, 7, "", NUMBER, now=NOW), "data must be a str, not int"),
     (lambda e: e.register_method(""), "method must not be empty"),
@@ -79,20 +73,14 @@ MISUSE: list[tuple[Callable[[RpcEngine], object], str]] = [
         lambda e: e.participant_left("bob", participant_sid="s" * 257, now=NOW),
         "participant_sid is 257 bytes of UTF-8, more than 256",
     ),
-    (
-        lambda e: e.connected(server_version=NUMBER, now=NOW),
-        "server_version must be a str or None",
-    ),
+    (lambda e: e.connected(server_version=NUMBER, now=NOW), "server_version must be a str or None"),
     (
         lambda e: e.send_failed(BYTES, now=NOW),
         "only a packet that `next_packet` gave can fail to be sent",
     ),
     (lambda e: stamp(b"", sequence=-1), "sequence must be from 0 to 2^32 - 1"),
     (lambda e: RpcEngine("", new_id=str), "identity must not be empty"),
-    (
-        lambda e: RpcEngine("i" * 257, new_id=str),
-        "identity is 257 bytes of UTF-8, more than 256",
-    ),
+    (lambda e: RpcEngine("i" * 257, new_id=str), "identity is 257 bytes of UTF-8, more than 256"),
     (
         lambda e: RpcEngine("alice", new_id=str, unix_time_offset=NO_NUMBER),
         "unix_time_offset must be a number of seconds, not str",

@@ -332,7 +332,7 @@ def test_r3_a_configured_window_that_is_no_shorter_than_the_call_ends_it_with_15
 
 
 @pytest.mark.parametrize("timeouts", [{}, {"response_timeout": 9.0, "ack_timeout": 6.0}])
-def test_r3_each_of_many_calls_ends_at_its_own_deadline(timeouts: dict[str, float]) -> None:
+def test_r3_each_of_many_calls_ends_at_its_own_deadline(timeouts: dict[str, Any]) -> None:
     alice = Participant()
     calls = []
     for number in range(300):

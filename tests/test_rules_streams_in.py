@@ -172,7 +172,11 @@ NOT_UTF_8 = "the body is not valid UTF-8"
 
 BROKEN: dict[str, tuple[Fields, tuple[bytes, ...], str]] = {
     "more than its length": ({"total_length": 2}, (b"abc",), "more than 2 bytes arrived"),
-    "more than its length, a byte later": ({"total_length": 2}, (b"ab", b"c"), "more than 2 bytes arrived"),
+    "more than its length, a byte later": (
+        {"total_length": 2},
+        (b"ab", b"c"),
+        "more than 2 bytes arrived",
+    ),
     "something where nothing was told": ({"total_length": 0}, (b"a",), "more than 0 bytes arrived"),
     "less than its length": ({"total_length": 3}, (b"ab",), "2 of 3 bytes arrived"),
     "nothing of its length": ({"total_length": 3}, (), "0 of 3 bytes arrived"),
