@@ -12,7 +12,7 @@ LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
-	mutation proto format clean
+	mutants mutation proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -71,6 +71,9 @@ bench: .venv/dev/.installed
 
 fuzz: .venv/fuzz/.installed
 	.venv/fuzz/bin/python -m fuzz $(SECONDS)
+
+mutants: .venv/dev/.installed
+	$(BIN)/python tests/mutants.py $(if $(ALL),--all)
 
 mutation: .venv/mutation/.installed
 	.venv/mutation/bin/python tests/mutation.py $(if $(SAMPLE),--sample $(SAMPLE)) \

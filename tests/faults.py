@@ -1,0 +1,534 @@
+"""Faults of one line each, put into the core by hand, and the kind of tests that must see each.
+
+`mutants.py` tries them out.
+"""
+
+from typing import NamedTuple
+
+LAYERS = {
+    "vectors": ("official_packets", "official_streams"),
+    "fuzz": ("fuzz_targets",),
+    "search": ("search",),
+    "rules": (
+        "rules_caller",
+        "rules_responder",
+        "rules_streams_in",
+        "rules_streams_out",
+        "rules_everything",
+        "wire",
+        "deadlines",
+        "corner_cases",
+        "peers",
+    ),
+    "laws": ("laws",),
+    "simulation": ("simulation",),
+    "stateful": ("stateful_peer", "stateful_pair", "stateful_streams"),
+}
+"""The kinds of tests by their files, the cheapest first. A fault is to be caught by the cheapest
+that is there for its like, whatever dearer or luckier ones see:
+
+* vectors: what official clients write is read, and what we write is what they read;
+* fuzz: whatever bytes come, nothing is raised, no bound is passed, all is given back;
+* search: every order in which two engines' packets, deadlines and wishes can come about;
+* rules: each rule by its examples, each figure at its boundary;
+* laws: what holds for every life, however it is looked at;
+* simulation: networks that lose, repeat and delay, participants that leave and come back;
+* stateful: long lives beside a model that says what must come of each input.
+"""
+
+
+class Fault(NamedTuple):
+    """One line of the core made wrong: `original` is in its module once, and becomes `faulty`."""
+
+    name: str
+    module: str
+    layer: str
+    original: str
+    faulty: str
+
+
+FAULTS = [
+    # calls
+    Fault(
+        "a late response completes its call again",
+        "caller",
+        "search",
+        "            return self._why_not(call, request_id)\n        if payload is None:\n",
+        "            self._events += [CallSucceeded(*response)] * (request_id in self._ended)\n"
+        "            return self._why_not(call, request_id)\n        if payload is None:\n",
+    ),
+    Fault(
+        "an ack from a third participant counts",
+        "caller",
+        "search",
+        "not call.accepts(identity, sid)):\n"
+        "            return self._why_not(call, request_id)\n        state",
+        "False):\n            return self._why_not(call, request_id)\n        state",
+    ),
+    Fault(
+        "a cancelled call leaves its deadline",
+        "caller",
+        "search",
+        "        call.stage = OVER\n",
+        "        call.stage = call.stage if what is CallInput.CANCEL else OVER\n",
+    ),
+    Fault(
+        "an ack does not end the ack window",
+        "caller",
+        "search",
+        "        call.state = state\n        call.stage = PENDING\n",
+        "        call.state = state\n",
+    ),
+    Fault(
+        "one call more than may be pending is made",
+        "caller",
+        "rules",
+        "if len(pending) >= self._max_pending:",
+        "if len(pending) > self._max_pending:",
+    ),
+    Fault(
+        "an ack window ends a call as if the whole time were over",
+        "caller",
+        "rules",
+        "ErrorCode.CONNECTION_TIMEOUT if early else",
+        "ErrorCode.RESPONSE_TIMEOUT if early else",
+    ),
+    Fault(
+        "a call outlives its recipient",
+        "caller",
+        "simulation",
+        "if identity is None or call.recipient[0] == identity:\n                self._fail(",
+        "if identity is None:\n                self._fail(",
+    ),
+    Fault(
+        "calls to somebody who leaves end in no certain order",
+        "caller",
+        "laws",
+        "for call in list(self._pending.values()):",
+        "for call in map(self._pending.__getitem__, set(self._pending)):",
+    ),
+    Fault(
+        "the bytes of a response stream stay counted when it is read",
+        "caller",
+        "simulation",
+        "        budget.give_back(budget.open(call.recipient[0]), payload_bytes)\n",
+        "",
+    ),
+    Fault(
+        "a response stream is read on when its call has ended",
+        "caller",
+        "laws",
+        "                self._reader.drop(stream)\n",
+        "                pass\n",
+    ),
+    Fault(
+        "a request stream is sent on when its call has ended",
+        "caller",
+        "stateful",
+        "            self._outbox.end_stream(call.order)\n",
+        "            pass\n",
+    ),
+    Fault(
+        "a second header of a response takes the place of the first",
+        "caller",
+        "stateful",
+        "if call.state is CallState.READING or (identity",
+        "if (identity",
+    ),
+    Fault(
+        "a call does not adopt the sid of its recipient",
+        "caller",
+        "stateful",
+        "                call.recipient = identity, sid\n",
+        "                pass\n",
+    ),
+    # invocations
+    Fault(
+        "a repeated request runs twice",
+        "responder",
+        "simulation",
+        "        if key in self._known:\n",
+        "        if key in self._invocations:\n",
+    ),
+    Fault(
+        "a request is not acknowledged",
+        "responder",
+        "search",
+        "outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))",
+        "pass",
+    ),
+    Fault(
+        "an invocation outlives its caller",
+        "responder",
+        "simulation",
+        "self._abandon(invocation, AbandonReason.CALLER_LEFT)",
+        "pass",
+    ),
+    Fault(
+        "what a caller asked under a newer sid ends with its older one",
+        "responder",
+        "stateful",
+        'if invocation.key[0] == identity and (not sid or invocation.key[1] in ("", sid)):',
+        "if invocation.key[0] == identity:",
+    ),
+    Fault(
+        "an invocation that ends leaves its slot taken",
+        "responder",
+        "laws",
+        "        sender.invocations -= 1\n",
+        "",
+    ),
+    Fault(
+        "the bytes of a payload stay counted when its invocation ends",
+        "responder",
+        "laws",
+        "            self._budget.give_back(sender, invocation.held_bytes)\n",
+        "            pass\n",
+    ),
+    Fault(
+        "an invocation lives no longer than its caller waits",
+        "responder",
+        "rules",
+        "timeout_ms / 1000 + config.invocation_grace",
+        "timeout_ms / 1000",
+    ),
+    Fault(
+        "a lifetime is not rounded",
+        "responder",
+        "laws",
+        "math.ceil((timeout_ms / 1000 + config.invocation_grace) * 2**20) / 2**20",
+        "timeout_ms / 1000 + config.invocation_grace",
+    ),
+    Fault(
+        "a payload of just the greatest length is refused",
+        "responder",
+        "rules",
+        "            if payload_bytes > self._max_payload:\n",
+        "            if payload_bytes >= self._max_payload:\n",
+    ),
+    Fault(
+        "a host hears of the end of what it never heard of",
+        "responder",
+        "fuzz",
+        "        if invocation.state is InvocationState.RUNNING:\n",
+        "        if invocation.state is not None:\n",
+    ),
+    Fault(
+        "of an answer that could not be sent nobody is told",
+        "engine",
+        "simulation",
+        "            self._responder.send_failed(packet)\n",
+        "",
+    ),
+    # what was seen before
+    Fault(
+        "a packet whose number is below the window counts as new",
+        "repeats",
+        "rules",
+        "        if -ahead >= self._size or self._seen & bit:\n",
+        "        if self._seen & bit:\n",
+    ),
+    Fault(
+        "what a departed caller asked is forgotten",
+        "repeats",
+        "stateful",
+        "        self._shared.extend(self._rings.pop(identity, ()))\n",
+        "        for key in self._rings.pop(identity, ()): del self.answers[key]\n",
+    ),
+    Fault(
+        "a ring is as full as it may be and takes one more",
+        "repeats",
+        "rules",
+        "        if len(ring) > self._per_caller and",
+        "        if len(ring) > self._per_caller + 1 and",
+    ),
+    # deadlines
+    Fault(
+        "a deadline that is due now is left for later",
+        "engine",
+        "rules",
+        "due.deadline > self._now:",
+        "due.deadline >= self._now:",
+    ),
+    Fault(
+        "the deadline of a silent stream is not announced",
+        "engine",
+        "laws",
+        "return idle[0] if deadline is None else min(deadline, idle[0])",
+        "return deadline",
+    ),
+    Fault(
+        "a sweep takes what is still to come",
+        "deadlines",
+        "rules",
+        "[item for item in self if item.stage >= self.stage]",
+        "[item for item in self if item.stage > self.stage]",
+    ),
+    Fault(
+        "an ack window of its own outlives the ack",
+        "deadlines",
+        "stateful",
+        "(PENDING if due.is_last else HURRIED)",
+        "PENDING",
+    ),
+    Fault(
+        "time goes back",
+        "engine",
+        "laws",
+        'return max(require_finite(now, "now"), self._now)',
+        'return require_finite(now, "now")',
+    ),
+    # streams in
+    Fault(
+        "a gap in a stream goes unseen",
+        "stream_reader",
+        "stateful",
+        "        if chunk.chunk_index > stream.next_index:\n",
+        "        if chunk.chunk_index > stream.next_index + 1:\n",
+    ),
+    Fault(
+        "a body is inflated before its length is looked at",
+        "stream_reader",
+        "fuzz",
+        "inflate.decompress(content, _INFLATE_STEP)",
+        "inflate.decompress(content)",
+    ),
+    Fault(
+        "bytes after the end of a compressed body are passed over",
+        "stream_reader",
+        "fuzz",
+        'return Fault("bytes after the end of the compressed body") if content else None',
+        "return None",
+    ),
+    Fault(
+        "a body may end within a character",
+        "stream_reader",
+        "fuzz",
+        "        if self._cut_off:\n",
+        "        if False:\n",
+    ),
+    Fault(
+        "a body may be shorter than its header says",
+        "stream_reader",
+        "simulation",
+        "self.received_bytes < self._total_length:",
+        "False:",
+    ),
+    Fault(
+        "one sender may take all bytes that there are",
+        "stream_reader",
+        "fuzz",
+        "if total > self._in_all or held > self._per_sender:",
+        "if total > self._in_all:",
+    ),
+    Fault(
+        "a sender who holds bytes is swept out",
+        "stream_reader",
+        "fuzz",
+        "if not idle.held_bytes and not idle.invocations:",
+        "if not idle.invocations:",
+    ),
+    Fault(
+        "a stream is silent from its header on",
+        "stream_reader",
+        "stateful",
+        "            self._streams.move_to_end(stream.key)\n",
+        "",
+    ),
+    Fault(
+        "a compressed body must fit into one step of inflating",
+        "stream_reader",
+        "vectors",
+        "content = inflate.unused_data or inflate.unconsumed_tail",
+        "content = inflate.unused_data",
+    ),
+    Fault(
+        "a body may be one byte longer than the cap",
+        "stream_reader",
+        "rules",
+        "        if received > max_bytes:\n",
+        "        if received > max_bytes + 1:\n",
+    ),
+    # wire
+    Fault(
+        "the length of an id is counted in characters",
+        "wire",
+        "fuzz",
+        "before, between = _around_response(len(id_text), len(payload))",
+        "before, between = _around_response(len(request_id), len(payload))",
+    ),
+    Fault(
+        "bytes that are no protobuf raise",
+        "wire",
+        "fuzz",
+        "except (DecodeError, ValueError):",
+        "except ValueError:",
+    ),
+    Fault(
+        "an empty response is none", "wire", "vectors", '"" if value == "payload" else None', "None"
+    ),
+    Fault(
+        "a packet to nobody in particular is for nobody",
+        "wire",
+        "vectors",
+        "our_identity in destinations or not destinations",
+        "our_identity in destinations",
+    ),
+    Fault(
+        "the version of a request is not written",
+        "wire",
+        "vectors",
+        "_uint(4, response_timeout_ms) + _uint(5, version)",
+        "_uint(4, response_timeout_ms)",
+    ),
+    Fault(
+        "the length of an empty body is not written",
+        "wire",
+        "vectors",
+        'b"" if total is None else _varint(5 << 3)',
+        'b"" if not total else _varint(5 << 3)',
+    ),
+    Fault(
+        "a body that is inline and empty is taken for one that is still to come",
+        "wire",
+        "vectors",
+        'header.inline_content if header.HasField("inline_content") else None',
+        "header.inline_content or None",
+    ),
+    # streams out
+    Fault(
+        "a chunk ends within a character",
+        "stream_writer",
+        "rules",
+        "        end = _character_start(body, end)\n",
+        "",
+    ),
+    Fault(
+        "a compressed body has no final block",
+        "stream_writer",
+        "vectors",
+        "self._deflate.flush()",
+        "self._deflate.flush(zlib.Z_SYNC_FLUSH)",
+    ),
+    Fault(
+        "a body leaves whole before the next one begins",
+        "outbox",
+        "rules",
+        "        else:\n            self._turns.append(stream)\n        self.packets_out",
+        "        else:\n            self._turns.appendleft(stream)\n        self.packets_out",
+    ),
+    Fault(
+        "a stream that is given up ends without a trailer",
+        "outbox",
+        "stateful",
+        "            if cancelled:\n",
+        "            if False:\n",
+    ),
+    Fault(
+        "packets of a failed stream stay counted as waiting",
+        "outbox",
+        "simulation",
+        "            self.waiting_bytes -= sum(len(other.data) for other in rest)\n",
+        "",
+    ),
+    Fault(
+        "a body for somebody who left stays in the outbox",
+        "outbox",
+        "laws",
+        "                self._drop(stream)\n",
+        "                pass\n",
+    ),
+    Fault(
+        "streams are stamped with seconds",
+        "outbox",
+        "rules",
+        "(self._unix_time_offset + now) * 1000",
+        "(self._unix_time_offset + now)",
+    ),
+    # who is here
+    Fault(
+        "the entry of a sid survives its participant",
+        "roster",
+        "stateful",
+        "            del self._by_sid[participant.sid]\n",
+        "",
+    ),
+    Fault(
+        "the numbers of packets are forgotten when their sender leaves",
+        "roster",
+        "simulation",
+        "            participant.window = self._departed_windows.pop(sid, participant.window)\n",
+        "",
+    ),
+    Fault(
+        "who uses another's sid is believed",
+        "roster",
+        "search",
+        "return owner is not None and owner.identity != identity",
+        "return False",
+    ),
+    Fault(
+        "a server of just the oldest version is too old",
+        "roster",
+        "rules",
+        "_comparable(version) < OLDEST_SERVER",
+        "_comparable(version) <= OLDEST_SERVER",
+    ),
+    Fault(
+        "who says that it inflates is taken to read streams inline",
+        "roster",
+        "rules",
+        "deflate=inline and DEFLATE_CAPABILITY in capabilities",
+        "deflate=DEFLATE_CAPABILITY in capabilities",
+    ),
+    # the door
+    Fault(
+        "old news of a departure counts",
+        "engine",
+        "search",
+        "        if not (known_sid and participant_sid) or participant_sid == known_sid:\n",
+        "        if True:\n",
+    ),
+    Fault(
+        "a packet that comes twice counts twice",
+        "engine",
+        "stateful",
+        "        if sequence and not self._roster.is_new_packet(sid, sequence):",
+        "        if False:",
+    ),
+    Fault(
+        "packets wait over a loss of the connection",
+        "engine",
+        "laws",
+        "        self._outbox.clear()\n",
+        "",
+    ),
+    Fault(
+        "packets to be ignored make events without a bound",
+        "engine",
+        "fuzz",
+        "if reason not in ONLY_COUNTED and len(self._events) < self._max_untaken_events:",
+        "if reason not in ONLY_COUNTED:",
+    ),
+    Fault(
+        "a refused answer has moved the clock",
+        "engine",
+        "laws",
+        "        accepted = self._checked(now)\n        answered",
+        "        accepted = self._now = self._checked(now)\n        answered",
+    ),
+    Fault(
+        "statistics that were taken change later",
+        "engine",
+        "laws",
+        "MappingProxyType(dict(self._ignored))",
+        "MappingProxyType(self._ignored)",
+    ),
+    Fault(
+        "the longest timeouts are too large for the wire",
+        "shared",
+        "rules",
+        "min(budget_ms, MAX_UINT32)",
+        "budget_ms",
+    ),
+]
