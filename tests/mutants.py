@@ -69,7 +69,7 @@ def catching_test(copy: Path, layer: str) -> str:
         return ""
     if process.returncode < 0:
         return "has no end"
-    failed = re.search(r"^(?:FAILED|ERROR) tests/test_(\S+)", output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/test_([^\s\[]+)", output, re.MULTILINE)
     if failed is None:
         raise RuntimeError(f"the tests did not run:\n{output}")
     return failed[1]

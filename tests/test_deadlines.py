@@ -152,6 +152,22 @@ def test_hundreds_of_deadlines_that_are_given_up() -> None:
     model.passes(1_000)
 
 
+def test_hundreds_of_deadlines_of_one_timeout() -> None:
+    model = Model()
+    for number in range(300):
+        model.call(10, 7)
+        model.asked(10_000)
+        if number % 3 == 0:
+            model.acked(number)
+        if number % 7 == 0:
+            model.ends(number)
+            model.check()
+    model.passes(7)
+    model.check()
+    model.passes(100)
+    assert model.open == []
+
+
 @pytest.mark.parametrize("acked", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
 def test_acks_may_come_in_any_order(acked: tuple[int, ...]) -> None:
     model = Model()
