@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("rpcproto", "tests", "fuzz", "docs", "examples", "pyproject.toml")
 CORE = Path("rpcproto", "core")
 
+ONE_BLOCK = [
+    f"--deselect=tests/test_simulation.py::test_all_is_as_the_rules_have_it[{start}]"
+    for start in range(250, 1_000, 250)
+]
+"""The first 250 seeds are enough, as they reach everything."""
 MAX_CPU_SECONDS = 120
 """Of one layer: many times what the slowest takes with a sound core."""
 MAX_MEMORY_BYTES = 3 << 30
@@ -54,8 +59,9 @@ def copied(directory: str) -> Path:
 def catching_test(copy: Path, layer: str) -> str:
     """The first test of a layer that fails in a copy, empty if none does."""
     files = [f"tests/test_{name}.py" for name in LAYERS[layer]]
+    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *ONE_BLOCK]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", *options, *files],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy), "RPCPROTO_PROFILE": "fast"},
         stdout=subprocess.PIPE,
@@ -132,18 +138,19 @@ def main() -> int:
     matrix = {}
     for fault, outcomes in tried([SOUND, BROKEN, *faults], arguments.all):
         print(printed_row(fault, outcomes), flush=True)
-        matrix[fault] = outcomes
-    assert not any(matrix.pop(SOUND).values()), "a test fails without any fault"
-    assert all(matrix.pop(BROKEN).values()), "the tests do not meet the core in the copy"
+        if fault.layer:
+            matrix[fault] = outcomes
+        elif any(bool(test) != (fault is BROKEN) for test in outcomes.values()):
+            print("This is not as it should be, and says that all else means nothing.")
+            return 1
     escaped = [fault for fault, outcomes in matrix.items() if not outcomes[fault.layer]]
     print()
     for layer in LAYERS:
         met = [outcomes[layer] for outcomes in matrix.values() if layer in outcomes]
         own = sum(fault.layer == layer for fault in matrix)
         print(f"{layer:<12}met {len(met)}, caught {len(met) - met.count('')}, had to catch {own}")
-    print(
-        f"\n{len(matrix) - len(escaped)} of {len(matrix)} caught by the layer that must catch them"
-    )
+    caught = len(matrix) - len(escaped)
+    print(f"\n{caught} of {len(matrix)} caught by the layer that must catch them")
     for fault in escaped:
         print(f"escaped {fault.layer}: {fault.name}")
     return int(bool(escaped))
