@@ -75,9 +75,10 @@ fuzz: .venv/fuzz/.installed
 mutants: .venv/dev/.installed
 	$(BIN)/python tests/mutants.py $(if $(ALL),--all)
 
-mutation: .venv/mutation/.installed
-	.venv/mutation/bin/python tests/mutation.py $(if $(SAMPLE),--sample $(SAMPLE)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(MODULES),--modules $(MODULES))
+# All small faults that mutmut knows: make mutation [SAMPLE=200] [SEED=7] [MODULES="caller wire"]
+mutation: .venv/dev/.installed
+	$(BIN)/python tests/mutation.py $(SAMPLE:%=--sample %) $(SEED:%=--seed %) \
+		$(if $(MODULES),--modules $(MODULES))
 
 proto: .venv/dev/.installed
 	$(BIN)/python proto/generate.py

@@ -18,15 +18,13 @@ import types
 from collections.abc import Callable, Generator, Iterator, Sequence
 from enum import Enum
 from functools import wraps
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-import hypothesis
 import pytest
 from _pytest.runner import runtestprotocol
 from google.protobuf.internal import builder  # noqa: F401 (loaded once for all processes)
-from hypothesis import strategies  # noqa: F401
+from hypothesis import settings, strategies  # noqa: F401
 from hypothesis.errors import UnsatisfiedAssumption
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,14 +33,11 @@ MAX_TEST_SECONDS = 20
 """CPU time of one test; many times what the slowest takes on a sound core."""
 MAX_MEMORY_BYTES = 3 << 30
 
-_PROFILE = "faulty core"
 _OPTIONS = (
     "-x",
     "-q",
     "--tb=no",
-    f"--hypothesis-profile={_PROFILE}",
     "-pno:cacheprovider",
-    "-Wignore::pytest.PytestAssertRewriteWarning",
     # It starts other processes, which would meet a core without the fault.
     "--deselect=tests/test_laws.py::test_l1_in_other_processes_too",
 )
@@ -186,7 +181,10 @@ def run_anew(trials: Sequence[Trial]) -> Trials:
 def _prepare() -> None:
     os.chdir(ROOT)
     sys.dont_write_bytecode = False  # or each process compiles all tests
-    hypothesis.settings.register_profile(_PROFILE, database=None, derandomize=True, deadline=None)
+    # Plugins take longer to load than most faults to be seen.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    settings.register_profile("faulty core", database=None, derandomize=True, deadline=None)
+    settings.load_profile("faulty core")
 
 
 # --- a function's body, in a core that is loaded
@@ -201,8 +199,7 @@ class _Session:
         self._reached: dict[pytest.Item, set[types.CodeType]] = {}
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        for item, following in pairwise([*session.items, None]):
-            assert item is not None
+        for item, following in zip(session.items, [*session.items[1:], None], strict=True):
             _clear_caches()
             codes: set[types.CodeType] = set()
             sys.setprofile(lambda frame, *_: codes.add(frame.f_code))  # noqa: B023
@@ -222,7 +219,8 @@ class _Session:
         for item in items:
             _end_at_first_failure(item)
         items.sort(key=lambda item: trial.files.index(f"tests/{item.path.name}"))
-        return int(not all(_passes(*pair) for pair in pairwise([*items, None])))
+        following = [*items[1:], None]
+        return int(not all(map(_passes, items, following)))
 
 
 def _passes(item: pytest.Item, following: pytest.Item | None) -> bool:
@@ -255,7 +253,8 @@ def _clear_caches() -> None:
 
 
 def run_in_place(trials: Sequence[Trial], report: Callable[[int, Outcome], None]) -> None:
-    """Run trials whose fault is in the body of a function; all have the same files in some order."""
+    """Run trials whose fault is in the body of a function, and tell of each; all have the same
+    files, in some order."""
     if trials:
         _prepare()
         options = (*_OPTIONS, "-s", *trials[0].files)

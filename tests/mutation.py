@@ -1,8 +1,8 @@
 """Every small fault that mutmut can think of, in all of the core: do the tests see it?
 
-make mutation                       all of them; an interrupted run goes on where it was
-make mutation SAMPLE=200 SEED=7     a random sample
-make mutation MODULES=caller        those of some modules
+`make mutation` tries all of them, and goes on where it was interrupted. `make mutation SAMPLE=200`
+takes so many at random and tells its seed, for `SEED=...` to do it again; `MODULES="caller wire"`
+takes those of some modules.
 """
 
 import argparse
@@ -237,9 +237,9 @@ def main() -> int:
     ]
     mutants, listed = everything, listed_survivors()
     if arguments.sample:
-        seed = (
-            arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
-        )
+        seed = arguments.seed
+        if seed is None:
+            seed = random.SystemRandom().getrandbits(32)
         print(f"{arguments.sample} of {len(everything)} mutants, seed {seed}")
         mutants = random.Random(seed).sample(everything, arguments.sample)
     state = digest()
@@ -250,9 +250,7 @@ def main() -> int:
     score = report(mutants, outcomes)
     survivors = [name for name, outcome in outcomes.items() if outcome is Outcome.SURVIVED]
     unlisted = [name for name in survivors if name not in listed]
-    print(
-        f"\n{len(survivors)} survived, {len(unlisted)} of them without a reason in {SURVIVORS.name}"
-    )
+    print(f"\n{len(survivors)} survived, {len(unlisted)} without a reason in {SURVIVORS.name}")
     for name in unlisted:
         print(f"  {name}")
     return int(score < LEAST_SCORE or bool(unlisted))
