@@ -41,6 +41,7 @@ check: $(ENVIRONMENTS)
 # --verifytypes looks into the Python that comes first on the path, whatever else it is told.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
+	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal tests/test_search.py
 	$(BIN)/pytest -q -m environments
 	$(BIN)/pytest -q -m "(interop or interop_browser or interop_server) and not interop_load" -n 3 tests
 

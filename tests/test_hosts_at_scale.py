@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.transports.stream import connect_tcp
 
@@ -15,6 +17,7 @@ CALLS = 10_000
 AT_ONCE = 500
 
 
+@pytest.mark.environments
 def test_ten_thousand_calls_over_tcp_leave_nothing_behind() -> None:
     memory: list[int] = []
 

@@ -1,6 +1,10 @@
-"""The faults put in by hand are what they are said to be. `make mutants` shows who sees them."""
+"""The faults put in by hand, and the list of mutants that survive, fit the core as it is now.
+
+`make mutants` shows who sees the faults, `make mutation` finds the survivors.
+"""
 
 import ast
+import tomllib
 
 import pytest
 from faults import FAULTS, LAYERS, Fault
@@ -26,3 +30,16 @@ def test_there_are_faults_for_every_kind_of_test_and_in_every_module() -> None:
         assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in files)
     modules = {path.stem for path in (ROOT / CORE).glob("*.py")}
     assert {fault.module for fault in FAULTS} == modules - DATA_ONLY
+
+
+def test_every_survivor_has_a_reason_and_stands_in_place_of_lines_that_are_there() -> None:
+    listed = (ROOT / "tests" / "mutation_survivors.toml").read_text("utf-8")
+    groups = tomllib.loads(listed)["survivors"]
+    names = [name for group in groups for name in group["mutants"]]
+    assert len(set(names)) == len(names)
+    assert all(group["reason"] for group in groups)
+    for name in names:
+        where, _, change = name.partition(": ")
+        code = (ROOT / CORE / f"{where.partition('.')[0]}.py").read_text("utf-8")
+        before = " ".join(change.partition(" => ")[0].split())
+        assert before in " ".join(code.split())
