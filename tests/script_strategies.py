@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from profiles import PROFILE, choose
 
 LAW = settings(
-    max_examples=choose(fast=30, deep=400, night=4_000),
+    max_examples=choose(fast=20, deep=400, night=4_000),
     deadline=None,
     derandomize=PROFILE == "fast",
     database=None,

@@ -101,7 +101,7 @@ def test_recording_changes_nothing_and_a_replay_is_the_same_in_other_processes_t
         runs.extend(lines)
 
     collect()
-    assert len(runs) > 1_000
+    assert len(runs) > 500
     path = tmp_path / "journal.jsonl"  # one journal after another, as `cat` would make it
     path.write_text("".join(runs), "ascii")
     script = "import sys; from rpcproto.journal import replay; print(replay(open(sys.argv[1])))"

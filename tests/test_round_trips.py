@@ -169,7 +169,7 @@ def texts(draw: st.DrawFn) -> str:
     return text + "z" * (size - len(text.encode()))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(PAIRS), texts(), texts())
 def test_any_text_between_any_two_participants(
     peers: tuple[Peer, Peer], asked: str, answered: str

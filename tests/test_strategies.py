@@ -77,7 +77,7 @@ def test_valid_packets_are_taken(setting: Setting) -> None:
 
 @pytest.mark.parametrize("setting", [SETTING, WITHOUT_CALLS], ids=["calls", "no calls"])
 def test_wrong_packets_are_refused_or_ignored_as_they_say(setting: Setting) -> None:
-    @settings(LAW, max_examples=150)
+    @settings(LAW, max_examples=80)
     @given(wrong_packets(setting))
     def check(packet: DrawnPacket) -> None:
         alice = receiver(setting)
@@ -95,7 +95,7 @@ def test_wrong_packets_are_refused_or_ignored_as_they_say(setting: Setting) -> N
     check()
 
 
-@settings(LAW, max_examples=150)
+@settings(LAW, max_examples=80)
 @given(st.lists(st.one_of(garbage(SETTING), stream_parts(SETTING)), max_size=5))
 def test_garbage_never_raises(drawn: list[DrawnPacket]) -> None:
     alice = receiver(SETTING)
@@ -232,7 +232,7 @@ def test_without_mischief_everything_is_whole_and_in_order(conversation: Convers
 def test_conversations_have_everything_in_them() -> None:
     whats: set[str] = set()
 
-    @settings(LAW, max_examples=150, phases=[Phase.generate])
+    @settings(LAW, max_examples=100, phases=[Phase.generate])
     @given(conversations(SETTING))
     def collect(conversation: Conversation) -> None:
         whats.update(packet.what for packet in conversation.packets)

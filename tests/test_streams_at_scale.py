@@ -28,6 +28,8 @@ from rpcproto.core.messages import (
 )
 from rpcproto.testing import counting_ids
 
+pytestmark = pytest.mark.environments
+
 MB = 1_000_000
 REQUEST = "lk.rpc_request"
 RESPONSE = "lk.rpc_response"
