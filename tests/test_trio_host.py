@@ -474,6 +474,7 @@ def test_a_shielded_call_after_a_cancelled_scope_is_answered_or_ends_in_time() -
 
 def test_ctrl_c_while_leaving_ends_the_program() -> None:
     script = """
+import signal
 import trio
 from rpcproto import RpcError
 from rpcproto.transports import Connected
@@ -496,6 +497,8 @@ async def main():
         with trio.move_on_after(0.05):
             await bob.perform_rpc(destination_identity="alice", method="greet", payload="")
 
+# A shell's job in the background is begun with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 trio.run(main)
 """
     command = [sys.executable, "-c", script]
