@@ -30,10 +30,10 @@ from rpcproto.livekit import (
     connect,
     join_room,
 )
-from rpcproto.livekit.link import is_loopback
+from rpcproto.livekit.link import MAX_EARLY_PACKETS, Link, is_loopback
 from rpcproto.livekit.peer_connection import max_message_bytes, usable_ice_servers
 from rpcproto.livekit.signalling import IceServer
-from rpcproto.transports import PacketNotSent
+from rpcproto.transports import PacketNotSent, PacketReceived, TransportEvent
 
 GUARD = 10.0
 """Seconds after which something has failed."""
@@ -208,6 +208,37 @@ def test_an_old_server_is_known_as_such() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("interop.room_server.SERVER_VERSION", "1.7.2")
         run(scene)
+
+
+def test_what_nobody_reads_is_dropped_and_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcproto.transports.inbox.MAX_WAITING_EVENTS", 10)
+
+    async def scene(server: RoomServer) -> None:
+        alice = await join_room(server.url, token("alice"))
+        bob = await join_room(server.url, token("bob"))
+        for _ in range(30):
+            await alice.send(OutgoingPacket(b"*\x03bob", "bob", "", PacketKind.ACK, 0))
+        await until(lambda: "bob: nobody reads" in caplog.text)
+        await alice.aclose()
+        await bob.aclose()
+        events = [event async for event in bob]
+        assert 1 <= sum(isinstance(event, PacketReceived) for event in events) <= 10
+        assert "messages were dropped" in caplog.text
+
+    run(scene)
+
+
+def test_of_what_comes_before_we_can_send_so_much_is_kept() -> None:
+    async def main() -> None:
+        told: list[TransportEvent] = []
+        link = Link("ws://127.0.0.1:1", "token", "/rtc", told.append)
+        for _ in range(MAX_EARLY_PACKETS + 1):
+            link._receive(b"")  # as its peer connection does
+        assert (told, len(link._early_packets)) == ([], MAX_EARLY_PACKETS)
+
+    asyncio.run(main())
 
 
 def test_packets_are_numbered_as_they_leave_and_no_number_is_burned() -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats_server import NatsServer, running
 
-import rpcproto.transports.nats as nats_transport
+import rpcproto.transports.inbox as inbox
 from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, PacketKind, RpcError
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
@@ -624,7 +624,7 @@ async def test_what_nobody_reads_is_dropped_and_logged(
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob", **QUICK)
         await until(bob, joined(alice, "alice"))
-        monkeypatch.setattr(nats_transport, "MAX_WAITING_EVENTS", 10)
+        monkeypatch.setattr(inbox, "MAX_WAITING_EVENTS", 10)
         for number in range(15):
             await alice.send(packet("bob", b"%d" % number))
         carol = await room.join("carol", **QUICK)
@@ -633,7 +633,7 @@ async def test_what_nobody_reads_is_dropped_and_logged(
         # Carol's announcement was dropped too, but there is another one.
         assert await until(bob, ParticipantJoined) == [*numbers, joined(carol, "carol")]
         assert re.search(r"bob: \d+ messages were dropped", caplog.text)
-        monkeypatch.setattr(nats_transport, "MAX_WAITING_BYTES", 10)
+        monkeypatch.setattr(inbox, "MAX_WAITING_BYTES", 10)
         for data in (b"12345", b"67890", b"x", b"y"):
             await alice.send(packet("bob", data))
         await eventually(lambda: caplog.text.count("dropping messages") == 2)

@@ -56,6 +56,9 @@ CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
 FLUSHING_TIME: Final = 0.25
 """How much of that what was sent before has to arrive."""
+MAX_EARLY_PACKETS: Final = 500
+"""Packets that wait until it is known that we can send, too; those beyond are dropped. The server
+sends none of more than 64,000 bytes, so that is 32 MB."""
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
 _VALIDATE_TIME: Final = 3.0
@@ -292,7 +295,7 @@ class Link:
         packet = PacketReceived(data)
         if self._is_open:
             self._tell(packet)
-        else:
+        elif len(self._early_packets) < MAX_EARLY_PACKETS:
             self._early_packets.append(packet)
 
     def _channel_opened(self) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-from collections import deque
 from copy import copy
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from rpcproto.livekit.errors import (
 from rpcproto.livekit.link import Link
 from rpcproto.livekit.signalling import PATH
 from rpcproto.transports import Connected, Disconnected, PacketReceived, TransportEvent
+from rpcproto.transports.inbox import Inbox
 
 CONNECT_TIMEOUT: Final = 15.0
 """How long joining may take, in seconds."""
@@ -27,8 +27,6 @@ FIRST_WAIT: Final = 0.25
 """How long to wait before the first attempt to join again, in seconds, give or take a half."""
 LONGEST_WAIT: Final = 8.0
 """Each further attempt waits twice as long, up to this."""
-MAX_WAITING_BYTES: Final = 32 << 20
-"""Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
 _SCHEMES: Final = ("ws", "wss", "http", "https")
 
 _logger: Final[logging.Logger] = logging.getLogger("rpcproto")
@@ -89,9 +87,7 @@ class LiveKitTransport:
         self._url = url
         self._connect_timeout = connect_timeout
         self._link = Link(url, token, PATH, self._tell)
-        self._events: deque[TransportEvent] = deque()
-        self._waiting_bytes = 0
-        self._wake = asyncio.Event()
+        self._inbox = Inbox()
         self._end: ConnectionError | None = None
         """Why nothing comes any more."""
         self._is_closing = False
@@ -131,22 +127,14 @@ class LiveKitTransport:
         return self
 
     async def __anext__(self) -> TransportEvent:
-        while not self._events:
-            if self._end is not None:
-                raise StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
-        event = self._events.popleft()
-        if isinstance(event, PacketReceived):
-            self._waiting_bytes -= len(event.data)
-        return event
+        return await self._inbox.next()
 
     def take_welcome(self) -> list[TransportEvent]:
         """Who was here when we joined, and that we are connected: what a participant may know
         before anything else happens. The iteration goes on with what came after that."""
         welcome: list[TransportEvent] = []
-        while self._events and not (welcome and isinstance(welcome[-1], Connected)):
-            welcome.append(self._events.popleft())
+        while self._inbox and not (welcome and isinstance(welcome[-1], Connected)):
+            welcome.append(self._inbox.pop())
         return welcome
 
     async def wait_closed(self) -> None:
@@ -163,6 +151,7 @@ class LiveKitTransport:
         self._is_closing = True
         if self._end is None:
             self._end = ConnectionError("the transport is closed")
+            self._inbox.end()
         try:
             if self._runner is not None:
                 self._runner.cancel()
@@ -172,7 +161,7 @@ class LiveKitTransport:
                 await self._link.close()
             finally:
                 self._over.set()
-                self._wake.set()
+                self._inbox.wake()
 
     # coming, staying, going
 
@@ -184,6 +173,7 @@ class LiveKitTransport:
             await self._link.close()
             raise
         self._joined = self._link.joined
+        self._inbox.owner = self.identity
         self._runner = asyncio.create_task(self._run())
 
     async def _open(self, link: Link) -> None:
@@ -243,17 +233,13 @@ class LiveKitTransport:
 
     def _end_with(self, error: ConnectionError) -> None:
         self._end = error
+        self._inbox.end()
         self._tell(Disconnected(error))
         self._over.set()
 
     def _tell(self, event: TransportEvent) -> None:
-        if isinstance(event, PacketReceived):
-            if self._waiting_bytes + len(event.data) > MAX_WAITING_BYTES:
-                _logger.warning("%s: nobody reads: a packet was dropped", self.identity)
-                return
-            self._waiting_bytes += len(event.data)
-        self._events.append(event)
-        self._wake.set()
+        if not isinstance(event, PacketReceived) or self._inbox.has_room():
+            self._inbox.put(event)
 
 
 def _is_final(error: ConnectError) -> bool:

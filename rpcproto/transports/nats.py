@@ -14,7 +14,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -40,6 +39,7 @@ from rpcproto.transports import (
     PacketReceived,
     TransportEvent,
 )
+from rpcproto.transports.inbox import Inbox
 from rpcproto.transports.presence import HEARTBEAT_INTERVAL, Kind, Presence, decode_announcement
 
 logger: Final[logging.Logger] = logging.getLogger("rpcproto")
@@ -48,10 +48,6 @@ MAX_NAME_BYTES: Final = MAX_IDENTITY_BYTES
 """The longest name of a room, a participant or a sid, in bytes of UTF-8."""
 MAX_UNSENT_BYTES: Final = 1 << 20
 """With more waiting for the socket, `send` waits for the server."""
-MAX_WAITING_BYTES: Final = 32 << 20
-"""Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
-MAX_WAITING_EVENTS: Final = 20_000
-"""Events that wait for a host that does not read; packets and announcements beyond are dropped."""
 CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
 
@@ -358,12 +354,9 @@ class NatsTransport:
         self._prefix = f"rpcproto.{encode_name(room)}"
         self._name = encode_name(presence.identity)
         self._link: _Link | None = None
-        self._events: deque[TransportEvent] = deque()
-        self._waiting_bytes = 0
-        self._dropped = 0
+        self._inbox = Inbox(presence.identity)
+        """Packets and announcements are dropped when it is full."""
         self._is_crowded = False
-        self._wake = asyncio.Event()
-        """There is an event, or the end."""
         self._stir = asyncio.Event()
         """The connection broke, or somebody has come who may be overdue before we look again."""
         self._end: ConnectionError | None = None
@@ -403,20 +396,7 @@ class NatsTransport:
         return self
 
     async def __anext__(self) -> TransportEvent:
-        while not self._events:
-            if self._dropped:
-                logger.warning(
-                    "%s: %d messages were dropped", self._presence.identity, self._dropped
-                )
-                self._dropped = 0
-            if self._end is not None:
-                raise StopAsyncIteration
-            self._wake.clear()
-            await self._wake.wait()
-        event = self._events.popleft()
-        if isinstance(event, PacketReceived):
-            self._waiting_bytes -= len(event.data)
-        return event
+        return await self._inbox.next()
 
     async def aclose(self) -> None:
         """Say goodbye and leave the room; what has come in may still be read."""
@@ -425,12 +405,13 @@ class NatsTransport:
         self._is_closing = True
         if self._end is None:
             self._end = ConnectionError("the transport is closed")
+            self._inbox.end()
             self._runner.cancel()
         try:
             await asyncio.wait([self._runner])
         finally:
             await self._leave()
-            self._wake.set()
+            self._inbox.wake()
 
     # coming, staying, going
 
@@ -488,7 +469,7 @@ class NatsTransport:
             f"{self._prefix}.here.*.*", partial(self._on_message_to_everybody, link)
         )
         await self._announce(link, kind, asks=True)
-        self._tell(Connected())
+        self._inbox.put(Connected())
         # nats-py's ping goes before what is waiting; so only the second one comes after it.
         try:
             await link.flush()
@@ -515,9 +496,9 @@ class NatsTransport:
                 await self._announce(link, Kind.HERE)
                 next_beat = now + self._heartbeat_interval
             wake_at = next_beat
-            if not self._is_full:
+            if not self._inbox.is_full:
                 for event in self._presence.remove_overdue(now):
-                    self._tell(event)
+                    self._inbox.put(event)
                 next_overdue = self._presence.next_overdue
                 if next_overdue is not None:
                     wake_at = min(wake_at, next_overdue)
@@ -531,11 +512,9 @@ class NatsTransport:
         self._link = None
         loss = link.loss()
         logger.warning("%s: %s", self._presence.identity, loss)
-        if self._is_full:
-            self._dropped += len(self._events)
-            self._events.clear()
-            self._waiting_bytes = 0
-        self._tell(Disconnected(loss))
+        if self._inbox.is_full:
+            self._inbox.drop_all()
+        self._inbox.put(Disconnected(loss))
         self._presence.rejoin(self._new_sid())
         await link.close()
 
@@ -608,14 +587,13 @@ class NatsTransport:
 
     def _receive(self, sender: str, sid: str, data: bytes) -> None:
         names = self._names(sender, sid)
-        if names is not None and self._has_room():
-            self._waiting_bytes += len(data)
-            self._tell(PacketReceived(data, *names))
+        if names is not None and self._inbox.has_room():
+            self._inbox.put(PacketReceived(data, *names))
 
     async def _hear(self, link: _Link, sender: str, sid: str, data: bytes) -> None:
         names = self._names(sender, sid)
         # What is not heard now comes again with the next heartbeat.
-        if names is None or not self._has_room():
+        if names is None or not self._inbox.has_room():
             return
         us = self._presence.identity
         announcement = decode_announcement(data)
@@ -628,7 +606,7 @@ class NatsTransport:
             logger.warning("%s: more participants than can be known: some are not announced", us)
         self._is_crowded = heard.is_one_too_many
         if heard.event is not None:
-            self._tell(heard.event)
+            self._inbox.put(heard.event)
             if announcement.heartbeat_interval < self._heartbeat_interval:
                 self._stir.set()
         if heard.is_put_out:
@@ -645,20 +623,6 @@ class NatsTransport:
             logger.warning("%s: ignored a message on a malformed subject", self._presence.identity)
             return None
         return sender_identity, sender_sid
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._events) >= MAX_WAITING_EVENTS or self._waiting_bytes >= MAX_WAITING_BYTES
-
-    def _has_room(self) -> bool:
-        """Whether a message can be taken; one that cannot is dropped, and that is logged."""
-        if not self._is_full:
-            return True
-        if not self._dropped:
-            us, number = self._presence.identity, len(self._events)
-            logger.warning("%s: nobody reads, and %d events wait: dropping messages", us, number)
-        self._dropped += 1
-        return False
 
     # what goes out
 
@@ -678,11 +642,8 @@ class NatsTransport:
 
     def _end_with(self, error: ConnectionError) -> None:
         self._end = error
-        self._tell(Disconnected(error))
-
-    def _tell(self, event: TransportEvent) -> None:
-        self._events.append(event)
-        self._wake.set()
+        self._inbox.end()
+        self._inbox.put(Disconnected(error))
 
 
 def _text(error: BaseException) -> str:
