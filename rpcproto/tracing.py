@@ -25,6 +25,7 @@ from rpcproto.core.messages import (
     DEFLATE_RAW,
     ErrorResponse,
     Message,
+    Packet,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -117,9 +118,10 @@ class Trace:
     def packet(
         self, at: float, sender: str, receiver: str, data: bytes, arrives: bool = True
     ) -> None:
-        """A packet is on its way."""
-        self._take_part(sender, receiver)
+        """A packet is on its way. With an empty `sender`, it is from whom it says."""
         packet = wire.decode(data)
+        sender = _sender_of(packet, sender)
+        self._take_part(sender, receiver)
         message = None if packet is None else packet.message
         kind = "malformed packet" if message is None else kind_of(message) or "unknown packet"
         label, detail = f"{kind}, {len(data):,} bytes", _of_the_body(message)
@@ -175,6 +177,11 @@ class Trace:
         for participant in participants:
             if participant not in self.participants:
                 self.participants.append(participant)
+
+
+def _sender_of(packet: Packet | None, told: str | None) -> str:
+    """Who has sent a packet: whoever the host said, or else the packet says."""
+    return told or (packet and packet.sender_identity) or NOBODY
 
 
 def _of_the_body(message: Message | None) -> str:
@@ -457,9 +464,9 @@ class _Reader:
 
     def _packet(self, data: bytes, sender: str | None) -> "_Packet":
         packet = wire.decode(data)
+        sender = _sender_of(packet, sender)
         if packet is None or isinstance(packet.message, Unread):
-            return _Packet(sender or (packet and packet.sender_identity) or NOBODY, "", data, data)
-        sender = sender or packet.sender_identity or NOBODY
+            return _Packet(sender, "", data, data)
         message = packet.message
         if isinstance(message, StreamChunk | StreamTrailer):
             request_id = self._streams.get((sender, message.stream_id), "")

@@ -7,7 +7,7 @@ from helpers import raw_packet
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from model import Invocation
-from stateful import MOMENTS, SETTINGS, moved, recent
+from stateful import MOMENTS, SETTINGS, recent
 from watched import Watched
 
 from rpcproto import RpcConfig, stamp
@@ -188,9 +188,7 @@ class HostilePeers(RuleBasedStateMachine):
 
     @rule(moment=MOMENTS, told=st.sampled_from([True, True, False]))
     def time_passes(self, moment: str, told: bool) -> None:
-        self.alice.now = moved(self.alice.now, self.alice.engine.next_deadline, moment)
-        if told:
-            self.alice.handle_deadline()
+        self.alice.time_passes(moment, told)
 
     def teardown(self) -> None:
         self.alice.close()

@@ -9,7 +9,7 @@ from typing import Any
 from helpers import raw_packet
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from stateful import MOMENTS, SETTINGS, moved, recent
+from stateful import MOMENTS, SETTINGS, recent
 from watched import Watched
 
 from rpcproto import RpcConfig
@@ -213,9 +213,7 @@ class Streams(RuleBasedStateMachine):
 
     @rule(moment=MOMENTS, told=st.sampled_from([True, True, False]))
     def time_passes(self, moment: str, told: bool) -> None:
-        self.alice.now = moved(self.alice.now, self.alice.engine.next_deadline, moment)
-        if told:
-            self.alice.handle_deadline()
+        self.alice.time_passes(moment, told)
 
     def teardown(self) -> None:
         """Once everything is over, nothing is held (L17)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from model import FORMS, Model
+from stateful import moved
 
 from rpcproto import InvocationReceived, LocalProtocolError, OutgoingPacket, RpcConfig, RpcEngine
 from rpcproto.core.packets_pb2 import DataPacket
@@ -123,6 +124,12 @@ class Watched:
         self.engine.handle_deadline(now=self.now)
         self.model.handle_deadline()
         self.compare()
+
+    def time_passes(self, moment: str, told: bool) -> None:
+        """It is just before, at, or just after the next deadline, and the host may say so."""
+        self.now = moved(self.now, self.engine.next_deadline, moment)
+        if told:
+            self.handle_deadline()
 
     # what came of it
 

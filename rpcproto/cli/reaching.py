@@ -127,8 +127,9 @@ def _with_key(
         raise click.UsageError(
             "a LiveKit room needs --token, or --api-key, --api-secret and --room"
         )
+    name = _given(name)
     try:
-        token = access_token(api_key, api_secret, room, _given(name))
+        token = access_token(api_key, api_secret, room, name)
     except LocalProtocolError as error:
         raise click.UsageError(str(error)) from None
-    return address._replace(token=token), _given(name)
+    return address._replace(token=token), name

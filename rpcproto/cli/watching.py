@@ -6,12 +6,11 @@ from typing import Any
 from rich.console import Console
 
 from rpcproto.cli.drawing import draw
-from rpcproto.core import wire
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.diagram import Style
-from rpcproto.tracing import NOBODY, Trace
+from rpcproto.tracing import Trace
 
 
 class Watcher:
@@ -44,7 +43,7 @@ class Watcher:
         self._trace.call(self._now(), caller, recipient, method, payload)
 
     def packet(self, sender: str, receiver: str, data: bytes, arrives: bool = True) -> None:
-        """A packet is on its way."""
+        """A packet is on its way. With an empty `sender`, it is from whom it says."""
         self._trace.packet(self._now(), sender, receiver, data, arrives)
 
     def engine_event(self, identity: str, event: Event) -> None:
@@ -103,9 +102,7 @@ class WatchedEnd(WatchedEngine):
         sender_identity: str | None = None,
         **options: Any,
     ) -> None:
-        packet = None if sender_identity else wire.decode(bytes(data))
-        sender = sender_identity or (packet and packet.sender_identity) or NOBODY
-        self._watcher.packet(sender, self._name, bytes(data))
+        self._watcher.packet(sender_identity or "", self._name, bytes(data))
         super().receive_packet(data, sender_identity=sender_identity, **options)
 
     def participant_joined(self, identity: str, **options: Any) -> None:
