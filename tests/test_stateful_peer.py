@@ -153,7 +153,9 @@ class HostilePeers(RuleBasedStateMachine):
         self.alice.joined(peer, sid_of(peer, sid), *protocol)
 
     @rule(
-        what=st.sampled_from([*["cancel", "send_failed"] * 2, "left", "connected", "disconnected"]),
+        what=st.sampled_from(
+            [*["cancel", "send_failed"] * 2, "left", "comes back", "connected", "disconnected"]
+        ),
         at=numbers,
         peer=peers,
         sid=sids,
@@ -171,6 +173,9 @@ class HostilePeers(RuleBasedStateMachine):
             self.alice.left(peer, sid_of(peer, sid))
         elif what == "comes back":
             self.alice.joined(peer, sid_of(peer, "_1"))
+            request = raw_packet(peer, rpc_request={"id": NEW, "method": "greet", "version": 1})
+            sender_sid = sid_of(peer, "_1")
+            self.receive_bytes(stamp(request, sequence=at + 1, sender_sid=sender_sid))
             self.alice.left(peer)
             self.alice.joined(peer, sid_of(peer, sid if at else "_1"))
             self.receive_again(at)
