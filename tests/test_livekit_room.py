@@ -31,7 +31,7 @@ from rpcproto.livekit import (
     join_room,
 )
 from rpcproto.livekit.link import MAX_EARLY_PACKETS, Link, is_loopback
-from rpcproto.livekit.peer_connection import max_message_bytes, usable_ice_servers
+from rpcproto.livekit.peer_connection import PeerConnection, max_message_bytes, usable_ice_servers
 from rpcproto.livekit.signalling import IceServer
 from rpcproto.transports import PacketNotSent, PacketReceived, TransportEvent
 
@@ -746,6 +746,25 @@ def test_what_the_body_raises_comes_out_as_itself() -> None:
 
 
 # the edge
+
+
+def test_giving_up_to_wait_for_a_connection_that_closes_itself_breaks_nothing() -> None:
+    async def main() -> None:
+        told: list[str] = []
+        connection = PeerConnection(
+            [], loopback=True, on_packet=print, on_open=print, on_lost=told.append
+        )
+        await connection.offer()
+        closing_itself = asyncio.create_task(connection._connection.close())  # as aiortc does
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(connection.close())
+        await asyncio.sleep(0)
+        assert not closing_itself.done()
+        closing.cancel()
+        await closing_itself
+        assert told == ["the WebRTC connection has closed"]
+
+    asyncio.run(main())
 
 
 def test_the_largest_message_is_the_smaller_of_two() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -198,8 +198,13 @@ class PeerConnection:
         """Let go of everything."""
         self._is_closing = True
         self._drained.set()
+        closing: Awaitable[None] = self._connection.close()
+        if self._connection.signalingState == "closed":
+            # aiortc has begun to close by itself, and this waits for that. Who is cancelled while
+            # waiting must not cancel what is waited for.
+            closing = asyncio.shield(closing)
         with suppress(ConnectionError):
-            await self._connection.close()
+            await closing
 
 
 def max_message_bytes(sdp: str) -> int:
