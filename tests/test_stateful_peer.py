@@ -121,9 +121,11 @@ class HostilePeers(RuleBasedStateMachine):
 
     @rule(packet=packets(SETTING), sid=sids, sequence=st.integers(0, 9), sender=peers)
     def receive_stamped(self, packet: DrawnPacket, sid: str, sequence: int, sender: str) -> None:
-        """With a number and a sid; or the host knows who sent it (R36, R37)."""
+        """With a number and a sid, now and then another's; or the host knows who sent it (R24, R36,
+        R37)."""
         if sequence:
-            sid = sid_of(packet.sender_identity, sid)
+            owner = sender if sequence > 6 else packet.sender_identity
+            sid = sid_of(owner, sid)
             self.receive_bytes(stamp(packet.data, sequence=sequence, sender_sid=sid))
         else:
             self.receive_bytes(packet.data, sender, sid_of(sender, sid) or None)
