@@ -4,13 +4,17 @@ The environments stay in `.venv/environments`, brought up to date at each run.
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 pytestmark = pytest.mark.environments
 
@@ -33,10 +37,35 @@ sys.exit(", ".join(foreign) or None)
 """
 
 
-def run(*command: str | Path, **environ: str) -> str:
+# What has to hold on every backend: hostile bytes, rules, laws, packets of official clients.
+ON_EVERY_BACKEND = [
+    "test_hostile_bytes.py",
+    "test_laws.py",
+    "test_rules_*.py",
+    "test_official_*.py",
+    "test_wire.py",
+    "test_public_wire.py",
+    "test_corner_cases.py",
+]
+
+
+def the_dependency() -> Requirement:
+    """The one dependency in pyproject.toml: protobuf, with the versions that are admitted."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    [dependency] = project["dependencies"]
+    return Requirement(dependency)
+
+
+def oldest_protobuf() -> str:
+    """The oldest version that is admitted."""
+    [oldest] = [s.version for s in the_dependency().specifier if s.operator == ">="]
+    return oldest
+
+
+def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
     """What the command prints; a failure shows all of its output."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | environ
+        command, capture_output=True, text=True, check=False, cwd=cwd, env=os.environ | environ
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -75,10 +104,26 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert f"{metadata}/licenses/LICENSE" in names
 
 
+@pytest.mark.parametrize(
+    ("version", "is_admitted"),
+    [
+        *((version, False) for version in ("5.26.0", "5.29.4", "6.30.0", "6.30.2", "6.31.0")),
+        *((version, True) for version in ("5.29.5", "6.31.1", "6.33.6", "7.34.0", "8.0.0")),
+    ],
+)
+def test_versions_that_read_groups_without_a_limit_are_not_admitted(
+    version: str, is_admitted: bool
+) -> None:
+    """CVE-2025-4565, of the pure-Python backend."""
+    dependency = the_dependency()
+    assert dependency.name == "protobuf"
+    assert dependency.specifier.contains(version) is is_admitted
+
+
 @pytest.mark.parametrize("major", [5, 6, 7])
 def test_the_wire_is_the_same_with_every_protobuf(wheel: Path, major: int) -> None:
     # The oldest that pyproject.toml admits, and the newest of each later one.
-    version = "5.26.0" if major == 5 else f"{major}.*"
+    version = oldest_protobuf() if major == 5 else f"{major}.*"
     python = python_with(wheel, f"protobuf-{major}", f"protobuf=={version}")
     for implementation in ("upb", "python"):
         output = run(
@@ -89,6 +134,36 @@ def test_the_wire_is_the_same_with_every_protobuf(wheel: Path, major: int) -> No
             PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation,
         )
         assert f"({implementation}): 32 packets" in output
+
+
+@pytest.mark.parametrize("age", ["oldest", "newest"])
+def test_rules_laws_and_vectors_hold_on_protobuf_in_pure_python(
+    wheel: Path, tmp_path: Path, age: str
+) -> None:
+    """With the installed package, at the oldest protobuf that is admitted and at the newest."""
+    requirement = f"protobuf=={oldest_protobuf()}" if age == "oldest" else "protobuf"
+    tools = ("hypothesis", "pytest", "pytest-xdist")
+    python = python_with(wheel, f"pure-python-{age}", requirement, *tools)
+    # Apart from the checkout, so that its rpcproto is not what is imported.
+    left_out = shutil.ignore_patterns("__pycache__", "interop", "corpus")
+    for directory in ("tests", "fuzz"):
+        shutil.copytree(ROOT / directory, tmp_path / directory, ignore=left_out)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    version = run(
+        python, "-c", "import importlib.metadata; print(importlib.metadata.version('protobuf'))"
+    ).strip()
+    assert (version == oldest_protobuf()) is (age == "oldest")
+    files = [path for name in ON_EVERY_BACKEND for path in (tmp_path / "tests").glob(name)]
+    output = run(
+        *(python, "-m", "pytest", "-q", "-n", "2", "-m", "not big"),
+        *("-p", "on_protobuf", f"--protobuf={version} python"),
+        *files,
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path / "tests" / "environments"),
+        PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python",
+    )
+    [passed] = re.findall(r"^(\d+) passed in ", output, re.MULTILINE)
+    assert int(passed) > 2_000
 
 
 def test_importing_the_package_brings_in_protobuf_alone(wheel: Path) -> None:

@@ -1,16 +1,38 @@
-"""Random bytes and damaged packets: no exception, and each of them is accounted for (R32)."""
+"""Random, damaged and odd packets: no exception, and each of them is accounted for (R32)."""
 
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
 import pytest
-from helpers import Participant
+from helpers import Participant, raw_packet
 from official_packets import VECTORS
 
-from rpcproto import stamp
+from rpcproto import CallAcknowledged, IgnoreReason, InvocationReceived, stamp
+from rpcproto.core import wire as core_wire
 
 COUNT = 10_000
+
+
+def receive(participant: Participant, data: bytes) -> tuple[bool, bool]:
+    """Whether the packet has an effect, and whether it is counted as ignored."""
+    before, next_deadline = participant.statistics, participant.next_deadline
+    participant.receive(data)
+    after = participant.statistics
+    assert after.packets_in == before.packets_in + 1
+    has_effect = (
+        bool(participant.events() or participant.packets())
+        or participant.next_deadline != next_deadline
+        or replace(after, packets_in=0, ignored={}) != replace(before, packets_in=0, ignored={})
+    )
+    ignored = sum(after.ignored.values()) - sum(before.ignored.values())
+    assert ignored in (0, 1)
+    return has_effect, ignored == 1
+
+
+# --- random bytes, and mutations of real packets
 
 
 def random_bytes(random: Random, packets: Sequence[bytes]) -> bytes:
@@ -71,20 +93,246 @@ def test_hostile_bytes_have_an_effect_or_are_counted(
         victim = victims[number % len(victims)]
         if number % 50 < len(victims):
             victim.call_again()
-        before, next_deadline = victim.statistics, victim.next_deadline
         victim.now += 1 / 1024
         # With a number of its own, or the one that it came with, which may have been seen.
         data = make(random, victim.packets_to_it)
-        victim.receive(stamp(data, sequence=number % 2 * (number + 1_000)))
-        after = victim.statistics
-        has_effect = (
-            bool(victim.events() or victim.packets())
-            or victim.next_deadline != next_deadline
-            or replace(after, packets_in=0, ignored={}) != replace(before, packets_in=0, ignored={})
+        has_effect, was_counted = receive(
+            victim, stamp(data, sequence=number % 2 * (number + 1_000))
         )
-        was_counted = sum(after.ignored.values()) == sum(before.ignored.values()) + 1
         assert has_effect or was_counted
-        assert after.packets_in == before.packets_in + 1
         effects += has_effect and not was_counted
     # Mutations are close enough to real packets that many of them still do something.
     assert effects > (500 if make is mutation else -1)
+
+
+# --- packets that are odd on purpose
+
+
+def varint(number: int) -> bytes:
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def tag(field: int, wire_type: int) -> bytes:
+    return varint(field << 3 | wire_type)
+
+
+def sized(field: int, content: bytes) -> bytes:
+    return tag(field, 2) + varint(len(content)) + content
+
+
+def groups(levels: int, field: int = 100, *, closed: bool = True) -> bytes:
+    """Groups in groups, which none of our messages has."""
+    return tag(field, 3) * levels + tag(field, 4) * (levels * closed)
+
+
+LIMIT = 128 * 1024
+"""So long a packet is read; a longer one is not."""
+MARGIN = 100
+"""Enough bytes for what else is in the packet."""
+ACK = raw_packet(rpc_ack={"request_id": "r1"})
+IN_THE_ACK = 11
+HEADER = 13
+ALLOWED_LEVELS = (1, 10, 98)
+TOO_MANY_LEVELS = (102, 300, 1_000, 10_000, (LIMIT - MARGIN) // 4)
+each_place = pytest.mark.parametrize("place", ["in the packet", "in its message"])
+
+
+def with_groups(nested: bytes, place: str) -> bytes:
+    """The ack of our call with groups in it."""
+    return ACK + (nested if place == "in the packet" else sized(IN_THE_ACK, nested))
+
+
+def caller() -> Participant:
+    """Alice, whose call `r1` to bob can be acknowledged."""
+    alice = Participant(new_id=lambda: "r1")
+    alice.joined("bob", client_protocol=2, capabilities=[2])
+    alice.call()
+    alice.packets()
+    return alice
+
+
+def expect_that_it_lives(alice: Participant) -> None:
+    """What came before leaves the engine in order."""
+    alice.receive(ACK)
+    alice.receive(raw_packet(rpc_request={"id": "r2", "method": "greet", "version": 1}))
+    [acknowledged, invocation] = alice.events()
+    assert acknowledged == CallAcknowledged("r1")
+    assert isinstance(invocation, InvocationReceived)
+    assert alice.respond(invocation.invocation_id)
+
+
+@each_place
+@pytest.mark.parametrize("levels", ALLOWED_LEVELS)
+def test_nested_unknown_groups_are_skipped(levels: int, place: str) -> None:
+    alice = caller()
+    alice.receive(with_groups(groups(levels), place))
+    assert alice.events() == [CallAcknowledged("r1")]
+    assert alice.ignored == {}
+
+
+@each_place
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "not closed"])
+@pytest.mark.parametrize("field", [11, 100])
+@pytest.mark.parametrize("levels", TOO_MANY_LEVELS)
+def test_too_many_nested_groups_are_malformed(
+    levels: int, field: int, closed: bool, place: str
+) -> None:
+    alice = caller()
+    data = with_groups(groups(levels, field, closed=closed), place)
+    assert len(data) <= LIMIT
+    alice.receive(data)
+    assert alice.ignored == {IgnoreReason.MALFORMED: 1}
+    alice.events()
+    expect_that_it_lives(alice)
+
+
+def filled(unit: bytes) -> bytes:
+    """The unit as often as a packet has room for it."""
+    return unit * ((LIMIT - MARGIN) // len(unit))
+
+
+HAS_AN_EFFECT = {
+    "a oneof that changes many times": filled(sized(10, b"") + sized(11, b"")),
+    "a oneof of the message that changes many times": filled(
+        sized(12, sized(2, b"a")) + sized(12, sized(3, b""))
+    ),
+    "one field many times": filled(sized(4, b"x")),
+    "many unknown fields": filled(tag(100, 0) + b"\x00"),
+    "many destinations": sized(5, b"x") * 1_000,
+    "many empty attributes": sized(HEADER, filled(sized(8, b""))),
+    "attributes whose key and value are no text": sized(
+        HEADER, filled(sized(8, tag(1, 0) + b"\x01" + tag(2, 5) + b"1234"))
+    ),
+    "an attribute with fields beside key and value": sized(
+        HEADER, sized(8, sized(1, b"k") + sized(3, b"x") + groups(10))
+    ),
+    "attributes that are numbers": sized(HEADER, filled(tag(8, 0) + b"\x01")),
+    "known fields of another type": b"".join(
+        tag(field, 0) + b"\x01" + tag(field, 1) + b"12345678" + tag(field, 5) + b"1234"
+        for field in range(2, 19)
+        if field != 16
+    ),
+    "known fields as groups": b"".join(groups(1, field) for field in range(1, 19)),
+    "enums without a name": tag(1, 0)
+    + varint(2**64 - 1)
+    + sized(HEADER, tag(7, 0) + varint(99) + tag(12, 0) + varint(2**31)),
+    "numbers over 32 bits": tag(16, 0) + varint(2**64 - 2**32),
+}
+IS_MALFORMED = {
+    "a length over the end": tag(4, 2) + varint(5) + b"bob",
+    "a length of 2^63": tag(4, 2) + varint(2**63) + b"bob",
+    "an unknown length of 2^64 - 1": tag(100, 2) + varint(2**64 - 1) + b"bob",
+    "an attribute that ends after its header": sized(HEADER, tag(8, 2) + b"\x09" + sized(1, b"k")),
+    "a number that does not end": tag(16, 0) + b"\xff" * 11,
+    "a number that ends with the packet": tag(16, 0) + b"\xff",
+    "a tag that does not end": filled(b"\xff"),
+    "a tag of eleven bytes": b"\xa0" + b"\x80" * 10 + b"\x00",
+    "half a fixed number": tag(100, 1) + b"1234",
+    "field 0": b"\x00\x00",
+    "a group that ends and never began": tag(100, 4),
+    "a group across the end of its message": sized(IN_THE_ACK, tag(100, 3)) + tag(100, 4),
+    "wire type 6": tag(100, 6),
+    "wire type 7": tag(100, 7),
+    "an attribute that is no UTF-8": sized(HEADER, sized(8, sized(1, b"\xed\xa0\x80"))),
+}
+
+
+BACKENDS_DIFFER = {
+    "a group that ends as another": tag(100, 3) + tag(101, 4),
+    "groups of which one does not end": tag(100, 3) * 5 + tag(100, 4) * 4,
+    "an unknown field of a number that is too large": varint(2**32 << 3) + b"\x00",
+    "a known field whose tag is longer than need be": b"\xa2\x80\x00" + b"\x03bob",
+    "a length that is longer than need be": tag(4, 2) + b"\x83\x80\x00" + b"bob",
+}
+"""No canonical protobuf; some backends read it all the same."""
+
+
+@pytest.mark.parametrize("odd", HAS_AN_EFFECT)
+def test_an_odd_packet_still_means_its_last_message(odd: str) -> None:
+    alice = caller()
+    data = HAS_AN_EFFECT[odd] + ACK
+    assert len(data) <= LIMIT
+    alice.receive(data)
+    assert alice.events() == [CallAcknowledged("r1")]
+    assert alice.ignored == {}
+
+
+@pytest.mark.parametrize("odd", IS_MALFORMED)
+def test_an_odd_packet_that_is_no_protobuf_is_malformed(odd: str) -> None:
+    alice = caller()
+    data = ACK + IS_MALFORMED[odd]
+    assert len(data) <= LIMIT
+    alice.receive(data)
+    assert alice.ignored == {IgnoreReason.MALFORMED: 1}
+    alice.events()
+    expect_that_it_lives(alice)
+
+
+@pytest.mark.parametrize("odd", BACKENDS_DIFFER)
+def test_an_odd_packet_that_not_every_backend_reads_is_read_or_malformed(odd: str) -> None:
+    alice = caller()
+    alice.receive(ACK + BACKENDS_DIFFER[odd])
+    assert alice.ignored in ({}, {IgnoreReason.MALFORMED: 1})
+    acknowledged = CallAcknowledged("r1") in alice.events()
+    assert acknowledged is not bool(alice.ignored)
+
+
+# --- a host that is deep in calls itself
+
+
+def with_frames_left(frames: int, act: Callable[[], None]) -> None:
+    """Call `act` from so deep a stack that only so many frames remain until RecursionError."""
+    depth = sum(1 for _ in traceback.walk_stack(None))
+
+    def deeper(levels: int) -> None:
+        if levels > 0:
+            deeper(levels - 1)
+        else:
+            act()
+
+    deeper(sys.getrecursionlimit() - depth - frames)
+
+
+def test_a_protobuf_that_runs_out_of_stack_makes_the_packet_malformed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the pure-Python backend does, seen with every backend."""
+    alice = caller()
+
+    def parse(data: bytes) -> None:
+        parse(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(core_wire, "_parse", parse)
+        alice.receive(ACK)
+    assert alice.ignored == {IgnoreReason.MALFORMED: 1}
+    alice.events()
+    expect_that_it_lives(alice)
+
+
+@each_place
+@pytest.mark.parametrize("levels", [*ALLOWED_LEVELS, *TOO_MANY_LEVELS])
+def test_nested_groups_do_not_raise_in_a_host_whose_stack_is_deep(levels: int, place: str) -> None:
+    data = with_groups(groups(levels), place)
+    for frames in range(60, 400, 20):
+        alice = caller()
+        with_frames_left(frames, lambda alice=alice: alice.receive(data))  # type: ignore[misc]
+        if alice.ignored:
+            assert alice.ignored == {IgnoreReason.MALFORMED: 1}
+            alice.events()
+            expect_that_it_lives(alice)
+        else:
+            assert levels in ALLOWED_LEVELS
+            assert alice.events() == [CallAcknowledged("r1")]
+
+
+@pytest.mark.parametrize("odd", [*HAS_AN_EFFECT, *IS_MALFORMED])
+def test_odd_packets_mean_the_same_in_a_host_whose_stack_is_deep(odd: str) -> None:
+    alice = caller()
+    data = ACK + IS_MALFORMED[odd] if odd in IS_MALFORMED else HAS_AN_EFFECT[odd] + ACK
+    with_frames_left(60, lambda: alice.receive(data))
+    assert (IgnoreReason.MALFORMED in alice.ignored) is (odd in IS_MALFORMED)

@@ -240,7 +240,7 @@ class Signalling:
         self._heard_at = now
         try:
             response = SignalResponse.FromString(data)
-        except DecodeError:
+        except (DecodeError, ValueError, RecursionError):
             _logger.warning("ignored %d bytes of signalling that cannot be read", len(data))
             return
         self._take(response, now)
