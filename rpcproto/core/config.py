@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Final
 
-from rpcproto.core.errors import LocalProtocolError, require_timeout
+from rpcproto.core.errors import LocalProtocolError, require_finite, require_timeout
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -11,9 +11,10 @@ MIB: Final = 1024 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcConfig:
-    """Durations in seconds, sizes in bytes, the rest in items. All are above 0.
+    """Durations in seconds, sizes in bytes, the rest in items.
 
-    Raises LocalProtocolError for a value that is not (durations must be finite as well).
+    All are above 0, except that `departure_grace` may be 0. Raises LocalProtocolError for any other
+    value; durations must be finite as well.
     """
 
     response_timeout: float = 10.0
@@ -27,7 +28,9 @@ class RpcConfig:
     max_invocation_lifetime: float = 3600.0
     """The most that any invocation may run (R20)."""
     stream_idle_timeout: float = 15.0
-    """How long a half-read stream may bring nothing (R28)."""
+    """How long the body of a half-read stream may go without growing (R28)."""
+    departure_grace: float = 0.0
+    """How long calls can be answered after their recipient left (R9); 0 ends them at once."""
 
     max_payload_bytes: int = 16 * MIB
     """One payload, either way (R8, R17, R28)."""
@@ -56,11 +59,15 @@ class RpcConfig:
     """The same, of one caller (R16)."""
     sequence_window: int = 1_024
     """Sequence numbers of one sender that are told apart (R37)."""
+    max_participants: int = 10_000
+    """Announced participants (R40); further ones count as not announced."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type is float:
+            if field.name == "departure_grace" and value == 0:
+                require_finite(value, field.name)
+            elif field.type is float:
                 require_timeout(value, field.name)
             elif type(value) is not int or value <= 0:
                 raise LocalProtocolError(f"{field.name} must be an int above 0")

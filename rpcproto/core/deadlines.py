@@ -2,8 +2,9 @@
 
 Nearly all of them share a few timeouts, and what shares a timeout ends in the order in which it
 began. So each common timeout has a line, entered at the back. Nothing is taken out of a line when
-it is over: it is passed by when it comes to the front, and a line that has doubled is swept, so
-that what is over is neither searched for nor kept for long. Uncommon timeouts share a heap.
+it is over, unless it happens to be in front: it is passed by when it comes to the front, and a line
+that has doubled is swept, so that what is over is neither searched for nor kept for long. Uncommon
+timeouts share a heap.
 """
 
 import heapq
@@ -15,23 +16,24 @@ MAX_LINES: Final = 16
 MIN_SWEPT: Final = 64
 """Lines shorter than this are not worth a sweep."""
 
-OVER: Final = 0
-PENDING: Final = 1
-HURRIED: Final = 2
+OPEN: Final = 1
+"""The lowest state of what has not ended."""
+EARLY: Final = 3
+"""The lowest state in which an early deadline counts: that of a call which nobody has acked."""
 
 
 class Timed:
     """Something with a deadline. `order` is unique in an engine and says who was first.
 
-    `stage` is HURRIED while an early deadline counts as well, PENDING from then on, and OVER when
-    no deadline does. It only ever goes down, and that is all there is to stopping a deadline.
+    `state` only ever goes down, to 0 when all is over; a deadline counts from some state on, and
+    that is all there is to stopping it.
     """
 
-    __slots__ = ("order", "stage", "started")
+    __slots__ = ("order", "started", "state")
 
     order: int
-    stage: int
     started: float
+    state: int
 
 
 class Due(NamedTuple):
@@ -52,19 +54,20 @@ class Line(deque[Timed]):
     Whoever appends an item also sweeps when the line is longer than its limit.
     """
 
-    __slots__ = ("is_kept", "limit", "stage", "timeout")
+    __slots__ = ("is_kept", "least", "limit", "timeout")
 
-    def __init__(self, timeout: float, stage: int) -> None:
+    def __init__(self, timeout: float = 0.0, least: int = OPEN) -> None:
         super().__init__()
         self.timeout: float = timeout
-        self.stage: int = stage
+        self.least: int = least
+        """The lowest state in which this deadline counts."""
         self.limit: int = MIN_SWEPT
         self.is_kept: bool = False
         """Whether somebody holds on to this line, so that it must stay when it is empty."""
 
     def sweep(self) -> None:
         """Let go of what is over."""
-        items = [item for item in self if item.stage >= self.stage]
+        items = [item for item in self if item.state >= self.least]
         self.clear()
         self.extend(items)
         self.limit = 2 * len(items) + MIN_SWEPT
@@ -73,7 +76,7 @@ class Line(deque[Timed]):
         """The item that is due next; what is over is passed by."""
         while self:
             item = self[0]
-            if item.stage >= self.stage:
+            if item.state >= self.least:
                 return item
             self.popleft()
         return None
@@ -83,7 +86,7 @@ class Line(deque[Timed]):
         item = self.front()
         if item is None:
             return None
-        return Due(item.started + self.timeout, item.order, self.stage == PENDING, item)
+        return Due(item.started + self.timeout, item.order, self.least == OPEN, item)
 
 
 class Deadlines:
@@ -94,25 +97,33 @@ class Deadlines:
         self._rest: list[Due] = []
         self._rest_limit = MIN_SWEPT
 
-    def kept_line(self, timeout: float, stage: int = PENDING) -> Line:
+    def kept_line(self, timeout: float, least: int = OPEN) -> Line:
         """A line to hold on to, for a timeout that most items have."""
-        line = self._lines.setdefault((timeout, stage), Line(timeout, stage))
+        line = self._lines.setdefault((timeout, least), Line(timeout, least))
         line.is_kept = True
         return line
 
-    def start(self, item: Timed, timeout: float, stage: int = PENDING) -> None:
-        """Give `item` a deadline `timeout` after its start: its early one if `stage` is HURRIED."""
-        line = self._lines.get((timeout, stage))
+    def start(self, item: Timed, timeout: float, least: int = OPEN) -> None:
+        """Give `item` a deadline `timeout` after its start, an early one if `least` is EARLY."""
+        line = self._lines.get((timeout, least))
         if line is None:
-            line = self._new_line(timeout, stage)
+            line = self._new_line(timeout, least)
             if line is None:
-                self._start_uncommon(item, timeout, stage)
+                self.start_at(item, item.started + timeout, least)
                 return
         line.append(item)
         if len(line) > line.limit:
             line.sweep()
 
-    def _new_line(self, timeout: float, stage: int) -> Line | None:
+    def start_at(self, item: Timed, deadline: float, least: int = OPEN) -> None:
+        """Give `item` a deadline at an instant of its own."""
+        heapq.heappush(self._rest, Due(deadline, item.order, least == OPEN, item))
+        if len(self._rest) > self._rest_limit:
+            self._rest = [due for due in self._rest if _counts(due)]
+            heapq.heapify(self._rest)
+            self._rest_limit = 2 * len(self._rest) + MIN_SWEPT
+
+    def _new_line(self, timeout: float, least: int) -> Line | None:
         """A line for a timeout that has none, or None while all lines are taken."""
         if len(self._lines) >= MAX_LINES:
             empty = (k for k, line in self._lines.items() if not line.is_kept and not line.front())
@@ -120,27 +131,23 @@ class Deadlines:
             if unused is None:
                 return None
             del self._lines[unused]
-        line = self._lines[timeout, stage] = Line(timeout, stage)
+        line = self._lines[timeout, least] = Line(timeout, least)
         return line
-
-    def _start_uncommon(self, item: Timed, timeout: float, stage: int) -> None:
-        due = Due(item.started + timeout, item.order, stage == PENDING, item)
-        heapq.heappush(self._rest, due)
-        if len(self._rest) > self._rest_limit:
-            self._rest = [due for due in self._rest if _counts(due)]
-            heapq.heapify(self._rest)
-            self._rest_limit = 2 * len(self._rest) + MIN_SWEPT
 
     def next_deadline(self) -> float | None:
         """When something is due next: what hosts ask after every input, so it makes nothing."""
-        first = self._rest_first()
-        soonest = None if first is None else first.deadline
-        for line in self._lines.values():
-            item = line.front()
-            if item is not None:
-                deadline = item.started + line.timeout
-                if soonest is None or deadline < soonest:
-                    soonest = deadline
+        soonest = None
+        if self._rest and (first := self._rest_first()) is not None:
+            soonest = first.deadline
+        for line in filter(None, self._lines.values()):
+            while line:
+                item = line[0]
+                if item.state >= line.least:
+                    deadline = item.started + line.timeout
+                    if soonest is None or deadline < soonest:
+                        soonest = deadline
+                    break
+                line.popleft()
         return soonest
 
     def first(self) -> Due | None:
@@ -159,4 +166,4 @@ class Deadlines:
 
 
 def _counts(due: Due) -> bool:
-    return due.item.stage >= (PENDING if due.is_last else HURRIED)
+    return due.item.state >= (OPEN if due.is_last else EARLY)

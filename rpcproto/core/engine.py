@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from types import MappingProxyType
 from typing import Any, Final
 
-from rpcproto.core.caller import Call, Caller
+from rpcproto.core.caller import Caller
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_finite, require_name
 from rpcproto.core.events import (
@@ -22,20 +22,18 @@ from rpcproto.core.messages import (
     RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
-    Message,
     OutgoingPacket,
     Request,
     Response,
     StreamChunk,
-    StreamHeader,
     StreamTrailer,
     Unread,
-    is_id,
 )
+from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import abilities_from, is_too_old
 from rpcproto.core.shared import Shared
-from rpcproto.core.wire import read
+from rpcproto.core.wire import Kind, read
 
 _NEVER: Final = math.inf
 
@@ -47,11 +45,11 @@ class RpcEngine:
     Four groups of methods:
 
     * what the application wants: `call`, `cancel`, `respond`, `respond_error`, `register_method`,
-      `unregister_method`;
+      `unregister_method`, `hand_over_unknown_methods`;
     * what happened outside: `receive_packet`, `participant_joined`, `participant_left`,
       `connected`, `disconnected`, `send_failed`, `handle_deadline`, `close`;
     * what comes of it: `next_packet`, `take_events`, to be taken after any input;
-    * what can be read at any time: `next_deadline`, `participants`, `statistics`.
+    * what can be read at any time: `next_deadline`, `participants`, `statistics`, `check_call`.
 
     `now` is the host's monotonic clock in seconds, any finite float; a `now` before the last one
     counts as the last one. Local misuse raises `LocalProtocolError` before anything has changed
@@ -79,6 +77,8 @@ class RpcEngine:
         require_finite(unix_time_offset, "unix_time_offset")
         self._identity = identity
         self._max_packet_bytes = config.max_packet_bytes
+        self._max_readable_bytes = config.max_packet_bytes
+        """Below 0 while packets are not read at all."""
         self._max_untaken_events = config.max_untaken_events
         self._now = -math.inf
         self._is_connected = True
@@ -90,27 +90,44 @@ class RpcEngine:
         self._events = shared.events
         self._deadlines = shared.deadlines
         self._roster = shared.roster
-        self._participants = shared.roster.by_identity
-        self._envelopes = shared.roster.envelopes
+        self._senders = shared.roster.senders
         self._outbox = shared.outbox
         self._small = shared.outbox.small
         self._reader = shared.reader
+        self._half_read = shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
-        self._handlers: dict[
-            type[Message], Callable[[Any, str, str, float], IgnoreReason | None]
-        ] = {
+        self._handlers: dict[Kind, Callable[[Any, str, str, float], IgnoreReason | None]] = {
             Request: self._responder.receive_request,
             Ack: self._caller.receive_ack,
             Response: self._caller.receive_response,
             ErrorResponse: self._caller.receive_error,
-            StreamHeader: self._receive_header,
+            REQUEST_TOPIC: self._responder.receive_header,
+            RESPONSE_TOPIC: self._caller.receive_header,
+            "": _receive_other_header,
             StreamChunk: self._reader.receive_chunk,
             StreamTrailer: self._reader.receive_trailer,
-            Unread: self._receive_unread,
+            Unread: _receive_unread,
         }
 
     # what the application wants
+
+    @property
+    def hand_over_unknown_methods(self) -> bool:
+        """Whether requests for methods that are not registered are handed to the host like any
+        others (R15); False unless set.
+
+        The host then answers them, with 1400 unless it knows better. A method of 0 or more than 64
+        bytes is refused all the same. Setting this is an input; it raises LocalProtocolError for
+        anything but a bool.
+        """
+        return self._responder.hands_over_unknown_methods
+
+    @hand_over_unknown_methods.setter
+    def hand_over_unknown_methods(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise LocalProtocolError("hand_over_unknown_methods must be a bool")
+        self._responder.hands_over_unknown_methods = value
 
     def call(
         self,
@@ -138,11 +155,28 @@ class RpcEngine:
             raise LocalProtocolError("the engine is disconnected")
         if type(now) is not float or not self._now <= now < _NEVER:
             now = self._checked(now)
-        request_id = self._caller.call(
-            destination_identity, method, payload, now, response_timeout, ack_timeout
-        )
+        timeouts = None
+        if response_timeout is not None or ack_timeout is not None:
+            timeouts = response_timeout, ack_timeout
+        request_id = self._caller.call(destination_identity, method, payload, now, timeouts)
         self._now = now
         return request_id
+
+    def check_call(
+        self,
+        destination_identity: str,
+        method: str,
+        payload: str,
+        *,
+        response_timeout: float | None = None,
+        ack_timeout: float | None = None,
+    ) -> None:
+        """Raise the LocalProtocolError that `call` would raise for these arguments; change nothing.
+
+        Whether the engine is connected, and how many calls are pending, is not looked at.
+        """
+        timeouts = response_timeout, ack_timeout
+        self._caller.check_call(destination_identity, method, payload, timeouts)
 
     def cancel(self, request_id: str, *, now: float) -> bool:
         """End a call without an event; False if it has ended already (or never was).
@@ -228,24 +262,25 @@ class RpcEngine:
             now = self._checked(now)
         self._now = now
         packet = None
-        if self._is_connected and len(data) <= self._max_packet_bytes:
-            packet = read(data, self._identity, self._envelopes)
+        if len(data) <= self._max_readable_bytes:
+            packet = read(data, self._identity, self._senders)
         if packet is None:
             self._receive_unreadable(data, sender_identity or "")
             return
         self._packets_in += 1
-        identity, sid, is_for_us, sequence, kind, fields = packet
+        sender, identity, sid, is_for_us, sequence, kind, fields = packet
         if sender_identity is not None:
             identity, sid = sender_identity, sender_sid or ""
-        if sid or sequence or not is_for_us or identity == self._identity:
-            reason = self._why_not(identity, sid, is_for_us, sequence)
+            sender = self._senders.get(identity)
+        if sender is None or sid or sequence or not is_for_us:
+            may_be_false = sender_identity is None
+            reason = self._why_not(identity, sid, is_for_us, sequence, may_be_false)
             if reason is not None:
                 self._ignore(reason, identity)
                 return
-        participant = self._participants.get(identity)
-        if participant is not None:
-            identity = participant.identity  # one string for all that is kept of it
-            sid = sid or participant.sid
+        if sender is not None:
+            identity = sender.identity  # one string for all that is kept of it
+            sid = sid or sender.sid
         reason = self._handlers[kind](fields, identity, sid, now)
         if reason is not None:
             self._ignore(reason, identity)
@@ -261,9 +296,10 @@ class RpcEngine:
     ) -> None:
         """A participant is here, or something new is known of one that is (R40).
 
-        A new sid means that it left and came back. Raises LocalProtocolError for an identity or a
-        sid that is no text or over 256 bytes of UTF-8, for an empty identity, and for a
-        `client_protocol` or `capabilities` that are no numbers.
+        A new sid means that it left and came back. A sid that is announced for somebody else is
+        not taken, and a newcomer beyond `max_participants` counts as not announced. Raises
+        LocalProtocolError for an identity or a sid that is not text or is over 256 bytes of UTF-8,
+        for an empty identity, and for a `client_protocol` or `capabilities` that are not numbers.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_name(participant_sid, "participant_sid", MAX_IDENTITY_BYTES, 0)
@@ -271,15 +307,20 @@ class RpcEngine:
         self._now = self._checked(now)
         if self._is_closed:
             return
-        known_sid = self._roster.sid_of(identity)
+        roster = self._roster
+        if roster.is_full_for(identity):
+            roster.is_complete = False
+            self._caller.roster_changed()
+            return
+        if roster.is_of_another(participant_sid, identity):
+            participant_sid = ""
+        known_sid = roster.sid_of(identity)
         if known_sid and participant_sid and participant_sid != known_sid:
             self._leave(identity, known_sid)
         elif participant_sid and not known_sid:
-            self._caller.sid_learned(identity, participant_sid)
             self._reader.sid_learned(identity, participant_sid)
-        self._roster.join(identity, participant_sid, abilities)
-        self._caller.roster_changed()
-        self._responder.caller_joined(identity)
+        roster.join(identity, participant_sid, abilities)
+        self._caller.recipient_joined(identity, participant_sid)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
         """A participant is gone, announced or not: calls to it fail, its requests are dropped.
@@ -310,6 +351,7 @@ class RpcEngine:
         if self._is_closed:
             return
         self._is_connected = True
+        self._max_readable_bytes = self._max_packet_bytes
         self._roster.server_is_too_old = too_old
         self._roster.is_complete = participants_complete
         self._caller.roster_changed()
@@ -321,6 +363,7 @@ class RpcEngine:
         if self._is_closed:
             return
         self._is_connected = False
+        self._max_readable_bytes = -1
         self._outbox.clear()
         self._everyone_leaves(AbandonReason.DISCONNECTED)
 
@@ -345,10 +388,14 @@ class RpcEngine:
         Too early, twice or after `close` does no harm.
         """
         self._now = self._checked(now)
+        reader = self._reader
         while True:
-            due, idle = self._deadlines.first(), self._reader.first()
-            if idle is not None and idle[0] <= self._now and (due is None or idle < due[:2]):
-                self._reader.expire_first()
+            due, idle, turn_at = self._deadlines.first(), reader.first(), reader.turn_at
+            ends_at = min(due.deadline if due else _NEVER, idle[0] if idle else _NEVER)
+            if turn_at is not None and turn_at <= min(self._now, ends_at):
+                reader.take_turns(self._now)
+            elif idle is not None and idle[0] <= self._now and (due is None or idle < due[:2]):
+                reader.expire_first()
             elif due is None or due.deadline > self._now:
                 return
             elif isinstance(due.item, Call):
@@ -363,6 +410,7 @@ class RpcEngine:
         self._now = self._checked(now)
         if not self._is_closed:
             self._is_closed, self._is_connected = True, False
+            self._max_readable_bytes = -1
             self._everyone_leaves(AbandonReason.CLOSED)
 
     # what comes of it
@@ -386,26 +434,28 @@ class RpcEngine:
     @property
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
-        deadline, idle = self._deadlines.next_deadline(), self._reader.first()
-        if idle is None:
+        deadline = self._deadlines.next_deadline()
+        if not self._half_read:
             return deadline
-        return idle[0] if deadline is None else min(deadline, idle[0])
+        idle, turn_at = self._reader.first(), self._reader.turn_at
+        others = (deadline, idle[0] if idle else None, turn_at)
+        return min(instant for instant in others if instant is not None)
 
     @property
     def participants(self) -> tuple[str, ...]:
         """The identities of all others who were announced and have not left, as they came."""
-        return tuple(self._participants)
+        return tuple(self._roster.by_identity)
 
     def statistics(self) -> Statistics:
         """The tables as they stand and the packets that passed; changes nothing."""
         return Statistics(
             pending_calls=len(self._caller),
             running_invocations=len(self._responder),
-            open_streams_in=len(self._reader),
+            open_streams_in=len(self._half_read),
             open_streams_out=len(self._outbox.streams),
             waiting_packets=len(self._outbox.small),
             waiting_bytes=self._outbox.waiting_bytes,
-            buffered_bytes=self._reader.budget.total,
+            buffered_bytes=self._reader.senders.held_bytes,
             packets_in=self._packets_in,
             packets_out=self._outbox.packets_out,
             ignored=MappingProxyType(dict(self._ignored)),
@@ -424,36 +474,21 @@ class RpcEngine:
         self._ignore(reason, sender_identity)
 
     def _why_not(
-        self, identity: str, sid: str, is_for_us: bool, sequence: int
+        self, identity: str, sid: str, is_for_us: bool, sequence: int, may_be_false: bool
     ) -> IgnoreReason | None:
-        """Why a packet is ignored, judging by its envelope; None if it is not."""
+        """Why a packet is ignored, judging by its envelope; None if it is not.
+
+        `may_be_false` says that nobody but the packet itself vouches for identity and sid.
+        """
         if not is_for_us:
             return IgnoreReason.NOT_FOR_US
         if identity == self._identity:
             return IgnoreReason.FROM_OURSELVES
-        if sid and self._roster.is_impersonation(identity, sid):
+        if sid and may_be_false and self._roster.is_of_another(sid, identity):
             return IgnoreReason.IMPERSONATION
-        if sequence and not self._roster.is_new_packet(sid, sequence):
+        if sequence and not self._roster.is_new_packet(identity, sid, sequence):
             return IgnoreReason.REPEAT
         return None
-
-    def _receive_unread(self, message: Unread, *_: object) -> IgnoreReason:
-        encrypted = message.kind == "encrypted_packet"
-        return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
-
-    def _receive_header(
-        self, header: StreamHeader, identity: str, sid: str, now: float
-    ) -> IgnoreReason | None:
-        if header.topic not in (REQUEST_TOPIC, RESPONSE_TOPIC):
-            return IgnoreReason.UNKNOWN_TOPIC
-        if header.generated:
-            # An agent writes such texts in another's name (R24).
-            return IgnoreReason.IMPERSONATION
-        if not is_id(header.request_id):
-            return IgnoreReason.MALFORMED
-        if header.topic == REQUEST_TOPIC:
-            return self._responder.receive_header(header, identity, sid, now)
-        return self._caller.receive_header(header, identity, sid, now)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
@@ -463,13 +498,13 @@ class RpcEngine:
     def _leave(self, identity: str, sid: str) -> None:
         self._roster.leave(identity)
         self._outbox.drop_streams(identity, sid)
-        self._caller.recipient_left(identity)
+        self._caller.recipient_left(identity, self._now)
         self._responder.caller_left(identity, sid)
 
     def _everyone_leaves(self, reason: AbandonReason) -> None:
         self._roster.everyone_leaves()
-        self._outbox.drop_streams()
-        self._caller.recipient_left(None)
+        self._outbox.drop_all_streams()
+        self._caller.everyone_left()
         self._responder.everyone_left(reason)
 
     def _require_open(self) -> None:
@@ -483,6 +518,15 @@ class RpcEngine:
     def _checked(self, now: float) -> float:
         """`now` as the engine counts it: finite, and never going back."""
         return max(require_finite(now, "now"), self._now)
+
+
+def _receive_other_header(*_: object) -> IgnoreReason:
+    return IgnoreReason.UNKNOWN_TOPIC
+
+
+def _receive_unread(message: Unread, *_: object) -> IgnoreReason:
+    encrypted = message.kind == "encrypted_packet"
+    return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
 
 
 def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:

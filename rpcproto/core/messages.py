@@ -1,10 +1,11 @@
 """What travels, as plain values: one class for each kind of packet, without any encoding.
 
-`wire` turns bytes into a `Packet` and messages into bytes. Names are PROTOCOL's: request, ack and
-response travel as packets (RPC v1; acks and errors of v2 too) or as streams (RPC v2).
+`wire` reads and writes them. Request, ack and response travel as packets (RPC v1; acks and errors
+of v2 too) or as streams (RPC v2). The headers here are what an engine reads of a stream's header;
+all of one is in `rpcproto.wire`, as are packets as a whole.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
@@ -12,6 +13,10 @@ MAX_V1_PAYLOAD_BYTES: Final = 15_360
 MAX_METHOD_BYTES: Final = 64
 MAX_IDENTITY_BYTES: Final = 256
 MAX_ID_BYTES: Final = 128
+USUAL_ID_BYTES: Final = 36
+"""A UUID as text, which nearly all ids are (R13)."""
+MAX_DESTINATIONS: Final = 1_024
+"""So many names of a packet's destination list are looked at (R39, R47)."""
 MAX_UINT32: Final = 2**32 - 1
 PACKET_VERSION: Final = 1
 
@@ -48,15 +53,21 @@ class PacketKind(Enum):
 
 
 class Request(NamedTuple):
-    """A v1 request: call `method` with `payload`, in `response_timeout_ms` milliseconds."""
+    """A v1 request: call `method` with `payload`."""
 
     request_id: str
+    """The caller's id for the call: 1 to 128 bytes, a UUIDv4 in lower case when an engine makes it
+    (R13)."""
     method: str
+    """The method to call; engines send 1 to 64 bytes and refuse others (R15)."""
     payload: str
+    """The argument; engines send up to 15,360 bytes (R8) and read up to `max_payload_bytes`."""
     response_timeout_ms: int
+    """How long the handler may run, in milliseconds, 0 to 2^32 - 1 (R5, R20)."""
     version: int = PACKET_VERSION
+    """The version of the request, 0 to 2^32 - 1; engines answer any but 1 with 1404 (R15)."""
     compressed: bool = False
-    """Whether the dead field `compressed_payload` carries anything (R34)."""
+    """Whether the dead field `compressed_payload` carries anything (R34). It is not written."""
 
 
 RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
@@ -64,69 +75,59 @@ RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
 
 
 class Ack(NamedTuple):
-    """The responder has the request, or the header of its stream."""
+    """The responder has the request, or the header of its stream (R14)."""
 
     request_id: str
+    """The id of the request: 1 to 128 bytes."""
 
 
 class Response(NamedTuple):
-    """A v1 response; `payload` is None when there is none that can be read (R34)."""
+    """A v1 response, which ends a call well."""
 
     request_id: str
+    """The id of the request: 1 to 128 bytes."""
     payload: str | None
+    """The result; engines send up to 15,360 bytes (R17). None if the response carries none that can
+    be read, which fails the call (R34)."""
 
 
 class ErrorResponse(NamedTuple):
-    """A response that is an error; errors never travel as streams (R17)."""
+    """A response that is an error, for requests of both versions: errors never travel as streams
+    (R17)."""
 
     request_id: str
+    """The id of the request: 1 to 128 bytes."""
     code: int
+    """An `ErrorCode`, or an application's own code: 0 to 2^32 - 1."""
     message: str
+    """What went wrong, for people; engines cut it to 256 bytes, on both sides (R18)."""
     data: str
+    """More about it, for programs; engines cut it to 15,360 bytes, on both sides (R18)."""
 
 
-class StreamHeader(NamedTuple):
-    """The beginning of a stream (RPC v2), or all of it when `inline_content` is not None."""
+ResponseHeaderFields: TypeAlias = tuple[str, str, int | None, bytes | None, int, bool, bool]
+"""What an engine reads of a response stream's header, where it looks attributes up and copies none:
+stream id; request id, empty if there is none that can be one; length of the body, inline content,
+compression; whether it is text, and whether that was generated."""
+RequestHeaderFields: TypeAlias = tuple[
+    str, str, int | None, bytes | None, int, bool, bool, str, int | None, bool
+]
+"""The same of a request stream, and the method; the caller's figure in milliseconds, None if it is
+not a number (R27); and whether the request is of the version that we speak (R15)."""
 
-    stream_id: str
-    topic: str
-    attributes: Attributes
-    total_length: int | None
-    """Bytes of the body before compression."""
-    timestamp_ms: int
-    inline_content: bytes | None = None
-    compression: int = UNCOMPRESSED
-    is_text: bool = True
-    generated: bool = False
 
-    @property
-    def request_id(self) -> str:
-        """The call that the stream belongs to, empty where the header does not say."""
-        return self.attributes.get(REQUEST_ID, "")
-
-    @property
-    def method(self) -> str:
-        """The method of a request, empty where the header does not say."""
-        return self.attributes.get(METHOD, "")
-
-    @property
-    def response_timeout_ms(self) -> int | None:
-        """The caller's figure, in milliseconds; None if it is no number (R27)."""
-        text = self.attributes.get(RESPONSE_TIMEOUT_MS)
-        if text is None:
-            return UNSTATED_TIMEOUT_MS
-        if not (text.isascii() and text.isdigit() and len(text) <= MAX_TIMEOUT_DIGITS):
-            return None
-        return min(int(text), MAX_UINT32)
-
-    @property
-    def has_our_version(self) -> bool:
-        """Whether a request is of the version that we speak (R15)."""
-        return self.attributes.get(VERSION) == STREAM_VERSION
+def timeout_from(text: str | None) -> int | None:
+    """The milliseconds that a header's attribute gives; None if it is not a number (R27)."""
+    if text is None:
+        return UNSTATED_TIMEOUT_MS
+    if len(text) > MAX_TIMEOUT_DIGITS or not text.isdigit() or not text.isascii():
+        return None
+    number = int(text)
+    return min(number, MAX_UINT32)
 
 
 def request_attributes(request_id: str, method: str, response_timeout_ms: int) -> Attributes:
-    """What the header of a request stream says of its call."""
+    """Return the attributes of the header of a request stream (R27)."""
     return {
         REQUEST_ID: request_id,
         METHOD: method,
@@ -135,46 +136,38 @@ def request_attributes(request_id: str, method: str, response_timeout_ms: int) -
     }
 
 
-def response_attributes(request_id: str) -> Attributes:
-    """What the header of a response stream says of its call: the id alone."""
-    return {REQUEST_ID: request_id}
-
-
 class StreamChunk(NamedTuple):
-    """The next piece of a stream's body."""
+    """A piece of a stream's body (R25)."""
 
     stream_id: str
+    """The id in the header of the stream: 1 to 128 bytes."""
     chunk_index: int
+    """How many chunks of the stream come before: 0 to 2^64 - 1."""
     content: bytes
+    """The bytes of the body that follow those of earlier chunks, compressed if the header says so;
+    engines send up to 15,000 bytes (R29)."""
 
 
 class StreamTrailer(NamedTuple):
-    """The end of a stream; one with a reason ended before its time."""
+    """The end of a stream (R25)."""
 
     stream_id: str
+    """The id in the header of the stream: 1 to 128 bytes."""
     reason: str
+    """Empty if the body is complete; otherwise the stream failed. Engines send `cancelled` for a
+    body that they do not finish (R38)."""
 
 
 class Unread(NamedTuple):
-    """A packet of a kind that is none of our business; `kind` is its field name, or empty."""
+    """A packet of a kind that has no part in RPC; nothing of its content is read (R34)."""
 
     kind: str
+    """The name of its field, such as `chat_message`; empty if the packet carries no kind that is
+    known."""
 
 
-OutgoingMessage: TypeAlias = (
-    Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer
-)
-Message: TypeAlias = OutgoingMessage | Unread
-
-
-class Packet(NamedTuple):
-    """A received packet. Sender fields are what the packet claims, not what is true (R36)."""
-
-    sender_identity: str
-    sender_sid: str
-    destination_identities: Sequence[str]
-    sequence: int
-    message: Message
+Message: TypeAlias = Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer | Unread
+"""What an engine reads as it is; of stream headers it reads some fields."""
 
 
 class OutgoingPacket(NamedTuple):

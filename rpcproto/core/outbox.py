@@ -1,21 +1,31 @@
 """What leaves next: small packets in the order of their making, then bodies in turn (R30)."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.messages import (
-    Attributes,
-    OutgoingPacket,
-    PacketKind,
-    StreamChunk,
-    StreamHeader,
-    StreamTrailer,
-    new_value,
+from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketKind, new_value
+from rpcproto.core.roster import Abilities
+from rpcproto.core.stream_writer import (
+    BOM,
+    CANCELLED,
+    CHUNK_BYTES,
+    MIN_COMPRESSED_BYTES,
+    Address,
+    DeflatedSource,
+    PlainSource,
+    Source,
+    StreamWriter,
+    deflated_inline,
 )
-from rpcproto.core.roster import Participant
-from rpcproto.core.stream_writer import CANCELLED, StreamWriter, choose_form
-from rpcproto.core.wire import decode, encode
+from rpcproto.core.wire import (
+    Opening,
+    envelope,
+    id_of_trailer,
+    write_chunk,
+    write_header,
+    write_trailer,
+)
 
 TOO_MANY_WAITING_PACKETS: Final = "too many packets are waiting to be sent"
 TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
@@ -23,155 +33,168 @@ TOO_MANY_WAITING_BYTES: Final = "too many bytes are waiting to be sent"
 MAX_DEFLATING: Final = 64
 """Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
 
-MAX_UNIX_MS: Final = 2**62
-"""Nobody reads the stamp of a stream; one beyond a million years must only not be too large."""
-
-_STREAM_KINDS: Final = (
-    PacketKind.STREAM_HEADER,
-    PacketKind.STREAM_CHUNK,
-    PacketKind.STREAM_TRAILER,
-)
+_HEADER: Final = PacketKind.STREAM_HEADER
+_TRAILER: Final = PacketKind.STREAM_TRAILER
 
 
 class Outbox:
     """Packets and bodies that wait until the host takes them."""
 
-    def __init__(self, identity: str, config: RpcConfig, unix_time_offset: float) -> None:
+    def __init__(self, identity: str, config: RpcConfig) -> None:
         self._identity = identity
         self.max_packets: int = config.max_waiting_packets
         self.max_bytes: int = config.max_waiting_bytes
-        self._unix_time_offset = unix_time_offset
         self.small: deque[OutgoingPacket] = deque()
         """Packets that leave first; a body is not cut into packets before they are taken."""
-        self._turns: deque[StreamWriter] = deque()
-        self.streams: dict[int, StreamWriter] = {}
-        """Bodies that are still leaving, by token."""
+        self.streams: OrderedDict[int, StreamWriter] = OrderedDict()
+        """Bodies that are still leaving, by token, in the order of their turns."""
+        self._to: dict[str, dict[int, StreamWriter]] = {}
+        """The same by the identity of their recipient; no entry is empty."""
+        # The sender's field does not count (R29).
+        own_bytes = len(envelope(identity, "")) - len(envelope("", ""))
+        self._max_inline_bytes = CHUNK_BYTES + own_bytes
         self._deflating = 0
         self.waiting_bytes: int = 0
         """Of small packets and of whole bodies, which are in memory until their last chunk."""
         self.packets_out: int = 0
 
     def send(
-        self,
-        kind: PacketKind,
-        data: bytes,
-        destination_identity: str,
-        request_id: str,
-        token: int = 0,
+        self, kind: PacketKind, data: bytes, identity: str, request_id: str, token: int = 0
     ) -> None:
-        """Queue a small packet; `token` names what fails if it cannot be sent (R10).
+        """Queue a small packet to `identity`; `token` names what fails if it cannot be sent (R10).
 
-        The sides queue the packets of a v1 call in line, by these same two steps.
+        The sides queue the packets of a call in line, by these same two steps.
         """
         self.waiting_bytes += len(data)
-        self.small.append(
-            new_value(OutgoingPacket, (data, destination_identity, request_id, kind, token))
-        )
+        self.small.append(new_value(OutgoingPacket, (data, identity, request_id, kind, token)))
 
     def send_stream(
         self,
-        stream_id: str,
-        topic: str,
-        attributes: Attributes,
+        opening: Opening,
+        request_id: str,
         body: bytes,
-        recipient: Participant,
+        recipient: Address,
+        abilities: Abilities,
         token: int,
-        now: float,
     ) -> None:
-        """Queue a body in the best form that its recipient can take; `token` as in `send`."""
-        header = StreamHeader(stream_id, topic, attributes, len(body), self._unix_ms(now))
-        deflates = self._deflating < MAX_DEFLATING
-        data, source, is_short = choose_form(header, body, self._identity, recipient, deflates)
-        identity, request_id = recipient.identity, header.request_id
-        self.send(PacketKind.STREAM_HEADER, data, identity, request_id, token)
-        if source is None:
-            return
-        stream = StreamWriter(header, source, recipient, token, len(body))
-        if is_short:
-            kind = PacketKind.STREAM_HEADER
-            while kind is not PacketKind.STREAM_TRAILER:
-                kind, message = stream.next_message()
-                data = encode(message, self._identity, identity)
-                self.send(kind, data, identity, request_id, token)
+        """Queue a body in the best form that a recipient of these abilities can take (R29): inline,
+        compressed if that is smaller, and else in chunks. `token` as in `send`."""
+        size, header, deflated = len(body), None, None
+        if abilities.deflate and size >= MIN_COMPRESSED_BYTES and self._deflating < MAX_DEFLATING:
+            deflated = DeflatedSource(body)
+            header = deflated_inline(opening, size, deflated, self._max_inline_bytes)
+        if header is None and abilities.inline and size <= CHUNK_BYTES:
+            header = write_header(opening, size, body)
+            if len(header) > self._max_inline_bytes:
+                header = None
+        if header is not None:
+            self.waiting_bytes += len(header)
+            packet = (header, recipient[0], request_id, _HEADER, token)
+            self.small.append(new_value(OutgoingPacket, packet))
         else:
-            self.streams[token] = stream
-            self._turns.append(stream)
-            self._deflating += stream.is_deflating
-            self.waiting_bytes += stream.body_bytes
+            self._send_in_chunks(opening, request_id, body, deflated, recipient, token)
+
+    def _send_in_chunks(
+        self,
+        opening: Opening,
+        request_id: str,
+        body: bytes,
+        deflated: DeflatedSource | None,
+        recipient: Address,
+        token: int,
+    ) -> None:
+        """Queue a header, and a body that follows it: at once if one chunk holds it (R30)."""
+        size, identity = len(body), recipient[0]
+        source: Source | None = None
+        if deflated is not None and deflated.is_shrunk and not body.startswith(BOM):
+            header = write_header(opening, size, None, DEFLATE_RAW)
+            content = bytes(deflated.ready)
+            if not deflated.is_whole or len(content) > CHUNK_BYTES:
+                source = deflated
+        else:
+            header, content = write_header(opening, size), body
+            if size > CHUNK_BYTES:
+                source = PlainSource(body)
+        self.send(_HEADER, header, identity, request_id, token)
+        if source is None:
+            envelope, stream_id, *_ = opening
+            if content:
+                chunk = write_chunk(envelope, stream_id, 0, content)
+                self.send(PacketKind.STREAM_CHUNK, chunk, identity, request_id, token)
+            trailer = write_trailer(envelope, stream_id)
+            self.send(_TRAILER, trailer, identity, request_id, token)
+            return
+        stream = StreamWriter(opening, request_id, source, recipient, token, size)
+        self.streams[token] = stream
+        self._to.setdefault(identity, {})[token] = stream
+        self._deflating += stream.is_deflating
+        self.waiting_bytes += size
 
     def take_of_stream(self) -> OutgoingPacket | None:
         """The next packet of the body whose turn it is; they leave when nothing small waits."""
-        if not self._turns:
+        streams = self.streams
+        if not streams:
             return None
-        stream = self._turns.popleft()
-        kind, message = stream.next_message()
-        if kind is PacketKind.STREAM_TRAILER:
+        token = next(iter(streams))
+        stream = streams[token]
+        packet = stream.next_packet()
+        if packet.kind is _TRAILER:
             self._drop(stream)
         else:
-            self._turns.append(stream)
+            streams.move_to_end(token)
         self.packets_out += 1
-        identity = stream.destination_identity
-        data = encode(message, self._identity, identity)
-        return OutgoingPacket(data, identity, stream.request_id, kind, stream.token)
+        return packet
 
     def end_stream(self, token: int, *, cancelled: bool = True) -> None:
         """Drop what is not made yet of a body, and tell the receiver if `cancelled` (R38)."""
         stream = self.streams.get(token)
         if stream is not None:
-            self._turns.remove(stream)
             self._drop(stream)
             if cancelled:
                 self._cancel(stream.stream_id, stream.destination_identity, stream.request_id)
 
     def fail_stream(self, packet: OutgoingPacket) -> None:
-        """A packet of a stream could not be sent: drop the rest, and say so if it began (R10)."""
-        if packet.kind not in _STREAM_KINDS:
-            return
-        token = packet.token
-        is_leaving = token in self.streams
-        self.end_stream(token, cancelled=False)
-        rest = [other for other in self.small if other.token == token]
-        if rest:
-            staying = [other for other in self.small if other.token != token]
-            self.small.clear()
-            self.small.extend(staying)
-            self.waiting_bytes -= sum(len(other.data) for other in rest)
-        # Without a header there is no stream to end, and after its own trailer none is left.
-        if packet.kind is PacketKind.STREAM_CHUNK and (is_leaving or rest):
-            failed = decode(packet.data)
-            assert failed is not None
-            assert isinstance(failed.message, StreamChunk)
-            self._cancel(failed.message.stream_id, packet.destination_identity, packet.request_id)
+        """A packet of a stream could not be sent: drop the rest, and say so if it began (R10).
 
-    def drop_streams(self, identity: str | None = None, sid: str = "") -> None:
-        """Drop the bodies for a participant that left, or all if there is none (R19, R41, R42)."""
-        staying: deque[StreamWriter] = deque()
-        for stream in self._turns:
-            if identity is None or (
-                stream.destination_identity == identity
-                and (not sid or stream.destination_sid in ("", sid))
-            ):
+        Of the packet, its token and kind alone are looked at.
+        """
+        token, is_chunk = packet.token, packet.kind is PacketKind.STREAM_CHUNK
+        self.end_stream(token, cancelled=is_chunk)
+        # The parts of a short stream are queued together, so what is left of one is in front.
+        while self.small and self.small[0].token == token:
+            rest = self.small.popleft()
+            self.waiting_bytes -= len(rest.data)
+            # Without a header there is no stream to end, and after its own trailer none is left.
+            if rest.kind is _TRAILER and is_chunk:
+                self._cancel(id_of_trailer(rest.data), rest.destination_identity, rest.request_id)
+
+    def drop_streams(self, identity: str, sid: str = "") -> None:
+        """Drop the bodies for a participant that left (R19)."""
+        for stream in list(self._to.get(identity, {}).values()):
+            if not sid or stream.destination_sid in ("", sid):
                 self._drop(stream)
-            else:
-                staying.append(stream)
-        self._turns = staying
+
+    def drop_all_streams(self) -> None:
+        """Drop all bodies (R41, R42)."""
+        for stream in list(self.streams.values()):
+            self._drop(stream)
 
     def clear(self) -> None:
         """Drop everything: the connection is lost (R41)."""
-        self.drop_streams()
+        self.drop_all_streams()
         self.small.clear()
         self.waiting_bytes = 0
 
-    def _unix_ms(self, now: float) -> int:
-        """The time stamp of a stream that begins now, in milliseconds."""
-        return round(max(-MAX_UNIX_MS, min((self._unix_time_offset + now) * 1000, MAX_UNIX_MS)))
-
     def _drop(self, stream: StreamWriter) -> None:
-        del self.streams[stream.token]
+        token, identity = stream.token, stream.destination_identity
+        del self.streams[token]
+        del self._to[identity][token]
+        if not self._to[identity]:
+            del self._to[identity]
         self._deflating -= stream.is_deflating
         self.waiting_bytes -= stream.body_bytes
 
-    def _cancel(self, stream_id: str, destination_identity: str, request_id: str) -> None:
-        trailer = StreamTrailer(stream_id, CANCELLED)
-        data = encode(trailer, self._identity, destination_identity)
-        self.send(PacketKind.STREAM_TRAILER, data, destination_identity, request_id)
+    def _cancel(self, stream_id: bytes, destination_identity: str, request_id: str) -> None:
+        before = envelope(self._identity, destination_identity)
+        data = write_trailer(before, stream_id, CANCELLED)
+        self.send(_TRAILER, data, destination_identity, request_id)

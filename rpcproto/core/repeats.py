@@ -1,6 +1,7 @@
 """What was seen before: numbers of packets (R37) and names of requests (R16), both bounded."""
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Container
 from typing import Final, TypeAlias
 
 RequestKey: TypeAlias = tuple[str, str, str]
@@ -29,11 +30,26 @@ class SequenceWindow:
             kept = self._seen << ahead if ahead < self._size else 0
             self._seen = (kept | 1) & ((1 << self._size) - 1)
             return True
-        bit = 1 << -ahead
-        if -ahead >= self._size or self._seen & bit:
+        behind = -ahead
+        if behind >= self._size:  # before a number of so many bits is made
+            return False
+        bit = 1 << behind
+        if self._seen & bit:
             return False
         self._seen |= bit
         return True
+
+
+class Remembered:
+    """The requests of one caller that have ended, the oldest in front."""
+
+    __slots__ = ("ring", "shared")
+
+    def __init__(self) -> None:
+        self.ring: deque[RequestKey] = deque()
+        """Those that ended while it was announced."""
+        self.shared: deque[RequestKey] = deque()
+        """Those in the ring that all others share."""
 
 
 class RequestMemory:
@@ -42,72 +58,98 @@ class RequestMemory:
     Announced callers have a ring each; all others share one, to which a departed caller's moves.
     """
 
-    def __init__(self, in_all: int, per_caller: int) -> None:
+    def __init__(self, in_all: int, per_caller: int, announced: Container[str]) -> None:
         self._in_all = in_all
         self._per_caller = per_caller
-        self.answers: dict[RequestKey, int] = {}
-        """All requests that are known, with the token of the packets that answer them, which may
-        yet fail to be sent (R10); 0 where none can any more."""
+        self._announced = announced
+        self.known: dict[RequestKey, int] = {}
+        """All requests that are known, with the order of the invocation; 0 where there is none."""
+        self.answers: dict[int, RequestKey] = {}
+        """Known requests whose answer may yet fail to be sent (R10), by the token of its packets,
+        which is the order of the invocation."""
         self._ended = 0
         """How many of them have ended: those in the rings."""
-        self._shared: deque[RequestKey] = deque()
-        self._announced: set[str] = set()
-        self._rings: dict[str, deque[RequestKey]] = {}
-        """Of announced callers that something is remembered of; none is empty."""
+        self._callers: dict[str, Remembered] = {}
+        """Those of whom something is remembered."""
+        self._shared: deque[str] = deque()
+        """The shared ring: whose oldest request there is forgotten next. What one caller has in it
+        is in order with the caller."""
+        self._by_size: dict[int, OrderedDict[str, None]] = {}
+        """Callers by the size of their rings, in the order in which they came to it; no entry is
+        empty."""
+        self._largest = 0
+        """The size of the fullest ring."""
 
     def add(self, key: RequestKey) -> None:
-        """One of `answers` has ended; the oldest of the fullest ring makes room for it."""
+        """One of `known` has ended; the oldest of the fullest ring makes room for it."""
         identity = key[0]
-        ring = self._rings.get(identity)
-        if ring is None:
-            ring = self._shared
-            if identity in self._announced:
-                ring = self._rings[identity] = deque()
-        ring.append(key)
-        if len(ring) > self._per_caller and ring is not self._shared:
-            del self.answers[ring.popleft()]
-        elif self._ended < self._in_all:
+        try:
+            caller = self._callers[identity]
+        except KeyError:
+            caller = self._callers[identity] = Remembered()
+        if identity in self._announced:
+            ring = caller.ring
+            ring.append(key)
+            if len(ring) > self._per_caller:
+                self.answers.pop(self.known.pop(ring.popleft()), None)
+                return
+            self._resized(identity, len(ring) - 1, len(ring))
+        else:
+            caller.shared.append(key)
+            self._shared.append(identity)
+        if self._ended < self._in_all:
             self._ended += 1
         else:
-            self._forget_one()
-
-    def _forget_one(self) -> None:
-        fullest = max(self._rings, key=lambda identity: len(self._rings[identity]), default=None)
-        if fullest is None or len(self._shared) >= len(self._rings[fullest]):
-            del self.answers[self._shared.popleft()]
-            return
-        del self.answers[self._rings[fullest].popleft()]
-        if not self._rings[fullest]:
-            del self._rings[fullest]
-
-    def caller_joined(self, identity: str) -> None:
-        """An announced caller has a ring of its own from now on."""
-        self._announced.add(identity)
+            self._forget_one(identity not in self._announced)
 
     def caller_left(self, identity: str, sid: str) -> None:
-        """Move a departed caller's ring to the shared one. Its answers cannot fail any more, but
+        """Move a departed caller's ring to the shared one. Its answers can no longer fail, except
         for those to a newer sid; an empty `sid` means all."""
-        self._announced.discard(identity)
-        self._shared.extend(self._rings.pop(identity, ()))
-        for key in self._shared:
-            if key[0] == identity and (not sid or key[1] in ("", sid)):
-                self.answers[key] = 0
+        caller = self._callers.get(identity)
+        if caller is None:
+            return
+        if caller.ring:
+            self._resized(identity, len(caller.ring), 0)
+            self._shared.extend([identity] * len(caller.ring))
+            caller.shared.extend(caller.ring)
+            caller.ring.clear()
+        for key in caller.shared:
+            if not sid or key[1] in ("", sid):
+                self.answers.pop(self.known[key], None)
 
     def everyone_left(self) -> None:
         """All rings move to the shared one (R41)."""
-        self._announced.clear()
-        for ring in self._rings.values():
-            self._shared.extend(ring)
-        self._rings.clear()
-        for key in self._shared:
-            self.answers[key] = 0
+        for identity in list(self._callers):
+            self.caller_left(identity, "")
 
-    def take_answer(self, caller_identity: str, token: int) -> RequestKey | None:
-        """The request that was answered under `token`, once; None where nobody knows it."""
-        own_ring = self._rings.get(caller_identity, self._shared)
-        for ring in (own_ring, self._shared):
-            for key in ring:
-                if self.answers[key] == token and key[0] == caller_identity:
-                    self.answers[key] = 0
-                    return key
-        return None
+    def _forget_one(self, shared_has_grown: bool) -> None:
+        """Forget the oldest of the fullest ring; of two that are as full, not of the one that has
+        grown, which may hold nothing but the newest request."""
+        if len(self._shared) >= self._largest + shared_has_grown:
+            identity = self._shared.popleft()
+            caller = self._callers[identity]
+            self._forget(caller.shared.popleft())
+        else:
+            identity = next(iter(self._by_size[self._largest]))
+            caller = self._callers[identity]
+            self._forget(caller.ring.popleft())
+            self._resized(identity, self._largest, self._largest - 1)
+        if not caller.ring and not caller.shared:
+            del self._callers[identity]
+
+    def _forget(self, key: RequestKey) -> None:
+        self.answers.pop(self.known.pop(key), None)
+
+    def _resized(self, identity: str, old: int, new: int) -> None:
+        """A caller's ring has another size."""
+        by_size = self._by_size
+        if old:
+            del by_size[old][identity]
+            if not by_size[old]:
+                del by_size[old]
+        if new:
+            by_size.setdefault(new, OrderedDict())[identity] = None
+        if new > self._largest:
+            self._largest = new
+        while self._largest and self._largest not in by_size:
+            self._largest -= 1

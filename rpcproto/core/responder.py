@@ -4,7 +4,8 @@ import math
 from functools import partial
 from typing import Final
 
-from rpcproto.core.deadlines import OVER, PENDING, Timed
+from rpcproto.core.budget import Sender, is_little, without_reserve
+from rpcproto.core.deadlines import Timed
 from rpcproto.core.errors import (
     MAX_CODE,
     ErrorCode,
@@ -23,36 +24,39 @@ from rpcproto.core.messages import (
     MAX_METHOD_BYTES,
     MAX_V1_PAYLOAD_BYTES,
     PACKET_VERSION,
-    RESPONSE_TOPIC,
     UNSTATED_TIMEOUT_MS,
-    ErrorResponse,
     OutgoingPacket,
     PacketKind,
-    Request,
     RequestFields,
-    StreamHeader,
+    RequestHeaderFields,
+    fits,
     new_value,
-    response_attributes,
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
-from rpcproto.core.roster import Participant
-from rpcproto.core.shared import Shared, Side, wire_timeout_ms
+from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
 from rpcproto.core.stream_reader import (
     MALFORMED,
+    OUT_OF_BYTES,
     OVER_CAP,
-    TOO_MANY_BYTES,
+    Body,
     Fault,
     IncomingStream,
-    Sender,
 )
-from rpcproto.core.wire import encode, write_ack, write_response
+from rpcproto.core.wire import (
+    envelope,
+    response_label,
+    time_stamp,
+    write_ack,
+    write_error,
+    write_response,
+)
 
 # Members that every request needs: to look one up in its enum costs as much as a protocol step.
 _READING: Final = InvocationState.READING
 _RUNNING: Final = InvocationState.RUNNING
-_BODY: Final = InvocationInput.BODY
+_AFTER_BODY: Final = INVOCATION_TABLE[_READING][InvocationInput.BODY]
 _ANSWER: Final = InvocationInput.ANSWER
 _ACK: Final = PacketKind.ACK
 _RESPONSE: Final = PacketKind.RESPONSE
@@ -61,18 +65,19 @@ _RESPONSE: Final = PacketKind.RESPONSE
 class Invocation(Timed):
     """One request that has taken a slot (R22). `order` is the id that the host knows it by."""
 
-    __slots__ = ("came_as_stream", "held_bytes", "key", "sender", "state", "stream")
+    __slots__ = ("came_as_stream", "held_bytes", "key", "sender", "stream")
+
+    state: InvocationState
 
     def __init__(
         self, order: int, key: RequestKey, sender: Sender, came_as_stream: bool, now: float
     ) -> None:
         self.order = order
         self.started = now
-        self.stage = PENDING
+        self.state = _READING
         self.key: RequestKey = key
         self.sender: Sender = sender
         self.came_as_stream: bool = came_as_stream
-        self.state: InvocationState = _READING
         self.stream: IncomingStream | None = None
         """The body, while it is arriving."""
         self.held_bytes: int = 0
@@ -87,10 +92,11 @@ class Responder(Side):
         config = shared.config
         self._max_packet_payload = min(MAX_V1_PAYLOAD_BYTES, config.max_payload_bytes)
         self._max_payload = config.max_payload_bytes
-        self._budget = shared.reader.budget
-        self._senders = self._budget.senders
+        self._senders = shared.reader.senders
+        self._sender_of = self._senders.by_identity
         self._max_untaken_events = config.max_untaken_events
         self._max_in_all = config.max_invocations
+        self._open_to_all = without_reserve(config.max_invocations)
         self._max_of_caller = config.max_invocations_per_caller
         self._usual_timeout_ms = wire_timeout_ms(config)
         """What callers ask for that are configured as we are."""
@@ -98,9 +104,14 @@ class Responder(Side):
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
         self._memory = RequestMemory(
-            config.remembered_requests, config.remembered_requests_per_caller
+            config.remembered_requests,
+            config.remembered_requests_per_caller,
+            shared.roster.by_identity,
         )
-        self._known = self._memory.answers
+        self._known = self._memory.known
+        self._answers = self._memory.answers
+        self.hands_over_unknown_methods: bool = False
+        """See `RpcEngine.hand_over_unknown_methods`."""
 
     def __len__(self) -> int:
         return len(self._invocations)
@@ -124,69 +135,128 @@ class Responder(Side):
         invocation = self._invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
-        identity, _, request_id = invocation.key
-        outbox = self._outbox
-        if outbox.waiting_bytes + len(body) > outbox.max_bytes:
-            self._end(invocation, InvocationInput.ANSWER)
+        key, outbox, size = invocation.key, self._outbox, len(body)
+        if outbox.waiting_bytes + size > outbox.max_bytes:
+            self._end(invocation, _ANSWER)
             code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
-            self._send_error(invocation.key, code, data=TOO_MANY_WAITING_BYTES)
-        elif invocation.came_as_stream or len(body) > self._max_packet_payload:
-            self._respond_at_length(invocation, body, now)
+            self._send_error(key, code, data=TOO_MANY_WAITING_BYTES)
+        elif invocation.came_as_stream or size > self._max_packet_payload:
+            self._respond_with_stream(invocation, body, now)
         else:
             self._end(invocation, _ANSWER)
+            self._answers[invocation_id] = key
+            identity, _, request_id = key
             data = write_response(invocation.sender.envelope, request_id, body)
             outbox.waiting_bytes += len(data)
-            outbox.small.append(
-                new_value(OutgoingPacket, (data, identity, request_id, _RESPONSE, invocation_id))
-            )
+            packet = (data, identity, request_id, _RESPONSE, invocation_id)
+            outbox.small.append(new_value(OutgoingPacket, packet))
         return True
 
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
         """See `RpcEngine.respond_error`."""
-        if not isinstance(code, int) or not 0 <= code <= MAX_CODE:
+        # Subclasses of int and str may answer for themselves: what is sent is looked at alone.
+        exact_code = int.__add__(code, 0) if isinstance(code, int) else -1
+        if not 0 <= exact_code <= MAX_CODE:
             raise LocalProtocolError("an error code is an int from 0 to 2^32 - 1")
-        require_text(message, "message")
-        require_text(data, "data")
+        message = require_text(message, "message").decode()
+        data = require_text(data, "data").decode()
         invocation = self._invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
         self._end(invocation, InvocationInput.ANSWER)
-        self._send_error(invocation.key, code, message, data)
+        self._send_error(invocation.key, exact_code, message, data)
         return True
 
     # what happened outside
 
     def receive_request(
-        self,
-        request: RequestFields,
-        identity: str,
-        sid: str,
-        now: float,
-        header: StreamHeader | None = None,
+        self, request: RequestFields, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
-        """A request, as a packet or as a stream: ack it, give it a slot, look at its body (R15)."""
+        """A request that is a packet (R15)."""
         request_id, method, payload, timeout_ms, version, compressed = request
+        invocation = self._admit(request_id, identity, sid, timeout_ms, False, now)
+        if not isinstance(invocation, Invocation):
+            return invocation
+        if version != PACKET_VERSION:
+            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
+            return None
+        if compressed:
+            self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
+            return None
+        size = len(payload) if payload.isascii() else len(payload.encode())
+        if size > self._max_payload:
+            self._body_failed(invocation, OVER_CAP)
+        elif not self._senders.take(invocation.sender, size, False) and not self._reader.take(
+            invocation.sender, size
+        ):
+            self._body_failed(invocation, OUT_OF_BYTES)
+        else:
+            self._body_read(invocation, method, timeout_ms, payload, size)
+        return None
+
+    def receive_header(
+        self, header: RequestHeaderFields, identity: str, sid: str, now: float
+    ) -> IgnoreReason | None:
+        """A request that is a stream: its header says what a packet does, except for the payload
+        (R27)."""
+        (stream_id, request_id, total_length, inline, compression, is_text, generated, method,
+         stated, has_our_version) = header  # fmt: skip
+        if generated or not request_id:
+            return why_not_header(generated)
+        timeout_ms = UNSTATED_TIMEOUT_MS if stated is None else stated
+        invocation = self._admit(request_id, identity, sid, timeout_ms, True, now)
+        if not isinstance(invocation, Invocation):
+            return invocation
+        if not has_our_version:
+            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
+            return None
+        if len(method) > MAX_METHOD_BYTES:
+            method = ""  # nobody can have registered it, and nobody should have to hold it
+        reader, sender = self._reader, invocation.sender
+        body: str | Fault | None
+        if stated is None or (sender.streams and (sid, stream_id) in sender.streams):
+            body = OVER_CAP if (total_length or 0) > self._max_payload else MALFORMED
+        else:
+            body = reader.read_header(total_length, inline, compression, is_text, sender, False)
+        if isinstance(body, str):
+            size = len(body.encode()) if total_length is None else total_length
+            self._body_read(invocation, method, timeout_ms, body, size)
+        elif body is not None:
+            self._body_failed(invocation, body)
+        else:
+            on_end = partial(self._stream_ended, invocation, method, timeout_ms)
+            opened = (True, stream_id, total_length, inline, compression)
+            invocation.stream = reader.open(opened, sender, sid, now, on_end)
+        return None
+
+    def _admit(
+        self, request_id: str, identity: str, sid: str, timeout_ms: int, is_stream: bool, now: float
+    ) -> Invocation | IgnoreReason | None:
+        """Ack a request and give it a slot, if it is new and there is one (R14, R16, R22)."""
         if not identity:
             return IgnoreReason.NO_SENDER
         outbox = self._outbox
         if len(outbox.small) >= outbox.max_packets or len(self._events) >= self._max_untaken_events:
             return IgnoreReason.OVERLOADED
-        sender = self._senders.get(identity) or self._budget.open(identity)
+        sender = self._sender_of.get(identity) or self._senders.open(identity)
         data = write_ack(sender.envelope, request_id)
         outbox.waiting_bytes += len(data)
         outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
         key = (identity, sid, request_id)
         if key in self._known:
             return IgnoreReason.REPEAT
-        if len(self._invocations) >= self._max_in_all or sender.invocations >= self._max_of_caller:
+        of_caller = sender.invocations
+        if len(of_caller) >= self._max_of_caller or (
+            len(self._invocations) >= self._open_to_all
+            and not self._may_use_reserve(len(of_caller) + 1)
+        ):
             self._known[key] = 0
             self._memory.add(key)
             self._send_error(key, ErrorCode.APPLICATION_ERROR, data="too many requests")
             return None
         order = next(self._orders)
-        invocation = Invocation(order, key, sender, header is not None, now)
-        self._invocations[order] = invocation
-        sender.invocations += 1
+        invocation = Invocation(order, key, sender, is_stream, now)
+        self._invocations[order] = of_caller[order] = invocation
         self._known[key] = order
         if timeout_ms == self._usual_timeout_ms:
             line = self._usual_line
@@ -195,32 +265,11 @@ class Responder(Side):
                 line.sweep()
         else:
             self._deadlines.start(invocation, self._lifetime(timeout_ms))
-        if version != PACKET_VERSION:
-            self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
-        elif header is not None:
-            self._read_body(invocation, header, now)
-        elif compressed:
-            self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
-        else:
-            payload_bytes = len(payload) if payload.isascii() else len(payload.encode())
-            if payload_bytes > self._max_payload:
-                self._body_failed(invocation, OVER_CAP)
-            elif not self._budget.take(sender, payload_bytes):
-                self._body_failed(invocation, Fault(TOO_MANY_BYTES))
-            else:
-                self._body_read(invocation, method, timeout_ms, payload, payload_bytes)
-        return None
+        return invocation
 
-    def receive_header(
-        self, header: StreamHeader, identity: str, sid: str, now: float
-    ) -> IgnoreReason | None:
-        """The header of a request stream says what a request packet does, but for the payload."""
-        timeout_ms = header.response_timeout_ms
-        if timeout_ms is None:
-            timeout_ms = UNSTATED_TIMEOUT_MS
-        version = PACKET_VERSION if header.has_our_version else 0
-        request = Request(header.request_id, header.method, "", timeout_ms, version)
-        return self.receive_request(request, identity, sid, now, header)
+    def _may_use_reserve(self, of_caller: int) -> bool:
+        """Whether a caller that would have so many invocations gets one of the last slots (R28)."""
+        return len(self._invocations) < self._max_in_all and is_little(of_caller, self._max_in_all)
 
     def expire(self, invocation: Invocation) -> None:
         """Nobody waits for this answer any more (R20)."""
@@ -228,7 +277,7 @@ class Responder(Side):
 
     def send_failed(self, packet: OutgoingPacket) -> None:
         """The host could not send a part of an answer: the caller is told so, once (R10)."""
-        key = self._memory.take_answer(packet.destination_identity, packet.token)
+        key = self._answers.pop(packet.token, None)
         leaving = self._outbox.streams.get(packet.token)
         if key is None and leaving is not None:
             # So many requests have ended since that this one is forgotten, but its body is here.
@@ -240,14 +289,14 @@ class Responder(Side):
 
     def caller_left(self, identity: str, sid: str) -> None:
         """A caller left; what it asked under another sid, a newer one, goes on (R19)."""
-        for invocation in list(self._invocations.values()):
-            if invocation.key[0] == identity and (not sid or invocation.key[1] in ("", sid)):
-                self._abandon(invocation, AbandonReason.CALLER_LEFT)
+        sender = self._sender_of.get(identity)
+        if sender is not None:
+            for invocation in list(sender.invocations.values()):
+                if isinstance(invocation, Invocation) and (
+                    not sid or invocation.key[1] in ("", sid)
+                ):
+                    self._abandon(invocation, AbandonReason.CALLER_LEFT)
         self._memory.caller_left(identity, sid)
-
-    def caller_joined(self, identity: str) -> None:
-        """A caller was announced: its requests are remembered by themselves (R16)."""
-        self._memory.caller_joined(identity)
 
     def everyone_left(self, reason: AbandonReason) -> None:
         """The connection is lost, or the engine closes (R41, R42)."""
@@ -257,44 +306,27 @@ class Responder(Side):
 
     # a request comes in
 
-    def _read_body(self, invocation: Invocation, header: StreamHeader, now: float) -> None:
-        """The body begins as a stream, or is there at once if it is inline (R27)."""
-        identity, sid, _ = invocation.key
-        method, timeout_ms = header.method, header.response_timeout_ms
-        if len(method) > MAX_METHOD_BYTES:
-            method = ""  # nobody can have registered it, and nobody should have to hold it
-        fault = self._reader.check(header)
-        if fault is not None:
-            self._body_failed(invocation, fault)
-        elif timeout_ms is None or (identity, sid, header.stream_id) in self._reader:
-            self._body_failed(invocation, Fault(MALFORMED))
+    def _stream_ended(
+        self, invocation: Invocation, method: str, timeout_ms: int, outcome: Body | Fault
+    ) -> None:
+        invocation.stream = None
+        if isinstance(outcome, Fault):
+            self._body_failed(invocation, outcome)
         else:
-            invocation.stream = self._reader.open(
-                header,
-                identity,
-                sid,
-                now,
-                partial(self._body_read, invocation, method, timeout_ms),
-                partial(self._body_failed, invocation),
-            )
+            self._body_read(invocation, method, timeout_ms, *outcome)
 
     def _body_read(
-        self, invocation: Invocation, method: str, timeout_ms: int, payload: str, payload_bytes: int
+        self, invocation: Invocation, method: str, timeout_ms: int, payload: str, size: int
     ) -> None:
         """The whole body is here: hold it, look up the method, tell the host (R15)."""
-        invocation.stream = None
-        invocation.held_bytes = payload_bytes
-        if method not in self._methods:
+        invocation.held_bytes = size
+        if method not in self._methods and not self._hands_over(method):
             self._refuse(invocation, ErrorCode.UNSUPPORTED_METHOD)
             return
-        invocation.state = INVOCATION_TABLE[invocation.state][_BODY]
+        invocation.state = _AFTER_BODY
         identity, _, request_id = invocation.key
-        self._events.append(
-            new_value(
-                InvocationReceived,
-                (invocation.order, request_id, identity, method, payload, timeout_ms / 1000),
-            )
-        )
+        event = (invocation.order, request_id, identity, method, payload, timeout_ms / 1000)
+        self._events.append(new_value(InvocationReceived, event))
 
     def _body_failed(self, invocation: Invocation, fault: Fault) -> None:
         """The body is not to be had, for a reason that the caller is told (R26)."""
@@ -303,28 +335,26 @@ class Responder(Side):
             code = ErrorCode.REQUEST_PAYLOAD_TOO_LARGE
         self._refuse(invocation, code, fault.data)
 
+    def _hands_over(self, method: str) -> bool:
+        """Whether the host wants a request although nobody has registered its method (R15)."""
+        return self.hands_over_unknown_methods and method != "" and fits(method, MAX_METHOD_BYTES)
+
     # an invocation ends
 
-    def _respond_at_length(self, invocation: Invocation, body: bytes, now: float) -> None:
+    def _respond_with_stream(self, invocation: Invocation, body: bytes, now: float) -> None:
         """Answer with a stream, if the caller can read one and the payload is no larger (R17)."""
-        identity, sid, request_id = invocation.key
+        identity, sid, request_id = key = invocation.key
         abilities = self._roster.abilities_of(identity, sid)
-        as_stream = invocation.came_as_stream or abilities.streams
-        if not as_stream or len(body) > self._max_payload:
-            self._end(invocation, InvocationInput.ANSWER)
-            self._send_error(invocation.key, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
+        if len(body) > self._max_payload or not (invocation.came_as_stream or abilities.streams):
+            self._end(invocation, _ANSWER)
+            self._send_error(key, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
             return
-        stream_id = self._new_stream_id()
-        self._end(invocation, InvocationInput.ANSWER)
-        self._outbox.send_stream(
-            stream_id,
-            RESPONSE_TOPIC,
-            response_attributes(request_id),
-            body,
-            Participant(identity, sid, abilities),
-            invocation.order,
-            now,
-        )
+        stream_id, token = require_id(self._new_id()), invocation.order
+        self._end(invocation, _ANSWER)
+        self._answers[token] = key
+        stamp = time_stamp((self._unix_time_offset + now) * 1000.0)
+        opening = (invocation.sender.envelope, stream_id, stamp, response_label(request_id))
+        self._outbox.send_stream(opening, request_id, body, (identity, sid), abilities, token)
 
     def _refuse(self, invocation: Invocation, code: ErrorCode, data: str = "") -> None:
         self._end(invocation, InvocationInput.REFUSAL)
@@ -338,20 +368,21 @@ class Responder(Side):
 
     def _send_error(self, key: RequestKey, code: int, message: str = "", data: str = "") -> None:
         identity, _, request_id = key
-        error = ErrorResponse(request_id, *standard_error(code, message, data))
-        packet = encode(error, self._identity, identity)
+        start, error = envelope(self._identity, identity), standard_error(code, message, data)
+        packet = write_error(start, request_id, *error)
         self._outbox.send(PacketKind.ERROR, packet, identity, request_id)
 
     def _end(self, invocation: Invocation, what: InvocationInput) -> None:
         """Let the table decide, free what the invocation held, and remember its name."""
         invocation.state = INVOCATION_TABLE[invocation.state][what]
-        invocation.stage = OVER
-        del self._invocations[invocation.order]
-        sender = invocation.sender
-        sender.invocations -= 1
+        order, sender = invocation.order, invocation.sender
+        del self._invocations[order], sender.invocations[order]
+        line = self._usual_line
+        if line and line[0] is invocation:
+            line.popleft()
         self._memory.add(invocation.key)
         if invocation.held_bytes:
-            self._budget.give_back(sender, invocation.held_bytes)
+            self._senders.give_back(sender, invocation.held_bytes)
         if invocation.stream is not None:
             self._reader.drop(invocation.stream)
             invocation.stream = None

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
+from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
 from rpcproto.core.wire import envelope
@@ -33,30 +34,36 @@ NO_ABILITIES: Final = Abilities()
 
 
 class Participant:
-    """Somebody else in the room. `sid` is empty until it is known."""
+    """Somebody else in the room, as announced."""
 
-    __slots__ = ("abilities", "identity", "sid", "window")
+    __slots__ = ("abilities", "greeting", "identity", "sid", "window")
 
-    window: SequenceWindow
-    """Of a participant that was announced."""
-
-    def __init__(self, identity: str, sid: str = "", abilities: Abilities = NO_ABILITIES) -> None:
+    def __init__(self, identity: str, greeting: bytes, window: SequenceWindow) -> None:
         self.identity: str = identity
-        self.sid: str = sid
-        self.abilities: Abilities = abilities
+        self.sid: str = ""
+        """Empty until it is known."""
+        self.abilities: Abilities = NO_ABILITIES
+        self.greeting: bytes = greeting
+        """What its packets to us begin with."""
+        self.window: SequenceWindow = window
 
 
 class Roster:
     """The participants, by identity and by sid, and the server between them."""
 
-    def __init__(self, our_identity: str, sequence_window: int) -> None:
+    def __init__(self, our_identity: str, config: RpcConfig) -> None:
         self._our_identity = our_identity
-        self._sequence_window = sequence_window
+        self._sequence_window = config.sequence_window
+        self._max_participants = config.max_participants
         self.by_identity: dict[str, Participant] = {}
-        self.envelopes: dict[str, bytes] = {}
-        """What a packet to us begins with, by the identity of its sender."""
+        self.senders: dict[str, Participant] = {}
+        """The same without ourselves, should a host have announced that too."""
         self._by_sid: dict[str, Participant] = {}
-        self._departed_windows: OrderedDict[str, SequenceWindow] = OrderedDict()
+        self._departed_windows: OrderedDict[tuple[str, str], SequenceWindow] = OrderedDict()
+        """By identity and sid, the last ones that left."""
+        self.sids_in_grace: dict[str, str] = {}
+        """The sids under which those left who may still answer calls (R9), by identity, until they
+        are announced again."""
         self.is_complete = False
         """Whether somebody who is not listed is not here (R12)."""
         self.server_is_too_old = False
@@ -73,32 +80,37 @@ class Roster:
         participant = self.by_identity.get(identity)
         return "" if participant is None else participant.sid
 
-    def is_impersonation(self, identity: str, sid: str) -> bool:
-        """Whether `sid` is announced, but for another identity (R24)."""
+    def is_of_another(self, sid: str, identity: str) -> bool:
+        """Whether `sid` is announced, but for another identity (R24, R40)."""
         owner = self._by_sid.get(sid)
         return owner is not None and owner.identity != identity
+
+    def is_full_for(self, identity: str) -> bool:
+        """Whether there is no room to record this newcomer (R40)."""
+        return len(self.by_identity) >= self._max_participants and identity not in self.by_identity
 
     def join(self, identity: str, sid: str, abilities: Abilities) -> None:
         """Record a participant, or what has become known of one that is here."""
         participant = self.by_identity.get(identity)
         if participant is None:
-            participant = Participant(identity)
-            participant.window = SequenceWindow(self._sequence_window)
+            greeting = envelope(identity, self._our_identity)
+            participant = Participant(identity, greeting, SequenceWindow(self._sequence_window))
             self.by_identity[identity] = participant
-            self.envelopes[identity] = envelope(identity, self._our_identity)
+            if identity != self._our_identity:
+                self.senders[identity] = participant
         if sid and not participant.sid:
             participant.sid = sid
-            participant.window = self._departed_windows.pop(sid, participant.window)
+            participant.window = self._departed_windows.pop((identity, sid), participant.window)
             self._by_sid[sid] = participant
         participant.abilities = abilities
 
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
         participant = self.by_identity.pop(identity, None)
-        self.envelopes.pop(identity, None)
-        if participant is not None and self._by_sid.get(participant.sid) is participant:
+        self.senders.pop(identity, None)
+        if participant is not None and participant.sid:
             del self._by_sid[participant.sid]
-            self._departed_windows[participant.sid] = participant.window
+            self._departed_windows[identity, participant.sid] = participant.window
             if len(self._departed_windows) > REMEMBERED_WINDOWS:
                 self._departed_windows.popitem(last=False)
 
@@ -107,10 +119,12 @@ class Roster:
         for identity in list(self.by_identity):
             self.leave(identity)
 
-    def is_new_packet(self, sid: str, sequence: int) -> bool:
-        """Whether this number of this sid is new, or cannot be known; marks it (R37)."""
-        participant = self._by_sid.get(sid)
-        return sequence == 0 or participant is None or participant.window.mark(sequence)
+    def is_new_packet(self, identity: str, sid: str, sequence: int) -> bool:
+        """Whether this number is new, or cannot be known; marks it (R37)."""
+        participant = self.by_identity.get(identity)
+        if participant is None or not sid or participant.sid != sid:
+            return True
+        return participant.window.mark(sequence)
 
 
 def abilities_from(client_protocol: int, capabilities: Collection[int]) -> Abilities:

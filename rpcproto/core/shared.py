@@ -6,9 +6,9 @@ from typing import Final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import Deadlines
-from rpcproto.core.errors import require_name
-from rpcproto.core.events import Event
-from rpcproto.core.messages import MAX_ID_BYTES, MAX_UINT32
+from rpcproto.core.errors import require_name, require_text
+from rpcproto.core.events import Event, IgnoreReason
+from rpcproto.core.messages import MAX_ID_BYTES, MAX_UINT32, USUAL_ID_BYTES
 from rpcproto.core.outbox import Outbox
 from rpcproto.core.roster import Roster
 from rpcproto.core.stream_reader import StreamReader
@@ -25,15 +25,18 @@ class Shared:
     ) -> None:
         self.identity: str = identity
         self.config: RpcConfig = config
+        self.unix_time_offset: float = unix_time_offset
         self.new_id: Callable[[], str] = new_id
         """Request and stream ids (R13)."""
         self.orders: Iterator[int] = itertools.count(1)
         """Counts calls, invocations and streams; the number is also the token of their packets."""
         self.events = []
         self.deadlines: Deadlines = Deadlines()
-        self.roster: Roster = Roster(identity, config.sequence_window)
-        self.outbox: Outbox = Outbox(identity, config, unix_time_offset)
-        self.reader: StreamReader = StreamReader(identity, config, orders=self.orders)
+        self.roster: Roster = Roster(identity, config)
+        self.outbox: Outbox = Outbox(identity, config)
+        self.reader: StreamReader = StreamReader(
+            identity, config, self.orders, self.roster.sids_in_grace
+        )
 
 
 class Side:
@@ -48,12 +51,22 @@ class Side:
         self._deadlines = shared.deadlines
         self._events = shared.events
         self._new_id = shared.new_id
+        self._unix_time_offset = shared.unix_time_offset
         self._orders = shared.orders
 
-    def _new_stream_id(self) -> str:
-        stream_id = self._new_id()
-        require_name(stream_id, "a new id", MAX_ID_BYTES)
-        return stream_id
+
+def require_id(new_id: str) -> bytes:
+    """A new id in UTF-8, or LocalProtocolError if it cannot be one (R13, R33)."""
+    id_text = require_text(new_id, "a new id")
+    if len(id_text) != USUAL_ID_BYTES:
+        require_name(new_id, "a new id", MAX_ID_BYTES)
+    return id_text
+
+
+def why_not_header(generated: bool) -> IgnoreReason:
+    """Why a header on an RPC topic is ignored that is generated or has no request id."""
+    # An agent writes generated texts in another's name (R24).
+    return IgnoreReason.IMPERSONATION if generated else IgnoreReason.MALFORMED
 
 
 MIN_WIRE_TIMEOUT_MS: Final = 1_000

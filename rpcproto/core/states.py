@@ -13,14 +13,16 @@ from typing import Final, TypeAlias
 class CallState(IntEnum):
     """A call of ours, from `RpcEngine.call` on."""
 
-    SENT = auto()
+    # The numbers only ever go down: `deadlines` relies on it.
+
+    SENT = 3
     """No sign of the responder yet: the ack window is running (R3)."""
-    ACKNOWLEDGED = auto()
+    ACKNOWLEDGED = 2
     """The responder has it: only the response timeout is running."""
-    READING = auto()
+    READING = 1
     """The response is a stream, and its body is arriving (R6)."""
-    ENDED = auto()
-    """Succeeded, failed or cancelled; the engine knows it no more."""
+    ENDED = 0
+    """Succeeded, failed or cancelled; the engine no longer knows it."""
 
 
 class CallInput(IntEnum):
@@ -38,17 +40,20 @@ class CallInput(IntEnum):
     CANCEL = auto()
     SEND_FAILED = auto()
     RECIPIENT_LEFT = auto()
-    """It left, came back under a new sid, or the connection to everyone is lost (R9)."""
+    """It left or came back under a new sid, and the grace for that has passed, or the connection to
+    everyone is lost (R9)."""
 
 
 class InvocationState(IntEnum):
     """Somebody's request, from its first packet on."""
 
-    READING = auto()
+    # The numbers only ever go down, as those of calls do.
+
+    READING = 2
     """Acknowledged; its body is not here yet, or not looked at. The host knows nothing of it."""
-    RUNNING = auto()
+    RUNNING = 1
     """The host was told and owes an answer."""
-    ENDED = auto()
+    ENDED = 0
     """Answered, refused or abandoned; only its name is remembered (R16)."""
 
 

@@ -1,30 +1,20 @@
-"""Bodies coming in: streams of many senders, read side by side within bounds (R23 to R28)."""
+"""Bodies coming in: streams of many senders, read side by side within bounds (R23 to R28, R47)."""
 
 import codecs
-import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
+from rpcproto.core.budget import Sender, Senders
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import MIN_SWEPT
 from rpcproto.core.events import IgnoreReason
-from rpcproto.core.messages import (
-    DEFLATE_RAW,
-    UNCOMPRESSED,
-    StreamChunk,
-    StreamHeader,
-    StreamTrailer,
-)
-from rpcproto.core.wire import envelope
+from rpcproto.core.inflating import Effort, InflateError, Inflater, inflated_at_once
+from rpcproto.core.messages import DEFLATE_RAW, StreamChunk, StreamTrailer
 
-StreamKey: TypeAlias = tuple[str, str, str]
-"""Sender identity, sender sid, stream id: what a stream is known by (R23)."""
+TURN: Final = 1_048 / 2**20
+"""Seconds after which what waits is inflated further (R47): a millisecond, rounded down to a
+multiple of 2^-20 s so that its sum with an instant is exact (L10)."""
 
-MALFORMED: Final = "RPC data stream malformed"
-TOO_MANY_BYTES: Final = "too many bytes"
-
-_INFLATE_STEP: Final = 64 * 1024
 _PIECES_PER_BLOCK: Final = 128
 """Small pieces are joined now and then: a piece of one character costs fifty bytes by itself."""
 
@@ -36,269 +26,371 @@ class Fault(NamedTuple):
     over_cap: bool = False
 
 
+class Body(NamedTuple):
+    """A whole body, and its bytes in UTF-8, which count as held by the sender of a request until
+    somebody gives them back."""
+
+    text: str
+    size: int
+
+
 OVER_CAP: Final = Fault("", over_cap=True)
+MALFORMED: Final = Fault("RPC data stream malformed")
+OUT_OF_BYTES: Final = Fault("too many bytes")
+_NOT_UTF8: Final = Fault("the body is not valid UTF-8")
 
-
-class Sender:
-    """What one participant takes up here: invocations (R22), and bytes that came in (R28)."""
-
-    __slots__ = ("envelope", "held_bytes", "invocations")
-
-    def __init__(self, envelope: bytes) -> None:
-        self.envelope: bytes = envelope
-        """What our packets to it begin with."""
-        self.held_bytes: int = 0
-        self.invocations: int = 0
-
-
-class ByteBudget:
-    """Bytes that came in and are not done with, in all and of each sender (R28)."""
-
-    def __init__(self, identity: str, in_all: int, per_sender: int) -> None:
-        self._identity = identity
-        self._in_all = in_all
-        self._per_sender = per_sender
-        self.senders: dict[str, Sender] = {}
-        """All that take up something; those that do not any more are swept out now and then."""
-        self._max_senders = MIN_SWEPT
-        self.total: int = 0
-
-    def open(self, identity: str) -> Sender:
-        """The sender of this identity, a new one if there is none."""
-        sender = self.senders.get(identity)
-        if sender is None:
-            if len(self.senders) >= self._max_senders:
-                for other, idle in list(self.senders.items()):
-                    if not idle.held_bytes and not idle.invocations:
-                        del self.senders[other]
-                self._max_senders = 2 * len(self.senders) + MIN_SWEPT
-            sender = self.senders[identity] = Sender(envelope(self._identity, identity))
-        return sender
-
-    def take(self, sender: Sender, count: int) -> bool:
-        """Count `count` more bytes, or none if they are too many."""
-        total, held = self.total + count, sender.held_bytes + count
-        if total > self._in_all or held > self._per_sender:
-            return False
-        self.total, sender.held_bytes = total, held
-        return True
-
-    def give_back(self, sender: Sender, count: int) -> None:
-        """`count` bytes that were taken are done with."""
-        self.total -= count
-        sender.held_bytes -= count
+Opened: TypeAlias = tuple[bool, str, int | None, bytes | None, int]
+"""Whether it is a request; and of its header the stream id, the length of the body, its inline
+content, and the compression."""
+OnEnd: TypeAlias = Callable[[Body | Fault], None]
 
 
 class IncomingStream:
-    """A half-read stream. Whoever opened it hears of its end, once: the text or a fault."""
+    """A half-read stream. Whoever opened it learns of its end once, by `on_end`."""
 
     __slots__ = (
-        "_blocks",
-        "_cut_off",
-        "_inflate",
-        "_pieces",
-        "_total_length",
-        "key",
-        "next_index",
-        "on_body",
-        "on_fault",
-        "order",
-        "received_bytes",
-        "started",
-    )
+        "_blocks", "_cut_off", "_pieces", "_total_length", "grown_at", "inflater", "is_request",
+        "next_index", "on_end", "order", "received_bytes", "sender", "sid", "stream_id",
+    )  # fmt: skip
 
     def __init__(
-        self,
-        key: StreamKey,
-        order: int,
-        header: StreamHeader,
-        now: float,
-        on_body: Callable[[str, int], None],
-        on_fault: Callable[[Fault], None],
+        self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd, order: int
     ) -> None:
-        self.key: StreamKey = key
+        is_request, stream_id, self._total_length, _, compression = opened
+        self.is_request: bool = is_request
+        self.stream_id: str = stream_id
+        self.sender: Sender = sender
+        self.sid: str = sid
         self.order: int = order
-        self.on_body: Callable[[str, int], None] = on_body
-        self.on_fault: Callable[[Fault], None] = on_fault
-        self.started: float = now
-        """When the last bytes came, in seconds."""
+        self.on_end: OnEnd = on_end
+        self.grown_at: float = now
+        """When the body last grew, in seconds (R28)."""
         self.next_index: int = 0
         self.received_bytes: int = 0
-        """Bytes of the body before compression; they are taken from the budget."""
-        self._total_length = header.total_length
-        self._inflate = None
-        if header.compression == DEFLATE_RAW:
-            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        """Bytes of the body before compression; the sender holds them."""
+        self.inflater: Inflater | None = Inflater() if compression else None
         self._cut_off = b""
         """The beginning of a character whose end is still to come."""
         self._pieces: list[str] = []
         self._blocks: list[str] = []
 
-    def add(self, content: bytes, budget: ByteBudget, max_bytes: int) -> Fault | None:
-        """Take a chunk's content, in steps, so that no bound is passed before it is seen (R28)."""
-        inflate = self._inflate
-        if inflate is None:
-            return self._add_step(content, budget, max_bytes)
-        while True:
-            if inflate.eof:
-                return Fault("bytes after the end of the compressed body") if content else None
-            try:
-                step = inflate.decompress(content, _INFLATE_STEP)
-            except zlib.error:
-                return Fault("the compressed body is not raw DEFLATE")
-            fault = self._add_step(step, budget, max_bytes)
-            if fault is not None:
-                return fault
-            content = inflate.unused_data or inflate.unconsumed_tail
-            if not content and len(step) < _INFLATE_STEP:
-                return None
-
-    def end(self) -> str | Fault:
-        """The whole text, if that was all of it."""
-        if self._total_length is not None and self.received_bytes < self._total_length:
-            return Fault(f"{self.received_bytes} of {self._total_length} bytes arrived")
-        if self._inflate is not None and not self._inflate.eof and self._total_length is None:
-            return Fault("the compressed body has no end")
-        if self._cut_off:
-            return Fault("the body is not valid UTF-8")
-        return "".join((*self._blocks, *self._pieces))
-
-    def _add_step(self, content: bytes, budget: ByteBudget, max_bytes: int) -> Fault | None:
-        received = self.received_bytes + len(content)
+    def is_too_long(self, received: int, max_bytes: int) -> Fault | None:
+        """What is wrong if so many bytes have been received."""
         if received > max_bytes:
             return OVER_CAP
         if self._total_length is not None and received > self._total_length:
-            return Fault(f"more than {self._total_length} bytes arrived")
-        if not budget.take(budget.open(self.key[0]), len(content)):
-            return Fault(TOO_MANY_BYTES)
-        self.received_bytes = received
+            return _wrong_length(received, self._total_length)
+        return None
+
+    def add_text(self, content: bytes) -> Fault | None:
+        """Decode the next piece of the body."""
         content = self._cut_off + content if self._cut_off else content
         try:
             piece, decoded_bytes = codecs.utf_8_decode(content)
         except UnicodeDecodeError:
-            return Fault("the body is not valid UTF-8")
-        self._pieces.append(piece)
+            return _NOT_UTF8
         self._cut_off = content[decoded_bytes:]
-        if len(self._pieces) == _PIECES_PER_BLOCK:
-            self._blocks.append("".join(self._pieces))
-            self._pieces.clear()
+        pieces = self._pieces
+        pieces.append(piece)
+        if len(pieces) == _PIECES_PER_BLOCK:
+            self._blocks.append("".join(pieces))
+            pieces.clear()
         return None
+
+    def end(self) -> Body | Fault:
+        """The whole text, if that was all of it."""
+        if self._total_length is not None and self.received_bytes < self._total_length:
+            return _wrong_length(self.received_bytes, self._total_length)
+        if self._total_length is None and self.inflater and not self.inflater.has_ended:
+            return Fault("the compressed body has no end")
+        if self._cut_off:
+            return _NOT_UTF8
+        return Body("".join((*self._blocks, *self._pieces)), self.received_bytes)
+
+
+def _wrong_length(received: int, total_length: int) -> Fault:
+    if received > total_length:
+        return Fault(f"more than {total_length} bytes arrived")
+    return Fault(f"{received} of {total_length} bytes arrived")
 
 
 class StreamReader:
     """All half-read streams of one engine."""
 
-    def __init__(self, identity: str, config: RpcConfig, *, orders: Iterator[int]) -> None:
-        self._config = config
+    def __init__(
+        self, identity: str, config: RpcConfig, orders: Iterator[int], in_grace: Mapping[str, str]
+    ) -> None:
+        self._sids_in_grace = in_grace
+        self._max_payload_bytes = config.max_payload_bytes
+        self._idle_timeout = config.stream_idle_timeout
         self._orders = orders
-        self._streams: OrderedDict[StreamKey, IncomingStream] = OrderedDict()
-        """Those that have been silent for longest in front: they are the next to end."""
-        self.budget: ByteBudget = ByteBudget(
-            identity, config.max_buffered_bytes, config.max_buffered_bytes_per_sender
-        )
+        self.senders: Senders = Senders(identity, config)
+        self.streams: OrderedDict[int, IncomingStream] = OrderedDict()
+        """By order, those that have not grown for longest in front: they are the next to end."""
+        self._turns: OrderedDict[str, Sender] = OrderedDict()
+        """Senders with something left to inflate, in turn, by identity (R47)."""
+        self.turn_at: float | None = None
+        """When the next of them is due, in seconds."""
 
-    def __len__(self) -> int:
-        return len(self._streams)
+    def find(self, identity: str, sid: str, stream_id: str) -> IncomingStream | None:
+        """The half-read stream that a chunk or trailer belongs to (R23). One without a sid may be
+        of an answer that a departed participant was giving (R31)."""
+        sender = self.senders.by_identity.get(identity)
+        if sender is None:
+            return None
+        stream = sender.streams.get((sid, stream_id))
+        if stream is None and not sid and identity in self._sids_in_grace:
+            stream = sender.streams.get((self._sids_in_grace[identity], stream_id))
+            return None if stream is None or stream.is_request else stream
+        return stream
 
-    def __contains__(self, key: StreamKey) -> bool:
-        return key in self._streams
+    def read_header(
+        self,
+        total_length: int | None,
+        inline: bytes | None,
+        compression: int,
+        is_text: bool,
+        sender: Sender,
+        is_answer: bool,
+    ) -> str | Fault | None:
+        """What is known of a body from its header alone (R27): all of it, if it is inline and takes
+        one step to be read, or what is wrong with it. None where a stream must be opened.
 
-    def check(self, header: StreamHeader) -> Fault | None:
-        """What is wrong with a header, before anything of the body is looked at (R27)."""
-        if header.total_length is not None and header.total_length > self._config.max_payload_bytes:
+        The bytes of a request count as held afterwards.
+        """
+        if total_length is not None and total_length > self._max_payload_bytes:
             return OVER_CAP
-        if not header.is_text or header.compression not in (UNCOMPRESSED, DEFLATE_RAW):
-            return Fault(MALFORMED)
-        return None
+        if not is_text or (compression and compression != DEFLATE_RAW):
+            return MALFORMED
+        content = inline
+        if inline and compression:
+            content = inflated_at_once(inline, total_length)
+        if content is None or (compression and not inline):
+            return None
+        size = len(content)
+        if size > self._max_payload_bytes:
+            return OVER_CAP
+        if total_length is not None and size != total_length:
+            return _wrong_length(size, total_length)
+        try:
+            text = content.decode()
+        except UnicodeDecodeError:
+            return _NOT_UTF8
+        if not (
+            self.senders.take(sender, size, is_answer, not is_answer)
+            or self.take(sender, size, is_answer, not is_answer)
+        ):
+            return OUT_OF_BYTES
+        return text
 
     def open(
-        self,
-        header: StreamHeader,
-        sender_identity: str,
-        sender_sid: str,
-        now: float,
-        on_body: Callable[[str, int], None],
-        on_fault: Callable[[Fault], None],
+        self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd
     ) -> IncomingStream | None:
-        """Read a body whose header was checked; None if it was inline and is read already.
+        """Read a body of which `read_header` knew nothing; None if it has ended already.
 
-        `on_body` gets the text and its bytes, which stay taken from the budget until somebody
-        gives them back.
+        `on_end` is called once, maybe at once, unless the stream is dropped before.
         """
-        key = (sender_identity, sender_sid, header.stream_id)
-        stream = IncomingStream(key, next(self._orders), header, now, on_body, on_fault)
-        self._streams[key] = stream
-        if header.inline_content is None:
-            return stream
-        fault = stream.add(header.inline_content, self.budget, self._config.max_payload_bytes)
-        self._end(stream, fault)
-        return None
+        is_request, stream_id, _, inline, _ = opened
+        order = next(self._orders)
+        stream = IncomingStream(opened, sender, sid, now, on_end, order)
+        sender.streams[sid, stream_id] = self.streams[order] = stream
+        if is_request:
+            self.senders.rank(sender)
+        if inline is not None and stream.inflater:
+            stream.inflater.is_complete = True
+            stream.inflater.rest += inline
+            self._inflate(stream, stream.inflater, Effort(), now)
+        return stream if order in self.streams else None
 
     def receive_chunk(
-        self, chunk: StreamChunk, sender_identity: str, sender_sid: str, now: float
+        self, chunk: StreamChunk, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """The next piece of a body (R25)."""
-        stream = self._streams.get((sender_identity, sender_sid, chunk.stream_id))
+        stream_id, index, content = chunk
+        stream = self.find(identity, sid, stream_id)
         if stream is None:
             return IgnoreReason.UNKNOWN_STREAM
-        if chunk.chunk_index < stream.next_index:
+        inflater = stream.inflater
+        if inflater and inflater.is_complete:
             return IgnoreReason.REPEAT
-        if chunk.chunk_index > stream.next_index:
-            self._fail(stream, Fault(f"chunk {stream.next_index} is missing"))
+        if index != stream.next_index:
+            if index < stream.next_index:
+                return IgnoreReason.REPEAT
+            self._end(stream, Fault(f"chunk {stream.next_index} is missing"))
             return None
-        stream.next_index += 1
-        if chunk.content:
-            stream.started = now
-            self._streams.move_to_end(stream.key)
-            fault = stream.add(chunk.content, self.budget, self._config.max_payload_bytes)
-            if fault is not None:
-                self._fail(stream, fault)
+        stream.next_index = index + 1
+        if inflater:
+            inflater.rest += content
+            if stream.order in stream.sender.waiting:
+                self._wait(stream, inflater, now)
+            else:
+                self._inflate(stream, inflater, Effort(), now)
+        elif content and (fault := self._grow(stream, content, now)) is not None:
+            self._end(stream, fault)
         return None
 
     def receive_trailer(
-        self, trailer: StreamTrailer, sender_identity: str, sender_sid: str, now: float
+        self, trailer: StreamTrailer, identity: str, sid: str, now: float
     ) -> IgnoreReason | None:
         """The end of a body."""
-        stream = self._streams.get((sender_identity, sender_sid, trailer.stream_id))
+        stream_id, reason = trailer
+        stream = self.find(identity, sid, stream_id)
         if stream is None:
             return IgnoreReason.UNKNOWN_STREAM
-        reason = trailer.reason
-        self._end(stream, Fault(f"the stream ended early: {reason}") if reason else None)
+        inflater = stream.inflater
+        if inflater and inflater.is_complete:
+            return IgnoreReason.REPEAT
+        if reason:
+            self._end(stream, Fault(f"the stream ended early: {reason}"))
+        elif inflater and inflater.is_waiting:
+            inflater.is_complete = True
+        else:
+            self._end(stream, stream.end())
         return None
 
     def sid_learned(self, identity: str, sid: str) -> None:
         """The first sid of `identity` is known: what it is sending goes on under it (R40)."""
-        for stream in list(self._streams.values()):
-            key = (identity, sid, stream.key[2])
-            if stream.key[:2] == (identity, "") and key not in self._streams:
-                stream.key = key
-        self._streams = OrderedDict((stream.key, stream) for stream in self._streams.values())
+        sender = self.senders.by_identity.get(identity)
+        if sender is not None:
+            streams = sender.streams.values()
+            for stream in streams:
+                if not stream.sid and (sid, stream.stream_id) not in sender.streams:
+                    stream.sid = sid
+            sender.streams = {(stream.sid, stream.stream_id): stream for stream in streams}
+
+    # what time brings
 
     def first(self) -> tuple[float, int] | None:
-        """The deadline and the order of the stream that ends next unless bytes come (R28)."""
-        for stream in self._streams.values():
-            return stream.started + self._config.stream_idle_timeout, stream.order
+        """The deadline and the order of the stream that ends next unless its body grows (R28)."""
+        for stream in self.streams.values():
+            return stream.grown_at + self._idle_timeout, stream.order
         return None
 
     def expire_first(self) -> None:
-        """Nothing has come for the first stream for too long (R28)."""
-        stream = next(iter(self._streams.values()))
-        self._fail(stream, Fault(f"no bytes for {self._config.stream_idle_timeout:g} seconds"))
+        """The body of the first stream has not grown for too long (R28)."""
+        stream = next(iter(self.streams.values()))
+        self._end(stream, Fault(f"no bytes for {self._idle_timeout:g} seconds"))
+
+    def take_turns(self, now: float) -> None:
+        """Inflate a mebibyte of what waits, senders in turn (R47)."""
+        effort = Effort()
+        while self._turns and not effort.is_spent:
+            identity, sender = self._turns.popitem(last=False)
+            stream = next(iter(sender.waiting.values()))
+            assert stream.inflater
+            self._inflate(stream, stream.inflater, effort, now)
+            if sender.waiting:
+                self._turns[identity] = sender
+        self.turn_at = now + TURN if self._turns else None
+
+    # bytes
+
+    def take(
+        self,
+        sender: Sender,
+        count: int,
+        is_answer: bool = False,
+        is_kept: bool = True,
+        stream: IncomingStream | None = None,
+    ) -> bool:
+        """Count `count` more bytes of a sender, or none if they are too many.
+
+        Where bytes are scarce, streams of whoever holds most make room (R28), maybe `stream`, which
+        the bytes are for.
+        """
+        senders = self.senders
+        while not senders.take(sender, count, is_answer, is_kept):
+            fullest = senders.who_makes_room(sender, count)
+            if fullest is None:
+                return False
+            self._end(fullest, OUT_OF_BYTES)
+            if fullest is stream:
+                return False
+        return True
+
+    def _take_for(self, stream: IncomingStream, count: int) -> bool:
+        is_answer = not stream.is_request
+        return self.senders.take(stream.sender, count, is_answer) or self.take(
+            stream.sender, count, is_answer, stream=stream
+        )
 
     def drop(self, stream: IncomingStream) -> None:
         """Nobody wants this body any more."""
-        if self._streams.get(stream.key) is stream:
-            del self._streams[stream.key]
-            self.budget.give_back(self.budget.open(stream.key[0]), stream.received_bytes)
+        if self.streams.pop(stream.order, None) is None:
+            return
+        sender = stream.sender
+        del sender.streams[stream.sid, stream.stream_id]
+        if stream.inflater:
+            self._do_not_wait(stream, stream.inflater)
+        self.senders.give_back(sender, stream.received_bytes)
 
-    def _fail(self, stream: IncomingStream, fault: Fault) -> None:
+    # within
+
+    def _grow(self, stream: IncomingStream, content: bytes, now: float) -> Fault | None:
+        """The next piece of the body itself."""
+        size = len(content)
+        received = stream.received_bytes + size
+        fault = stream.is_too_long(received, self._max_payload_bytes)
+        if fault is not None:
+            return fault
+        if not self._take_for(stream, size):
+            return OUT_OF_BYTES
+        stream.received_bytes = received
+        stream.grown_at = now
+        self.streams.move_to_end(stream.order)
+        return stream.add_text(content)
+
+    def _inflate(
+        self, stream: IncomingStream, inflater: Inflater, effort: Effort, now: float
+    ) -> None:
+        """Inflate what waits, in steps, so that no bound is passed before it is seen (R28, R47)."""
+        while inflater.is_waiting:
+            if effort.is_spent:
+                self._wait(stream, inflater, now)
+                return
+            try:
+                step = inflater.next_step(effort)
+                fault = self._grow(stream, step, now) if step else None
+            except InflateError as error:
+                fault = Fault(str(error))
+            if fault is not None:
+                self._end(stream, fault)
+                return
+        self._do_not_wait(stream, inflater)
+        if inflater.is_complete:
+            self._end(stream, stream.end())
+
+    def _wait(self, stream: IncomingStream, inflater: Inflater, now: float) -> None:
+        """What is left of a stream's input waits for its turn, and counts as held (R47)."""
+        sender, more = stream.sender, len(inflater.rest) - inflater.counted_bytes
+        if more < 0:
+            self.senders.give_back(sender, -more)
+        elif not self._take_for(stream, more):
+            self._end(stream, OUT_OF_BYTES)
+            return
+        inflater.counted_bytes += more
+        sender.waiting[stream.order] = stream
+        self._turns.setdefault(sender.identity, sender)
+        if self.turn_at is None:
+            self.turn_at = now + TURN
+
+    def _do_not_wait(self, stream: IncomingStream, inflater: Inflater) -> None:
+        """Nothing of a stream's input is left to be read."""
+        sender = stream.sender
+        if sender.waiting.pop(stream.order, None) is None:
+            return
+        self.senders.give_back(sender, inflater.counted_bytes)
+        inflater.counted_bytes = 0
+        if not sender.waiting and sender.identity in self._turns:
+            del self._turns[sender.identity]
+            if not self._turns:
+                self.turn_at = None
+
+    def _end(self, stream: IncomingStream, outcome: Body | Fault) -> None:
+        """A stream ends, if it has not ended before by making room."""
+        if stream.order not in self.streams:
+            return
+        if stream.is_request and isinstance(outcome, Body):
+            stream.received_bytes = 0  # the bytes are the body's from now on
         self.drop(stream)
-        stream.on_fault(fault)
-
-    def _end(self, stream: IncomingStream, fault: Fault | None) -> None:
-        end = fault or stream.end()
-        if isinstance(end, Fault):
-            self._fail(stream, end)
-        else:
-            del self._streams[stream.key]
-            stream.on_body(end, stream.received_bytes)
+        stream.on_end(outcome)

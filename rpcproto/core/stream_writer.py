@@ -1,18 +1,10 @@
 """Bodies going out: the form that a body takes, and its chunks, made as they are taken (R29)."""
 
 import zlib
-from typing import Final, NamedTuple, Protocol
+from typing import Final, TypeAlias
 
 from rpcproto.core import wire
-from rpcproto.core.messages import (
-    DEFLATE_RAW,
-    UNCOMPRESSED,
-    PacketKind,
-    StreamChunk,
-    StreamHeader,
-    StreamTrailer,
-)
-from rpcproto.core.roster import Participant
+from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketKind, new_value
 
 CHUNK_BYTES: Final = 15_000
 """The most that one chunk carries, and an inline header packet is (A2)."""
@@ -21,17 +13,20 @@ MIN_COMPRESSED_BYTES: Final = 512
 CANCELLED: Final = "cancelled"
 """The reason in the trailer of a stream that ended early (R38)."""
 
-_BOM: Final = "\ufeff".encode()
-_NO_SENDER_BYTES: Final = len(wire.envelope("", ""))
+BOM: Final = "\ufeff".encode()
+_BOM_RUNS: Final = tuple(BOM * 2**power for power in range(12, -1, -1))
+"""Of these, each taken once at most, any run within a chunk can be put together."""
 _DEFLATE_LEVEL: Final = 1
 _DEFLATE_STEP: Final = 16 * 1024
+_USUAL_STATE: Final = -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL
+"""Window and memory level; the window is negative for raw DEFLATE."""
+_SMALL_STATE: Final = -12, 5
+_SMALL_BODY_BYTES: Final = 4 * 1024
+"""No larger than the window of the small state, so that nothing is lost by it."""
 
 
-class Source(Protocol):
-    """The contents of a body's chunks, one by one."""
-
-    def next_content(self) -> bytes:
-        """The next chunk's content, empty when there is none left."""
+Address: TypeAlias = tuple[str, str]
+"""A participant's identity and sid, the sid empty where it is not known."""
 
 
 class PlainSource:
@@ -40,37 +35,44 @@ class PlainSource:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
+        self._view = memoryview(body)
         self._start = 0
 
-    def next_content(self) -> bytes:
+    def next_content(self) -> memoryview:
         start = self._start
         self._start = end = self._cut(start)
-        return self._body[start:end]
+        return self._view[start:end]
 
     def _cut(self, start: int) -> int:
         body = self._body
         end = start + CHUNK_BYTES
         if end >= len(body):
             return len(body)
-        end = _character_start(body, end)
-        before_boms = end
-        while before_boms > start and body.startswith(_BOM, before_boms):
-            before_boms = _character_start(body, before_boms - 1)
-        return before_boms if before_boms > start else end
-
-
-def _character_start(body: bytes, position: int) -> int:
-    while body[position] & 0xC0 == 0x80:
-        position -= 1
-    return position
+        while body[end] & 0xC0 == 0x80:
+            end -= 1
+        if not body.startswith(BOM, end):
+            return end
+        # The run may be as long as the chunk, so its length is found in a few comparisons (R47).
+        before_run = end
+        for run in _BOM_RUNS:
+            if before_run - len(run) >= start and body.startswith(run, before_run - len(run)):
+                before_run -= len(run)
+        last = before_run - 1
+        while last > start and body[last] & 0xC0 == 0x80:
+            last -= 1
+        return last if last > start else end
 
 
 class DeflatedSource:
     """One raw DEFLATE stream over all chunks, with a final block at its end."""
 
+    __slots__ = ("_body", "_deflate", "bytes_in", "is_whole", "ready")
+
     def __init__(self, body: bytes) -> None:
-        self._body = memoryview(body)
-        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._body = body
+        # To set up the state takes longer than to compress a small body, which needs less of it.
+        sizes = _SMALL_STATE if len(body) <= _SMALL_BODY_BYTES else _USUAL_STATE
+        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *sizes)
         self.bytes_in: int = 0
         self.ready: bytearray = bytearray()
         self.is_whole: bool = False
@@ -98,75 +100,59 @@ class DeflatedSource:
         return content
 
 
+Source: TypeAlias = PlainSource | DeflatedSource
+"""Gives the contents of chunks by `next_content`; empty when there is none left."""
+
+
 class StreamWriter:
     """A stream whose header is made and whose body leaves piece by piece."""
 
+    __slots__ = (
+        "_envelope", "_index", "_source", "body_bytes", "destination_identity", "destination_sid",
+        "is_deflating", "request_id", "stream_id", "token",
+    )  # fmt: skip
+
     def __init__(
         self,
-        header: StreamHeader,
+        opening: wire.Opening,
+        request_id: str,
         source: Source,
-        recipient: Participant,
+        recipient: Address,
         token: int,
         body_bytes: int,
     ) -> None:
-        self.request_id: str = header.request_id
-        self.stream_id: str = header.stream_id
-        self.destination_identity: str = recipient.identity
-        self.destination_sid: str = recipient.sid
-        self.token = token
-        self.body_bytes = body_bytes
+        self._envelope = opening[0]
+        self.stream_id: bytes = opening[1]
+        self.request_id: str = request_id
+        self.destination_identity: str = recipient[0]
+        self.destination_sid: str = recipient[1]
+        self.token: int = token
+        self.body_bytes: int = body_bytes
         self.is_deflating: bool = isinstance(source, DeflatedSource)
         self._source = source
         self._index = 0
 
-    def next_message(self) -> tuple[PacketKind, StreamChunk | StreamTrailer]:
+    def next_packet(self) -> OutgoingPacket:
         """The next chunk, or the trailer after the last one."""
         content = self._source.next_content()
-        if not content:
-            return PacketKind.STREAM_TRAILER, StreamTrailer(self.stream_id, "")
-        chunk = StreamChunk(self.stream_id, self._index, content)
-        self._index += 1
-        return PacketKind.STREAM_CHUNK, chunk
+        kind = PacketKind.STREAM_CHUNK
+        if content:
+            data = wire.write_chunk(self._envelope, self.stream_id, self._index, content)
+            self._index += 1
+        else:
+            kind = PacketKind.STREAM_TRAILER
+            data = wire.write_trailer(self._envelope, self.stream_id)
+        packet = (data, self.destination_identity, self.request_id, kind, self.token)
+        return new_value(OutgoingPacket, packet)
 
 
-class Form(NamedTuple):
-    """How a body leaves: with this header packet, and in chunks from `source` unless that has it
-    inline."""
-
-    packet: bytes
-    source: Source | None = None
-    is_short: bool = True
-    """Whether one chunk holds all of it, so that it leaves whole (R30)."""
-
-
-def choose_form(
-    header: StreamHeader, body: bytes, sender_identity: str, recipient: Participant, deflates: bool
-) -> Form:
-    """The best form that `recipient` can take, having compressed as much as it takes to know.
-
-    `deflates` is False while too many streams are being compressed already.
-    """
-
-    def packet(compression: int, inline_content: bytes | None) -> bytes:
-        form = header._replace(compression=compression, inline_content=inline_content)
-        return wire.encode(form, sender_identity, recipient.identity)
-
-    # The sender's field does not count (R29).
-    max_inline_bytes = CHUNK_BYTES + len(wire.envelope(sender_identity, "")) - _NO_SENDER_BYTES
-    abilities, deflated = recipient.abilities, None
-    if abilities.deflate and deflates and len(body) >= MIN_COMPRESSED_BYTES:
-        deflated = DeflatedSource(body)
-        deflated.fill(max_inline_bytes + 1 - len(packet(DEFLATE_RAW, b"")))
-        if deflated.is_shrunk and deflated.is_whole:
-            inline = packet(DEFLATE_RAW, bytes(deflated.ready))
-            if len(inline) <= max_inline_bytes:
-                return Form(inline)
-    is_short = len(body) <= CHUNK_BYTES
-    if abilities.inline and is_short:
-        inline = packet(UNCOMPRESSED, body)
-        if len(inline) <= max_inline_bytes:
-            return Form(inline)
-    if deflated is not None and deflated.is_shrunk and not body.startswith(_BOM):
-        is_short = deflated.is_whole and len(deflated.ready) <= CHUNK_BYTES
-        return Form(packet(DEFLATE_RAW, None), deflated, is_short)
-    return Form(packet(UNCOMPRESSED, None), PlainSource(body), is_short)
+def deflated_inline(
+    opening: wire.Opening, size: int, source: DeflatedSource, max_bytes: int
+) -> bytes | None:
+    """A header packet of at most `max_bytes` with all of a compressed body, if that is smaller."""
+    source.fill(max_bytes)
+    content = source.ready
+    if not source.is_whole or len(content) >= size:
+        return None
+    header = wire.write_header(opening, size, content, DEFLATE_RAW)
+    return header if len(header) <= max_bytes else None

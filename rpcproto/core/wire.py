@@ -7,67 +7,84 @@ bytes are those that protobuf's deterministic serialization gives (R35).
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import (
+    MAX_DESTINATIONS,
     MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
-    MAX_UINT32,
+    METHOD,
     PACKET_VERSION,
+    REQUEST_ID,
+    REQUEST_TOPIC,
+    RESPONSE_TIMEOUT_MS,
+    RESPONSE_TOPIC,
+    STREAM_VERSION,
+    UNCOMPRESSED,
+    USUAL_ID_BYTES,
+    VERSION,
     Ack,
     ErrorResponse,
     Message,
-    OutgoingMessage,
-    Packet,
     Request,
+    RequestHeaderFields,
     Response,
+    ResponseHeaderFields,
     StreamChunk,
-    StreamHeader,
     StreamTrailer,
     Unread,
     fits,
     is_id,
     new_value,
+    request_attributes,
+    timeout_from,
 )
 from rpcproto.core.packets_pb2 import DataPacket
 
 # --- reading
 
 _parse: Final = DataPacket.FromString
+# Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
+# limit (CVE-2025-4565).
+_MALFORMED: Final = (DecodeError, ValueError, RecursionError)
 
 
-def decode(data: bytes) -> Packet | None:
-    """The packet in `data`, or None if it is malformed: no protobuf, or a name too long (R28)."""
-    parts = read(data, "", {})
-    if parts is None:
+def parse(data: bytes) -> DataPacket | None:
+    """The packet in `data` as protobuf has it; None if there is none."""
+    try:
+        return _parse(data)
+    except _MALFORMED:
         return None
-    identity, sid, _, sequence, kind, fields = parts
-    destinations = tuple(_parse(data).destination_identities)
-    return Packet(identity, sid, destinations, sequence, new_value(kind, fields))
+
+
+Kind: TypeAlias = type[Message] | str
+"""What a packet is: the class of its message, or the topic of its header."""
 
 
 def read(
-    data: bytes, our_identity: str, envelopes: Mapping[str, bytes]
-) -> tuple[str, str, bool, int, type[Message], Any] | None:
-    """A packet for the engine, which takes it apart at once: who claims to have sent it, whether it
-    is for us (R39), its sequence number, the class of its message and the fields of that.
+    data: bytes, our_identity: str, senders: Mapping[str, Any]
+) -> tuple[Any, str, str, bool, int, Kind, Any] | None:
+    """A packet for the engine, which takes it apart at once: which of the known senders claims to
+    have sent it, the identity and sid claimed, whether it is for us (R39), its sequence number, the
+    class of its message and the fields of that.
 
-    None as of `decode`. `envelopes` has what packets to us begin with, by who sends them: for the
-    usual packet the list of destinations is then not made.
+    None if it is malformed: no protobuf, or a name that is too long (R28). Where a packet begins
+    as its sender's greeting, the list of destinations need not be made.
     """
     try:
         packet = _parse(data)
-    except (DecodeError, ValueError):
+    except _MALFORMED:
         return None
     which = packet.WhichOneof("value")
-    kind: type[Message]
+    kind: Kind
     fields: Any
-    # The packets of a v1 call are read in line: they are most of all packets.
+    # The packets of a call that fits one packet are read in line: they are most of all packets.
     if which == "rpc_ack":
         kind, fields = Ack, (packet.rpc_ack.request_id,)
+    elif which == "stream_header":
+        kind, fields = _read_rpc_header(packet)
     elif which == "rpc_request":
         request = packet.rpc_request
         kind = Request
@@ -83,29 +100,23 @@ def read(
         # A payload that is not empty is there for sure.
         kind, fields = Response, (response.request_id, response.payload)
     else:
-        fields = _READERS.get(which, _read_other)(packet)
+        fields = MESSAGE_READERS.get(which, read_unread)(packet)
         kind = type(fields)
     name, identity, sid = fields[0], packet.participant_identity, packet.participant_sid
-    # Short plain names, as nearly all are, need no closer look.
+    sender = senders.get(identity)
+    # Names of the usual length, as nearly all are, need no closer look.
     if (
-        sid
-        or len(identity) > _SURELY_SHORT
-        or not (0 < len(name) <= MAX_ID_BYTES and name.isascii())
+        sender is None or sid or len(name) != USUAL_ID_BYTES or not name.isascii()
     ) and not _names_fit(kind, name, identity, sid):
         return None
-    expected = envelopes.get(identity)
-    is_for_us = expected is not None and data.startswith(expected)
+    is_for_us = sender is not None and data.startswith(sender.greeting)
     if not is_for_us:
         destinations = packet.destination_identities
-        is_for_us = our_identity in destinations or not destinations
-    return identity, sid, is_for_us, packet.sequence, kind, fields
+        is_for_us = our_identity in destinations[:MAX_DESTINATIONS] or not destinations
+    return sender, identity, sid, is_for_us, packet.sequence, kind, fields
 
 
-_SURELY_SHORT: Final = MAX_IDENTITY_BYTES // 4
-"""So many characters cannot be too many bytes."""
-
-
-def _names_fit(kind: type[Message], name: str, identity: str, sid: str) -> bool:
+def _names_fit(kind: Kind, name: str, identity: str, sid: str) -> bool:
     return (
         (kind is Unread or is_id(name))
         and fits(identity, MAX_IDENTITY_BYTES)
@@ -113,51 +124,67 @@ def _names_fit(kind: type[Message], name: str, identity: str, sid: str) -> bool:
     )
 
 
+_HeaderFields: TypeAlias = RequestHeaderFields | ResponseHeaderFields | tuple[str]
+
+
+def _read_rpc_header(packet: DataPacket) -> tuple[str, _HeaderFields]:
+    """The topic of a header, empty if it is not about RPC, and what an engine wants of it. What is
+    only there for show is not read (R27)."""
+    header = packet.stream_header
+    topic, stream_id = header.topic, header.stream_id
+    if topic != REQUEST_TOPIC and topic != RESPONSE_TOPIC:
+        return "", (stream_id,)
+    attributes = header.attributes  # in which a key that is missing is empty
+    # A number that is not 0 and content that is not empty are there for sure.
+    total_length: int | None = header.total_length
+    if not total_length and not header.HasField("total_length"):
+        total_length = None
+    inline: bytes | None = header.inline_content
+    if not inline and not header.HasField("inline_content"):
+        inline = None
+    request_id, compression = attributes[REQUEST_ID], header.compression
+    if not request_id.isascii() or len(request_id) > MAX_ID_BYTES:
+        request_id = request_id if is_id(request_id) else ""
+    is_text = header.HasField("text_header")
+    generated = is_text and header.text_header.generated
+    fields = (stream_id, request_id, total_length, inline, compression, is_text, generated)
+    if topic == RESPONSE_TOPIC:
+        return topic, fields
+    timeout_ms = timeout_from(attributes.get(RESPONSE_TIMEOUT_MS))
+    return topic, (*fields, attributes[METHOD], timeout_ms, attributes[VERSION] == STREAM_VERSION)
+
+
 def _read_response(packet: DataPacket) -> Response | ErrorResponse:
     response = packet.rpc_response
     value = response.WhichOneof("value")
     if value != "error":
-        return Response(response.request_id, "" if value == "payload" else None)
+        return Response(response.request_id, response.payload if value == "payload" else None)
     error = response.error
     return ErrorResponse(response.request_id, error.code, error.message, error.data)
 
 
-def _read_header(packet: DataPacket) -> StreamHeader:
-    header = packet.stream_header
-    is_text = header.WhichOneof("content_header") == "text_header"
-    return StreamHeader(
-        header.stream_id,
-        header.topic,
-        dict(header.attributes),
-        header.total_length if header.HasField("total_length") else None,
-        header.timestamp,
-        header.inline_content if header.HasField("inline_content") else None,
-        header.compression,
-        is_text,
-        is_text and header.text_header.generated,
-    )
-
-
 def _read_chunk(packet: DataPacket) -> StreamChunk:
     chunk = packet.stream_chunk
-    return StreamChunk(chunk.stream_id, chunk.chunk_index, chunk.content)
+    return new_value(StreamChunk, (chunk.stream_id, chunk.chunk_index, chunk.content))
 
 
 def _read_trailer(packet: DataPacket) -> StreamTrailer:
     trailer = packet.stream_trailer
-    return StreamTrailer(trailer.stream_id, trailer.reason)
+    return new_value(StreamTrailer, (trailer.stream_id, trailer.reason))
 
 
-def _read_other(packet: DataPacket) -> Unread:
+def read_unread(packet: DataPacket) -> Unread:
+    """A packet of a kind that is none of our business."""
     return Unread(packet.WhichOneof("value") or "")
 
 
-_READERS: Final[dict[str | None, Callable[[DataPacket], Message]]] = {
+_Rest: TypeAlias = Response | ErrorResponse | StreamChunk | StreamTrailer
+MESSAGE_READERS: Final[dict[str | None, Callable[[DataPacket], _Rest]]] = {
     "rpc_response": _read_response,
-    "stream_header": _read_header,
     "stream_chunk": _read_chunk,
     "stream_trailer": _read_trailer,
 }
+"""How the messages are read that `read` does not read in line, by the name of their field."""
 
 # --- writing
 
@@ -178,22 +205,52 @@ def _varint(number: int) -> bytes:
 # give depends on nothing but their arguments.
 
 
-@lru_cache(1024)
+class _Made(dict[int, bytes]):
+    """What is written for a number. To look it up takes half the time that a function takes."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, number: int) -> bytes:
+        if len(self) >= _MAX_MADE:
+            self.clear()
+        made = self[number] = self._make(number)
+        return made
+
+
+_MAX_MADE: Final = 4_096
+_VARINTS: Final = _Made(_varint)
+
+
+def _tag(number: int) -> bytes:
+    """What begins a field that has a length: a text, bytes or a message."""
+    return _varint(number << 3 | 2)
+
+
+_ID_TAG, _RESULT_TAG, _CONTENT_TAG, _INLINE_TAG = map(_tag, (1, 2, 3, 11))
+_REQUEST_TAG, _RESPONSE_TAG, _HEADER_TAG, _CHUNK_TAG = map(_tag, (10, 12, 13, 14))
+
+
 def _head(number: int, length: int) -> bytes:
-    """What begins a field with a length: a text, bytes or a message."""
-    return _varint(number << 3 | 2) + _varint(length)
+    return _tag(number) + _VARINTS[length]
 
 
-def _sized(number: int, content: bytes) -> bytes:
+_BEFORE_ACK: Final = _Made(lambda size: _head(11, len(_head(1, size)) + size) + _head(1, size))
+"""What stands before the id of an ack, by the length of the id."""
+
+
+def sized_field(number: int, content: bytes) -> bytes:
+    """A field that has a length, present also when empty."""
     return _head(number, len(content)) + content
 
 
-def _text(number: int, text: str) -> bytes:
+def text_field(number: int, text: str) -> bytes:
     """A text field without presence: absent when empty."""
-    return _sized(number, text.encode()) if text else b""
+    return sized_field(number, text.encode()) if text else b""
 
 
-def _uint(number: int, value: int) -> bytes:
+def uint_field(number: int, value: int) -> bytes:
     """A number field without presence: absent when 0."""
     return _varint(number << 3) + _varint(value) if value else b""
 
@@ -201,142 +258,179 @@ def _uint(number: int, value: int) -> bytes:
 @lru_cache(256)
 def envelope(sender_identity: str, destination_identity: str) -> bytes:
     """What every packet from one participant to another begins with."""
-    return _text(4, sender_identity) + _sized(5, destination_identity.encode())
+    return text_field(4, sender_identity) + sized_field(5, destination_identity.encode())
 
 
 # A packet of a v1 call is what differs in each, its id and payload, and what stands around them.
 
 
-@lru_cache(1024)
-def _around_request(
-    id_bytes: int, method: str, payload_bytes: int, response_timeout_ms: int, version: int
-) -> tuple[bytes, bytes, bytes]:
-    """What stands before the id of a request, between it and the payload, and after that."""
-    before = _head(1, id_bytes)
-    between = _text(2, method) + (_head(3, payload_bytes) if payload_bytes else b"")
-    after = _uint(4, response_timeout_ms) + _uint(5, version)
-    length = len(before) + id_bytes + len(between) + payload_bytes + len(after)
-    return _head(10, length) + before, between, after
-
-
-@lru_cache(128)
-def _before_ack(id_bytes: int) -> bytes:
-    """What stands before the id of an ack."""
-    before = _head(1, id_bytes)
-    return _head(11, len(before) + id_bytes) + before
-
-
-@lru_cache(1024)
-def _around_response(id_bytes: int, payload_bytes: int) -> tuple[bytes, bytes]:
-    """What stands before the id of a response, and between it and the payload."""
-    before, between = _head(1, id_bytes), _head(2, payload_bytes)
-    length = len(before) + id_bytes + len(between) + payload_bytes
-    return _head(12, length) + before, between
+@lru_cache(256)
+def _around_payload(method: str, response_timeout_ms: int) -> tuple[bytes, bytes]:
+    """What stands between the id of a request and its payload, and after that."""
+    return text_field(2, method), uint_field(4, response_timeout_ms) + uint_field(5, PACKET_VERSION)
 
 
 def write_request(
-    envelope: bytes,
-    request_id: bytes,
-    method: str,
-    payload: bytes,
-    response_timeout_ms: int,
-    version: int = PACKET_VERSION,
+    envelope: bytes, request_id: bytes, method: str, payload: bytes, response_timeout_ms: int
 ) -> bytes:
     """The packet of a v1 request; id and payload are in UTF-8 already."""
-    before, between, after = _around_request(
-        len(request_id), method, len(payload), response_timeout_ms, version
-    )
-    return b"".join((envelope, before, request_id, between, payload, after))
+    varints, (between, after) = _VARINTS, _around_payload(method, response_timeout_ms)
+    tag, size = (_CONTENT_TAG, varints[len(payload)]) if payload else (b"", b"")
+    parts = (_ID_TAG, varints[len(request_id)], request_id, between, tag, size, payload, after)
+    content = b"".join(parts)
+    return b"".join((envelope, _REQUEST_TAG, varints[len(content)], content))
 
 
 def write_ack(envelope: bytes, request_id: str) -> bytes:
     """The packet of an ack."""
     id_text = request_id.encode()
-    return envelope + _before_ack(len(id_text)) + id_text
+    return envelope + _BEFORE_ACK[len(id_text)] + id_text
 
 
 def write_response(envelope: bytes, request_id: str, payload: bytes) -> bytes:
     """The packet of a v1 response, its payload in UTF-8 already; an empty one is there all the same
     (R29)."""
+    varints, id_text = _VARINTS, request_id.encode()
+    parts = (_ID_TAG, varints[len(id_text)], id_text, _RESULT_TAG, varints[len(payload)], payload)
+    content = b"".join(parts)
+    return b"".join((envelope, _RESPONSE_TAG, varints[len(content)], content))
+
+
+def write_error(envelope: bytes, request_id: str, code: int, message: str, data: str) -> bytes:
+    """The packet of a response that is an error."""
+    body = uint_field(1, code) + text_field(2, message) + text_field(3, data)
+    return envelope + sized_field(12, text_field(1, request_id) + sized_field(3, body))
+
+
+# A stream's header is put together from what never changes, what is the same in all of a kind, and
+# what differs in each: its ids, the time, the length and the content.
+
+Label: TypeAlias = tuple[bytes, bytes, bytes, bytes]
+"""What a header says of its call: what stands before the length of the body; and after that what
+stands before the request id, the id, and what stands after it."""
+
+
+@lru_cache(256)
+def _around_request_id(id_bytes: int, method: str, response_timeout_ms: int) -> tuple[bytes, bytes]:
+    """The attributes of a request before and after its id, which comes first of them (R35)."""
+    attributes = dict(request_attributes("", method, response_timeout_ms))
+    del attributes[REQUEST_ID]
+    return _before_id(id_bytes), _attributes(attributes) + _TEXT_HEADER
+
+
+@lru_cache(128)
+def _before_id(id_bytes: int) -> bytes:
+    key, before = text_field(1, REQUEST_ID), _head(2, id_bytes)
+    return _head(8, len(key) + len(before) + id_bytes) + key + before
+
+
+def _attributes(attributes: Mapping[str, str]) -> bytes:
+    return b"".join(
+        sized_field(8, text_field(1, key) + text_field(2, value))
+        for key, value in sorted(attributes.items())
+    )
+
+
+_TEXT_HEADER: Final = sized_field(9, b"")
+_TOTAL_LENGTH: Final = _varint(5 << 3)
+_TIMESTAMP: Final = _varint(2 << 3)
+_REQUEST_HEAD: Final = text_field(3, REQUEST_TOPIC) + text_field(4, _MIME_TYPE) + _TOTAL_LENGTH
+_RESPONSE_HEAD: Final = text_field(3, RESPONSE_TOPIC) + text_field(4, _MIME_TYPE) + _TOTAL_LENGTH
+
+
+def request_label(request_id: bytes, method: str, response_timeout_ms: int) -> Label:
+    """The label of a request stream; the id is in UTF-8 already."""
+    before, after = _around_request_id(len(request_id), method, response_timeout_ms)
+    return _REQUEST_HEAD, before, request_id, after
+
+
+def response_label(request_id: str) -> Label:
+    """The label of a response stream."""
     id_text = request_id.encode()
-    before, between = _around_response(len(id_text), len(payload))
-    return b"".join((envelope, before, id_text, between, payload))
+    return _RESPONSE_HEAD, _before_id(len(id_text)), id_text, _TEXT_HEADER
 
 
-def _write_request(envelope: bytes, request: Request) -> bytes:
-    request_id, method, payload, timeout_ms, version, _ = request
-    return write_request(
-        envelope, request_id.encode(), method, payload.encode(), timeout_ms, version
-    )
+_FIRST_OF_VARINT: Final = tuple(bytes((digit | 0x80,)) for digit in range(0x80))
+_FIRST_OF_TIMESTAMP: Final = tuple(_TIMESTAMP + first for first in _FIRST_OF_VARINT)
 
 
-def _write_response(envelope: bytes, response: Response) -> bytes:
-    if response.payload is None:
-        return envelope + _sized(12, _text(1, response.request_id))
-    return write_response(envelope, response.request_id, response.payload.encode())
+def time_stamp(unix_ms: float) -> bytes:
+    """The field of a header that says when its stream began."""
+    if _EARLIEST_QUICK_MS <= unix_ms < MAX_UNIX_MS:
+        number = round(unix_ms)
+        # What follows the first two bytes stays the same for sixteen seconds.
+        first = number & 0x3FFF
+        return (
+            _FIRST_OF_TIMESTAMP[first & 0x7F]
+            + _FIRST_OF_VARINT[first >> 7]
+            + _VARINTS[number >> 14]
+        )
+    number = round(max(-MAX_UNIX_MS, min(unix_ms, MAX_UNIX_MS)))
+    return uint_field(2, number & MAX_UINT64)
 
 
-def _write_error(envelope: bytes, error: ErrorResponse) -> bytes:
-    body = _uint(1, error.code) + _text(2, error.message) + _text(3, error.data)
-    return envelope + _sized(12, _text(1, error.request_id) + _sized(3, body))
+MAX_UNIX_MS: Final = 2.0**62
+"""Nobody reads the stamp of a stream; one beyond a million years must only not be too large."""
+_EARLIEST_QUICK_MS: Final = 2.0**14
+
+Opening: TypeAlias = tuple[bytes, bytes, bytes, Label]
+"""What all forms of a stream have in common: the envelope, the stream id, the time stamp and the
+label."""
 
 
-def _write_header(envelope: bytes, header: StreamHeader) -> bytes:
-    attributes = b"".join(
-        _sized(8, _text(1, key) + _text(2, value))
-        for key, value in sorted(header.attributes.items())
-    )
-    total, inline = header.total_length, header.inline_content
-    return envelope + _sized(
-        13,
-        _text(1, header.stream_id)
-        + _uint(2, header.timestamp_ms & MAX_UINT64)
-        + _text(3, header.topic)
-        + _text(4, _MIME_TYPE)
-        + (b"" if total is None else _varint(5 << 3) + _varint(total))
-        + attributes
-        + (_sized(9, _uint(5, header.generated)) if header.is_text else b"")
-        + (b"" if inline is None else _sized(11, inline))
-        + _uint(12, header.compression),
-    )
-
-
-def _write_chunk(envelope: bytes, chunk: StreamChunk) -> bytes:
-    content = chunk.content
-    before = _text(1, chunk.stream_id) + _uint(2, chunk.chunk_index) + _head(3, len(content))
-    # One join copies the content once.
-    return b"".join((envelope, _head(14, len(before) + len(content)), before, content))
-
-
-def _write_trailer(envelope: bytes, trailer: StreamTrailer) -> bytes:
-    return envelope + _sized(15, _text(1, trailer.stream_id) + _text(2, trailer.reason))
-
-
-_WRITERS: Final[dict[type[OutgoingMessage], Callable[[bytes, Any], bytes]]] = {
-    Request: _write_request,
-    Ack: lambda envelope, ack: write_ack(envelope, ack.request_id),
-    Response: _write_response,
-    ErrorResponse: _write_error,
-    StreamHeader: _write_header,
-    StreamChunk: _write_chunk,
-    StreamTrailer: _write_trailer,
-}
-
-
-def encode(message: OutgoingMessage, sender_identity: str, destination_identity: str) -> bytes:
-    """The packet that carries `message`. All texts must be valid for UTF-8."""
-    return _WRITERS[type(message)](envelope(sender_identity, destination_identity), message)
-
-
-def stamp(
-    data: bytes, *, sequence: int = 0, sender_identity: str = "", sender_sid: str = ""
+def write_header(
+    opening: Opening,
+    total_length: int,
+    inline_content: bytes | bytearray | None = None,
+    compression: int = UNCOMPRESSED,
 ) -> bytes:
-    """A packet with what adapters and routers add: a field written later wins over an earlier one.
+    """The packet of a stream header, with all of its body if there is `inline_content`."""
+    envelope, stream_id, stamp, (before, before_id, request_id, after_id) = opening
+    varints, ending = _VARINTS, uint_field(12, compression) if compression else b""
+    tag = size = b""
+    content: bytes | bytearray = b""
+    if inline_content is not None:
+        tag, size, content = _INLINE_TAG, varints[len(inline_content)], inline_content
+    header = b"".join(
+        (
+            _ID_TAG,
+            varints[len(stream_id)],
+            stream_id,
+            stamp,
+            before,
+            varints[total_length],
+            before_id,
+            request_id,
+            after_id,
+            tag,
+            size,
+            content,
+            ending,
+        )
+    )
+    return b"".join((envelope, _HEADER_TAG, varints[len(header)], header))
 
-    `sequence` is 0 (not sequenced) to 2^32 - 1, given at the moment of sending (A7); the sender
-    fields are what a server or hub writes. What is left empty stays as it is. Raises
-    LocalProtocolError for another sequence.
-    """
-    if not 0 <= sequence <= MAX_UINT32:
-        raise LocalProtocolError("sequence must be from 0 to 2^32 - 1")
-    return data + _text(4, sender_identity) + _uint(16, sequence) + _text(17, sender_sid)
+
+def write_chunk(
+    envelope: bytes, stream_id: bytes, index: int, content: bytes | memoryview
+) -> bytes:
+    """The packet of a chunk; the content is copied once."""
+    size = len(content)
+    varints = _VARINTS
+    number = _INDEX + varints[index] if index else b""
+    parts = (_ID_TAG, varints[len(stream_id)], stream_id, number, _CONTENT_TAG, varints[size])
+    before = b"".join(parts)
+    return b"".join((envelope, _CHUNK_TAG, varints[len(before) + size], before, content))
+
+
+_INDEX: Final = _varint(2 << 3)
+
+
+def write_trailer(envelope: bytes, stream_id: bytes, reason: str = "") -> bytes:
+    """The packet of a trailer."""
+    return envelope + sized_field(15, sized_field(1, stream_id) + text_field(2, reason))
+
+
+def id_of_trailer(data: bytes) -> bytes:
+    """The stream id in a trailer that `write_trailer` made."""
+    return _parse(data).stream_trailer.stream_id.encode()
