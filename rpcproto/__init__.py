@@ -22,7 +22,7 @@ from rpcproto.core.events import PacketIgnored as PacketIgnored
 from rpcproto.core.events import Statistics as Statistics
 from rpcproto.core.messages import OutgoingPacket as OutgoingPacket
 from rpcproto.core.messages import PacketKind as PacketKind
-from rpcproto.core.wire import stamp as stamp
 from rpcproto.ids import random_ids as random_ids
+from rpcproto.wire import stamp as stamp
 
 __version__ = "0.1.0"

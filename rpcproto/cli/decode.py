@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 from rich.text import Text
 
+from rpcproto import wire
 from rpcproto.cli.drawing import COLOURS
-from rpcproto.core import wire
-from rpcproto.core.messages import DEFLATE_RAW, UNCOMPRESSED, Message, Packet, StreamHeader, Unread
-from rpcproto.tracing import kind_of, style_of
+from rpcproto.recording.rows import kind_of, style_of
+from rpcproto.wire import DEFLATE_RAW, UNCOMPRESSED, Message, Packet, StreamHeader, Unread
 
 SHOWN_CHARACTERS: Final = 48
 """How much of a long text or of bytes is printed."""
