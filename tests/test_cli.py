@@ -20,9 +20,8 @@ from rich.console import Console
 from rpcproto import cli
 from rpcproto.cli import commands
 from rpcproto.cli.demo import MEGABYTE, SCENES, Call, Scene, play
-from rpcproto.core.messages import OutgoingMessage, StreamChunk, StreamHeader
 from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.core.wire import encode
+from rpcproto.wire import OutgoingMessage, StreamChunk, StreamHeader, encode
 
 Run: TypeAlias = Callable[..., tuple[int, str, str]]
 

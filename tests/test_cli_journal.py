@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from test_cli import Run, run  # noqa: F401 (a fixture)
@@ -38,11 +37,13 @@ def elsewhere(seed: str, *arguments: str) -> str:
     return child.stdout
 
 
-def changed(path: Path, into: Path, input_: str, change: dict[str, Any]) -> int:
-    """A journal with something changed in the first line of an input; returns its number."""
+def changed(path: Path, into: Path, input_: str, field: int, value: object) -> int:
+    """A journal with a field changed in the first line of an input; returns its number."""
     lines = path.read_text("ascii").splitlines(keepends=True)
-    at = next(at for at, line in enumerate(lines) if f'"input":"{input_}"' in line)
-    lines[at] = json.dumps(json.loads(lines[at]) | change) + "\n"
+    at = next(at for at, line in enumerate(lines) if f',"{input_}",' in line)
+    source = json.loads(lines[at])
+    source[field] = value
+    lines[at] = json.dumps(source) + "\n"
     into.write_text("".join(lines), "ascii")
     return at + 1
 
@@ -66,7 +67,7 @@ def test_the_journal_of_the_demo_is_the_same_bytes_each_time(
 
 def test_a_replay_that_parts_says_where_and_how(demo: Path, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "changed.jsonl"
-    number = changed(demo, path, "call", {"next_deadline": 99.5})
+    number = changed(demo, path, "call", 3, 99.5)
     code, out, err = run("replay", str(path))
     assert (code, err) == (1, "")
     called = (
@@ -75,7 +76,7 @@ def test_a_replay_that_parts_says_where_and_how(demo: Path, run: Run, tmp_path: 
         "new id 'a0000000-0000-4000-8000-000000000001', next deadline"
     )
     assert out.splitlines() == [
-        "6 engines, 188 inputs: 1 of the engines went another way",
+        "6 engines, 188 inputs: 1 engine differs from the journal",
         "",
         f"line {number}, 'alice':",
         f"  expected  {called} 99.5",
@@ -87,16 +88,16 @@ def test_a_packet_that_is_not_the_recorded_one_is_shown_decoded_with_what_came_b
     demo: Path, run: Run, tmp_path: Path
 ) -> None:
     lines = demo.read_text("ascii").splitlines(keepends=True)
-    at = next(at for at, line in enumerate(lines) if '"kind":"request"' in line)
-    other = next(line for line in lines if '"kind":"ack"' in line)
-    lines[at] = other.replace('"engine":2', '"engine":1')
+    at = next(at for at, line in enumerate(lines) if '"packet","request"' in line)
+    other = next(line for line in lines if '"packet","ack"' in line)
+    lines[at] = other.replace("[2,", "[1,").replace('"alice"', '"bob"')
     path = tmp_path / "changed.jsonl"
     path.write_text("".join(lines), "ascii")
     code, out, _ = run("replay", str(path))
     assert code == 1
     after, expected, got = out.splitlines()[3:6]
     assert after.startswith(f"  after     line {at}: call(destination_identity='bob'")
-    assert expected.startswith("  expected  packet [ack bob -> alice request_id='a000")
+    assert expected.startswith("  expected  packet [ack alice -> bob request_id='a000")
     assert got.startswith("  got       packet [request alice -> bob request_id='a000")
 
 
@@ -104,15 +105,15 @@ def test_where_two_lines_read_the_same_the_place_of_the_difference_is_shown(
     demo: Path, run: Run, tmp_path: Path
 ) -> None:
     lines = demo.read_text("ascii").splitlines(keepends=True)
-    at = next(at for at, line in enumerate(lines) if '"kind":"request"' in line)
-    lines[at] = lines[at].replace('"token":1', '"token":7')
+    at = next(at for at, line in enumerate(lines) if '"packet","request"' in line)
+    lines[at] = lines[at].replace('"request",1', '"request",7')
     path = tmp_path / "changed.jsonl"
     path.write_text("".join(lines), "ascii")
     code, out, _ = run("replay", str(path))
     assert code == 1
     *_, expected, got = out.splitlines()
-    assert '"token": 7' in expected
-    assert '"token": 1' in got
+    assert '"request", 7' in expected
+    assert '"request", 1' in got
     assert expected.rpartition("(")[2] == got.rpartition("(")[2]
 
 
@@ -120,7 +121,7 @@ def test_who_recorded_it_is_told_where_that_may_be_the_reason(
     demo: Path, run: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "changed.jsonl"
-    changed(demo, path, "call", {"next_deadline": 99.5})
+    changed(demo, path, "call", 3, 99.5)
     path.write_text(path.read_text("ascii").replace('"zlib":"', '"zlib":"0.', 1), "ascii")
     _, out, _ = run("replay", str(path))
     assert "\nrecorded by rpcproto 0.1.0 with zlib 0." in out
@@ -130,14 +131,14 @@ def test_two_journals_are_compared_line_by_line(demo: Path, run: Run, tmp_path: 
     other = tmp_path / "other.jsonl"
     other.write_text("\n" + demo.read_text("ascii").replace("0.1.0", "0.0.9", 1), "ascii")
     assert run("replay", str(demo), str(other)) == (0, "the same 321 lines\n", "")
-    number = changed(demo, other, "respond", {"returned": False})
+    number = changed(demo, other, "respond", 4, {"returned": False})
     code, out, _ = run("replay", str(demo), str(other))
-    assert (code, out.splitlines()[0]) == (1, f"they part at line {number}:")
+    assert (code, out.splitlines()[0]) == (1, f"they differ at line {number}:")
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [["the", "one"], ["the", "other"]]
     other.write_text("".join(demo.read_text("ascii").splitlines(keepends=True)[:-1]), "ascii")
     code, out, _ = run("replay", str(other), str(demo))
     assert code == 1
-    assert "they part at line 321:\n  the one   nothing\n  the other close(now=" in out
+    assert "they differ at line 321:\n  the one   nothing\n  the other close(now=" in out
 
 
 @pytest.mark.parametrize("command", ["replay", "trace"])
@@ -217,41 +218,83 @@ def test_a_call_that_is_not_there_leaves_nothing_to_draw(demo: Path, run: Run) -
     assert (code, out, err) == (2, "", f"rpcproto: {demo}: there is nothing to draw\n")
 
 
-@pytest.mark.parametrize(
-    ("record", "read"),
-    [
-        ({"identity": "bob"}, "engine(identity='bob')"),
+EXAMPLES = {
+    "engine": ([1, "engine", "bob", 0.0, {}], "engine(identity='bob')"),
+    "misuse": (
+        [1, "close", [1.5], None, {"raised": "LocalProtocolError: no"}],
+        "close(now=1.5) raises LocalProtocolError: no, next deadline None",
+    ),
+    "too large": (
+        [1, "receive_packet", [{"too_large": True}, 0, None, None], 2.5],
         (
-            {"input": "close", "arguments": {"now": 1.5}, "raised": "LocalProtocolError: no"},
-            "close(now=1.5) raises LocalProtocolError: no, next deadline None",
+            "receive_packet(<a packet over the limit>, now=0, sender_identity=None, "
+            "sender_sid=None), next deadline 2.5"
         ),
+    ),
+    "not a packet": (
+        [1, "receive_packet", ["AAAA", 0, None, None], None],
         (
-            {"input": "receive_packet", "arguments": {"data": {"too_large": True}, "now": 0}},
-            "receive_packet([no packet: {too_large=True}], now=0), next deadline None",
+            "receive_packet([not a packet: 'AAAA'], now=0, sender_identity=None, sender_sid=None), "
+            "next deadline None"
         ),
+    ),
+    "failed": (
+        [1, "send_failed", [["ack", 0, "bob", "r"], 0.0], None],
+        "send_failed([ack -> 'bob' request_id='r'], now=0.0), next deadline None",
+    ),
+    "a setting": (
+        [1, "hand_over_unknown_methods", [True], 2.5],
+        "hand_over_unknown_methods(value=True), next deadline 2.5",
+    ),
+    "failed and not a packet": (
+        [1, "send_failed", [[], {"foreign": "object"}], None],
+        "send_failed([not a packet], now=<object>), next deadline None",
+    ),
+    "large": (
+        [1, "packet", "ack", 0, [900, "ab"], "bob", "r"],
+        "packet [ack -> 'bob' request_id='r' (900 bytes, SHA-256 ab)]",
+    ),
+    "events": (
+        [1, "events", ["CallAcknowledged", "r"], ["PacketIgnored", "late", "x"]],
+        "CallAcknowledged(request_id='r'); PacketIgnored(reason='late', sender_identity='x')",
+    ),
+    "text": (
+        [1, "respond", [1, {"length": 9000, "sha256": "ab"}, 0.0], None, {"returned": True}],
         (
-            {"input": "send_failed", "arguments": {"packet": {"data": "WgMKAXI="}}},
-            "send_failed([ack '' -> everyone request_id='r' (5 bytes)]), next deadline None",
+            "respond(invocation_id=1, payload=<9000 bytes, SHA-256 ab>, now=0.0) -> True, "
+            "next deadline None"
         ),
-        (
-            {"events": [{"event": "CallAcknowledged", "request_id": "r"}, {"event": "X"}]},
-            "CallAcknowledged(request_id='r'); X()",
-        ),
-        ({"events": 3}, '{"engine": 1, "events": 3}'),
-        ({"input": "close"}, '{"engine": 1, "input": "close"}'),
-        ({"packet": "\ud800" * 60}, None),
-    ],
-    ids=["engine", "misuse", "too large", "failed", "events", "no events", "no input", "no text"],
-)
-def test_every_kind_of_line_can_be_read_and_whatever_is_no_such_line(
-    run: Run, tmp_path: Path, record: dict[str, Any], read: str | None
+    ),
+    "no Unicode": ([1, "cancel", ["\ud800" * 60, 0.0], None], None),
+    "journal": ({"journal": 2, "zlib": "9"}, "journal(rpcproto=None, zlib='9')"),
+}
+
+
+@pytest.mark.parametrize(("source", "read"), EXAMPLES.values(), ids=EXAMPLES)
+def test_every_kind_of_line_can_be_read(
+    run: Run, tmp_path: Path, source: object, read: str | None
 ) -> None:
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    head = '{"journal":1}\n'
-    one.write_text(head + json.dumps({"engine": 1} | record) + "\n", "ascii")
-    two.write_text(head + "\n" + json.dumps({"engine": 2, "identity": "carol"}) + "\n", "ascii")
+    head = '{"journal":2}\n[1,"engine","alice",0.0,{}]\n[1,"close",[7.5],null]\n'
+    if "engine" in str(source)[:12]:
+        head = head[:14]
+    one.write_text(head + json.dumps(source) + "\n", "ascii")
+    two.write_text(head + "\n", "ascii")
     code, out, _ = run("replay", str(one), str(two))
-    first, mine, *_ = out.splitlines()
-    assert (code, first) == (1, "they part at lines 2 and 3:")
+    number = head.count("\n") + 1
+    first, mine, other = out.splitlines()
+    assert (code, first) == (1, f"they differ at line {number}:")
     assert mine.isascii()
     assert read is None or mine == f"  the one   {read}"
+    assert other == "  the other nothing"
+
+
+def test_lines_that_differ_may_have_other_numbers(run: Run, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    one.write_text('{"journal":2}\n[1,"engine","alice",0.0,{}]\n', "ascii")
+    two.write_text('{"journal":2}\n\n[1,"engine","bob",0.0,{}]\n', "ascii")
+    assert run("replay", str(one), str(two))[1] == (
+        "they differ at lines 2 and 3:\n"
+        "  the one   engine(identity='alice')\n"
+        "  the other engine(identity='bob')\n"
+    )

@@ -3,7 +3,18 @@
 import re
 from xml.etree import ElementTree as ET
 
-from rpcproto.diagram import ASCII, BOXES, Arrow, Note, Row, Style, as_svg, as_text, lay_out, spans
+from rpcproto.recording import (
+    ASCII,
+    BOXES,
+    Arrow,
+    Note,
+    Row,
+    Style,
+    as_svg,
+    as_text,
+    lay_out,
+    spans,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,7 +9,7 @@ from rpcproto.cli.urls import Address, connect
 from rpcproto.cli.watching import WatchedEnd, Watcher
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, RpcError
-from rpcproto.diagram import Style
+from rpcproto.recording import Style
 from rpcproto.transports import Transport
 from rpcproto.transports.stream import StreamTransport
 

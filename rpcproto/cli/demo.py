@@ -21,11 +21,10 @@ from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.roster import INLINE_PROTOCOL, STREAMS_PROTOCOL
-from rpcproto.diagram import Style
-from rpcproto.journal import Journal, RecordedEngine
 from rpcproto.participant import RpcInvocationData
+from rpcproto.recording import Journal, RecordedEngine, Style
+from rpcproto.recording.rows import shown
 from rpcproto.testing import counting_ids, virtual_time_run
-from rpcproto.tracing import shown
 from rpcproto.transports import ParticipantJoined, ParticipantLeft, Transport, TransportEvent
 from rpcproto.transports.memory import Carried, MemoryRoom
 

@@ -5,8 +5,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from rpcproto.diagram import ASCII, BOXES, MAX_WIDTH, WIDTH_EACH, Style, spans
-from rpcproto.tracing import Trace
+from rpcproto.recording import ASCII, BOXES, MAX_WIDTH, WIDTH_EACH, Style, Trace, spans
 
 COLOURS: Final = {
     Style.PLAIN: "",

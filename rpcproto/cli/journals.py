@@ -1,7 +1,7 @@
-"""What `rpcproto replay` and `rpcproto trace` do with journals."""
+"""The commands `rpcproto replay` and `rpcproto trace`."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import IO, Any, Final
@@ -10,11 +10,14 @@ import click
 from rich.console import Console
 
 import rpcproto
-from rpcproto import journal as journals
 from rpcproto.cli.decode import NotAPacket, describe, shown_value
 from rpcproto.cli.drawing import draw
-from rpcproto.journal import Divergence, JournalError, Record
-from rpcproto.tracing import trace as trace_journal
+from rpcproto.recording import Divergence, JournalError
+from rpcproto.recording import replay as replay_journal
+from rpcproto.recording import trace as trace_journal
+from rpcproto.recording.journal import zlib_version
+from rpcproto.recording.records import Begun, Done, Line, Made, Record, Sent, Told, read
+from rpcproto.recording.values import Foreign, LongText, TooLarge, Value
 
 _path: Final = click.Path(dir_okay=False, allow_dash=True)
 _journal: Final = click.argument("journal", type=_path)
@@ -33,7 +36,7 @@ class _NoJournal(click.ClickException):
 @_journal
 @click.argument("other", type=_path, required=False)
 def replay(journal: str, other: str | None) -> int:
-    """Run the engines of a journal again, or say where two journals part.
+    """Run the engines of a journal again, or compare two journals.
 
     JOURNAL is a file, or - for standard input. All inputs in it are given to new engines, and what
     comes of them is compared with what was recorded, byte for byte. With OTHER, nothing is run, and
@@ -43,21 +46,22 @@ def replay(journal: str, other: str | None) -> int:
     """
     with opened(journal) as file:
         lines = list(file)
-        records = dict(journals.read(lines))
+        records = list(read(lines))
     if other is not None:
         with opened(other) as file:
-            return _compare(records, dict(journals.read(file)))
+            return _compare(records, list(read(file)))
     with _explained(journal):
-        divergences = journals.replay(lines)
-    engines = sum("identity" in record for record in records.values())
-    inputs = sum("input" in record for record in records.values())
+        divergences = replay_journal(lines)
+    engines = sum(isinstance(line.record, Made) for line in records)
+    inputs = sum(isinstance(line.record, Done) for line in records)
     what = f"{engines} engine{'' if engines == 1 else 's'}, {inputs:,} inputs"
     if not divergences:
         click.echo(f"{what}: the same, byte for byte")
         return 0
-    click.echo(f"{what}: {len(divergences)} of the engines went another way")
+    differ = "engine differs" if len(divergences) == 1 else "engines differ"
+    click.echo(f"{what}: {len(divergences)} {differ} from the journal")
     for divergence in divergences:
-        _print_divergence(divergence, records)
+        _print_divergence(divergence, lines, records)
     _print_versions(records)
     return 1
 
@@ -108,104 +112,155 @@ def _explained(path: str) -> Iterator[None]:
         raise _NoJournal(f"{path}: {error}") from None
 
 
-def _compare(one: Mapping[int, Record], two: Mapping[int, Record]) -> int:
-    """Say where two journals part; who made them does not count."""
-    for here, there in zip_longest(one.items(), two.items()):
-        number, mine = here or (None, None)
-        other_number, other = there or (None, None)
-        if mine == other or (mine and other and "journal" in mine and "journal" in other):
+def _compare(one: Sequence[Line], two: Sequence[Line]) -> int:
+    """Print where two journals first differ, apart from the versions that recorded them."""
+    for mine, other in zip_longest(one, two):
+        if mine and other and _is_same(mine, other):
             continue
-        place = f"line {number or other_number}"
-        if number and other_number and number != other_number:
-            place = f"lines {number} and {other_number}"
-        click.echo(f"they part at {place}:")
+        numbers = list(dict.fromkeys(line.number for line in (mine, other) if line))
+        place = f"line {numbers[0]}"
+        if len(numbers) > 1:
+            place = f"lines {numbers[0]} and {numbers[1]}"
+        click.echo(f"they differ at {place}:")
         _print_two("the one", mine, "the other", other)
         return 1
     click.echo(f"the same {len(one):,} lines")
     return 0
 
 
-def _print_divergence(divergence: Divergence, records: Mapping[int, Record]) -> None:
-    record = records[divergence.line]
+def _is_same(one: Line, two: Line) -> bool:
+    both_begin = isinstance(one.record, Begun) and isinstance(two.record, Begun)
+    return both_begin or one.source == two.source
+
+
+def _print_divergence(
+    divergence: Divergence, lines: Sequence[str], records: Sequence[Line]
+) -> None:
+    """Print what was recorded, what came in its place, and which input led to it."""
+    before = [line for line in records if line.number <= divergence.line]
+    expected = before.pop()
     click.echo(f"\nline {divergence.line}, {shown_value(divergence.identity)}:")
-    if "input" not in record:
+    assert not isinstance(expected.record, Begun)
+    if not isinstance(expected.record, Done):
         cause = next(
-            number
-            for number in range(divergence.line, 0, -1)
-            if records.get(number, {}).get("engine") == record["engine"]
-            and ("input" in records[number] or "identity" in records[number])
+            line
+            for line in reversed(before)
+            if isinstance(line.record, Done | Made) and line.record.engine == expected.record.engine
         )
-        click.echo(f"  after     line {cause}: {_said(records[cause])}")
-    got = json.loads(divergence.got) if divergence.got else None
-    _print_two("expected", json.loads(divergence.expected), "got", got)
+        click.echo(f"  after     line {cause.number}: {_said(cause)}")
+    got = None
+    if divergence.got:
+        # Names are those that the lines before it define.
+        *_, got = read([*lines[: divergence.line - 1], divergence.got])
+    _print_two("expected", expected, "got", got)
 
 
-def _print_two(name: str, one: Record | None, other_name: str, two: Record | None) -> None:
-    """Two records, and if they read the same, where they are not."""
-    texts = [_said(record) for record in (one, two)]
+def _print_two(name: str, one: Line | None, other_name: str, two: Line | None) -> None:
+    """Print two lines, and if they read the same, where they differ."""
+    texts = [_said(line) for line in (one, two)]
     for text, label in zip(texts, (name, other_name), strict=True):
         click.echo(f"  {label:<9} {text}")
-    if texts[0] == texts[1]:
-        lines = [json.dumps(record) for record in (one, two)]
-        at = next(at for at, pair in enumerate(zip_longest(*lines)) if pair[0] != pair[1])
-        for line, label in zip(lines, (name, other_name), strict=True):
-            click.echo(f"  {label:<9} ...{line[max(at - 20, 0) : at + 20]}... (character {at})")
+    if texts[0] == texts[1] and one and two:
+        sources = [json.dumps(line.source) for line in (one, two)]
+        at = next(at for at, pair in enumerate(zip_longest(*sources)) if pair[0] != pair[1])
+        for source, label in zip(sources, (name, other_name), strict=True):
+            click.echo(f"  {label:<9} ...{source[max(at - 20, 0) : at + 20]}... (character {at})")
 
 
-def _print_versions(records: Mapping[int, Record]) -> None:
+def _print_versions(records: Sequence[Line]) -> None:
     """Other code may go other ways, and another zlib compresses otherwise."""
-    made_by = next(iter(records.values()))
-    then = f"rpcproto {made_by.get('rpcproto')} with zlib {made_by.get('zlib')}"
-    now = f"rpcproto {rpcproto.__version__} with zlib {journals.zlib_version()}"
+    begun = records[0].record
+    assert isinstance(begun, Begun)
+    then = f"rpcproto {begun.rpcproto} with zlib {begun.zlib}"
+    now = f"rpcproto {rpcproto.__version__} with zlib {zlib_version()}"
     if then != now:
         click.echo(f"\nrecorded by {then}; this is {now}")
 
 
-def _said(record: Record | None) -> str:
+def _said(line: Line | None) -> str:
     """A line of a journal as people can read it."""
-    if record is None:
+    if line is None:
         return "nothing"
     try:
-        return _said_well(record)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return json.dumps(record)  # whatever it is
+        return _said_well(line.record)
+    except ValueError:
+        return json.dumps(line.source)  # it has texts that are not valid Unicode
 
 
 def _said_well(record: Record) -> str:
-    if "input" in record:
-        return _said_input(record)
-    if "packet" in record:
-        return f"packet {_packet(record['packet'].get('data'))}"
-    if "events" in record:
-        return "; ".join(_call(event["event"], event, ("event",)) for event in record["events"])
-    return _call("engine", record, ("engine",))
+    match record:
+        case Begun():
+            return f"journal(rpcproto={record.rpcproto!r}, zlib={record.zlib!r})"
+        case Made() as made:
+            return f"engine(identity={shown_value(made.identity)})"
+        case Done() as done:
+            return _said_input(done)
+        case Sent() as sent:
+            return f"packet {_packet(sent)}"
+        case Told() as told:
+            return "; ".join(_call(event.kind, event.fields) for event in told.events)
 
 
-def _said_input(record: Record) -> str:
-    text = _call(record["input"], record["arguments"])
-    if "returned" in record:
-        text += f" -> {shown_value(record['returned'])}"
-    if "raised" in record:
-        text += f" raises {record['raised']}"
-    ids = "".join(f", new id {shown_value(drawn)}" for drawn in record.get("ids", ()))
-    return f"{text}{ids}, next deadline {record.get('next_deadline')}"
+def _said_input(done: Done) -> str:
+    text = _call(done.name, done.arguments)
+    if done.returned is not None:
+        text += f" -> {_value(done.returned)}"
+    if done.raised is not None:
+        text += f" raises {done.raised}"
+    ids = "".join(f", new id {_value(drawn)}" for drawn in done.ids)
+    return f"{text}{ids}, next deadline {_value(done.next_deadline)}"
 
 
-def _call(name: str, arguments: Record, without: Iterable[str] = ()) -> str:
+def _call(name: str, arguments: Mapping[str, Value]) -> str:
     """Something with its fields, as Python would write it; packets are decoded."""
     fields = []
     for key, value in arguments.items():
         if key == "data" and name == "receive_packet":
-            fields.append(_packet(value))
-        elif key == "packet" and isinstance(value, dict):
-            fields.append(_packet(value.get("data")))
-        elif key not in without:
-            fields.append(f"{key}={shown_value(value)}")
+            fields.append(_described(value))
+        elif isinstance(value, tuple) and key == "packet":
+            fields.append(_failed_packet(value))
+        else:
+            fields.append(f"{key}={_value(value)}")
     return f"{name}({', '.join(fields)})"
 
 
-def _packet(data: object) -> str:
+def _value(value: Value) -> str:
+    match value:
+        case LongText():
+            return f"<{value.length} bytes, SHA-256 {value.sha256}>"
+        case Foreign():
+            return f"<{value.type_name}>"
+        case TooLarge():
+            return "<a packet over the limit>"
+    return shown_value(value)
+
+
+def _packet(sent: Sent) -> str:
+    if sent.data is not None:
+        return _described(sent.data)
+    return _hashed(sent.kind, sent.destination_identity, sent.request_id, sent.length, sent.sha256)
+
+
+def _failed_packet(packet: tuple[Value, ...]) -> str:
+    match packet:
+        case (str(kind), _, str(destination), str(request_id)):
+            return f"[{_headline(kind, destination, request_id)}]"
+    return "[not a packet]"
+
+
+def _hashed(kind: str, destination: str, request_id: str, length: int, digest: str) -> str:
+    """A packet of which the journal has no more than this."""
+    return f"[{_headline(kind, destination, request_id)} ({length} bytes, SHA-256 {digest})]"
+
+
+def _headline(kind: str, destination: str, request_id: str) -> str:
+    return f"{kind} -> {shown_value(destination)} request_id={shown_value(request_id)}"
+
+
+def _described(data: Value | bytes) -> str:
+    if not isinstance(data, str | bytes):
+        return _value(data)
     try:
-        return "[" + " ".join(describe(str(data)).plain.split()) + "]"
+        return "[" + " ".join(describe(data).plain.split()) + "]"
     except NotAPacket:
-        return f"[no packet: {shown_value(data)}]"
+        return f"[not a packet: {shown_value(data)}]"

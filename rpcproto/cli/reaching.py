@@ -8,7 +8,7 @@ import click
 
 from rpcproto.cli.urls import Address, LiveKit, parse_url
 from rpcproto.core.errors import LocalProtocolError, require_name
-from rpcproto.core.messages import MAX_IDENTITY_BYTES
+from rpcproto.wire import MAX_IDENTITY_BYTES
 
 
 def identity(name: str) -> str:

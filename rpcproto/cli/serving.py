@@ -13,9 +13,9 @@ import click
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli import urls
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
-from rpcproto.core.messages import MAX_METHOD_BYTES
 from rpcproto.participant import RpcHandler, RpcInvocationData
 from rpcproto.transports import Transport
+from rpcproto.wire import MAX_METHOD_BYTES
 
 
 def echo(data: RpcInvocationData) -> str:

@@ -9,8 +9,7 @@ from rpcproto.cli.drawing import draw
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
-from rpcproto.diagram import Style
-from rpcproto.tracing import Trace
+from rpcproto.recording import Style, Trace
 
 
 class Watcher:

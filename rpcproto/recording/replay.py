@@ -1,0 +1,163 @@
+"""Replay: the inputs in a journal go to new engines, and what comes of them is compared."""
+
+from base64 import b64decode
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any, Final, NamedTuple
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.errors import LocalProtocolError
+from rpcproto.core.messages import OutgoingPacket, PacketKind
+from rpcproto.recording.journal import Journal, RecordedEngine
+from rpcproto.recording.lines import SETTINGS
+from rpcproto.recording.records import Begun, Done, JournalError, Line, Made, Sent, read
+from rpcproto.recording.values import Foreign, LongText, TooLarge, Value, write_json
+
+_CONFIG_FIELDS: Final = {field.name for field in fields(RpcConfig)}
+
+
+class Divergence(NamedTuple):
+    """Where the replay of an engine first differs from the journal.
+
+    `line` counts from 1. `expected` is that line, and `got` the one that the replay made in its
+    place, which is empty if nothing came.
+    """
+
+    line: int
+    identity: str
+    expected: str
+    got: str
+
+
+def replay(lines: Iterable[str]) -> tuple[Divergence, ...]:
+    """Give all inputs to new engines; return where each of them first differs from the journal.
+
+    That is nothing if all that comes of them is the same, byte for byte. Nothing in a journal is
+    imported or run. Raises JournalError for anything but a journal of this format.
+    """
+    replay = _Replay()
+    for line in read(lines):
+        replay.play(line)
+    return tuple(replay.divergences)
+
+
+class _Rerun(Journal):
+    """The journal of a replay, whose engines can be given the texts that their events had."""
+
+    _keeps_texts = True
+
+
+class _Replay:
+    """New engines are given what is in a journal and are recorded, and the lines are compared."""
+
+    def __init__(self) -> None:
+        self.divergences: list[Divergence] = []
+        self._lines: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """The first of the journals that a file holds, or the next one."""
+        self._journal = _Rerun(self._lines.append)
+        self._engines: list[RecordedEngine | None] = []
+        """By number; None for one that has differed."""
+        self._ids: deque[Any] = deque()
+
+    def play(self, line: Line) -> None:
+        """Do what a line records, and compare."""
+        self._lines.clear()
+        try:
+            if isinstance(line.record, Begun):
+                self._begin()
+            elif isinstance(line.record, Made):
+                self._make(line.record)
+            else:
+                self._go_on(line)
+        except (LocalProtocolError, ValueError, OverflowError, MemoryError) as error:
+            raise JournalError(f"line {line.number}: {error or type(error).__name__}") from error
+
+    def _make(self, made: Made) -> None:
+        if not made.config.keys() <= _CONFIG_FIELDS:
+            raise ValueError("this config has fields that are not known")
+        config: Any = made.config
+        offset: Any = made.unix_time_offset
+        engine = RecordedEngine(
+            made.identity,
+            journal=self._journal,
+            new_id=self._next_id,
+            unix_time_offset=offset,
+            config=RpcConfig(**config),
+        )
+        self._engines.append(engine)
+
+    def _go_on(self, line: Line) -> None:
+        record = line.record
+        assert not isinstance(record, Begun | Made)
+        engine = self._engines[record.engine - 1]
+        if engine is None:
+            return
+        if isinstance(record, Done):
+            if _cannot_be_given(record):
+                return
+            self._give(engine, record)
+        elif isinstance(record, Sent):
+            engine.next_packet()
+        else:
+            engine.take_events()
+        expected, got = write_json(line.source), "".join(self._lines).strip()
+        if got != expected:
+            self.divergences.append(Divergence(line.number, engine._identity, expected, got))
+            self._engines[record.engine - 1] = None
+
+    def _give(self, engine: RecordedEngine, done: Done) -> None:
+        values = {
+            key: _argument(engine, done.name, key, value) for key, value in done.arguments.items()
+        }
+        self._ids = deque(done.ids)
+        with suppress(Exception):  # it is recorded
+            if done.name in SETTINGS:
+                setattr(engine, done.name, values["value"])
+            else:
+                getattr(engine, done.name)(**values)
+
+    def _next_id(self) -> str:
+        if not self._ids:
+            raise LookupError("there were not so many ids")
+        new_id: str = self._ids.popleft()
+        return new_id
+
+
+def _cannot_be_given(done: Done) -> bool:
+    """Whether the engine refused a value that a journal cannot hold. That changed nothing (L5)."""
+    given = (*done.arguments.values(), *done.ids)
+    return done.raised is not None and any(isinstance(value, Foreign) for value in given)
+
+
+def _argument(engine: RecordedEngine, name: str, key: str, value: Value) -> object:
+    """The argument that a journal holds; raises ValueError for what no journal would hold."""
+    match value:
+        case TooLarge():
+            return bytes(engine._max_packet_bytes + 1)
+        case LongText():
+            if value not in engine._lines.texts:
+                raise ValueError(
+                    f"no event of this engine had a text of {value.length} bytes "
+                    f"with the SHA-256 {value.sha256}"
+                )
+            return engine._lines.texts[value]
+        case str() if name == "receive_packet" and key == "data":
+            return b64decode(value, validate=True)
+        case tuple() if key == "packet":
+            return _failed_packet(value)
+        case tuple():
+            return list(value)
+    return value
+
+
+def _failed_packet(value: tuple[Value, ...]) -> OutgoingPacket:
+    """A packet that could not be sent, without its data, at which the engine does not look."""
+    match value:
+        case (str(kind), int(token), str(destination), str(request_id)):
+            return OutgoingPacket(b"", destination, request_id, PacketKind(kind), token)
+    raise ValueError("this is not a packet that failed")
