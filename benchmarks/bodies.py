@@ -25,15 +25,21 @@ def floor(body: str) -> None:
 
 def carry(pair: Pair, body: str) -> None:
     """One call whose request has this body, all packets taken one by one, and a short answer."""
-    caller, responder = pair.caller, pair.responder
-    caller.call("bob", "echo", body, now=0.0)
+    caller, responder, now = pair.caller, pair.responder, pair.now
+    caller.call("bob", "echo", body, now=now)
     while (packet := caller.next_packet()) is not None:
-        responder.receive_packet(packet.data, now=0.0)
-    [event] = responder.take_events()
+        responder.receive_packet(packet.data, now=now)
+    while not (events := responder.take_events()):
+        # What one input would have to inflate beyond a mebibyte waits for the next turn (R47).
+        deadline = responder.next_deadline
+        assert deadline is not None
+        now = pair.now = deadline
+        responder.handle_deadline(now=now)
+    [event] = events
     assert isinstance(event, InvocationReceived)
     assert len(event.payload) == len(body)
-    responder.respond(event.invocation_id, "", now=0.0)
+    responder.respond(event.invocation_id, "", now=now)
     while (packet := responder.next_packet()) is not None:
-        caller.receive_packet(packet.data, now=0.0)
+        caller.receive_packet(packet.data, now=now)
     *_, done = caller.take_events()
     assert isinstance(done, CallSucceeded)

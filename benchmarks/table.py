@@ -27,10 +27,15 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         target = "" if row.target is None else number(row.target, row.unit)
         cells.append((row.what, number(row.measured, row.unit), target, VERDICTS[row.holds]))
-    width = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return aligned(cells)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of as many cells: the first and the last cell to the left, all others to the right."""
+    width = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        f"{what:{width[0]}}  {measured:>{width[1]}}  {target:>{width[2]}}  {holds}".rstrip()
-        for what, measured, target, holds in cells
+        "  ".join((first.ljust(width[0]), *map(str.rjust, middle, width[1:-1]), last)).rstrip()
+        for first, *middle, last in lines
     )
 
 

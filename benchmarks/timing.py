@@ -7,9 +7,11 @@ measured within the same moment.
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 Work: TypeAlias = Callable[[], object]
+Reading = TypeVar("Reading")
 
 
 class Times:
@@ -18,25 +20,41 @@ class Times:
     def __init__(self, rounds: Sequence[Sequence[float]]) -> None:
         self._rounds = rounds
 
+    def typical(self, formula: Callable[[Sequence[float]], float]) -> float:
+        """The median of what `formula` makes of the seconds of one round."""
+        return statistics.median(formula(times) for times in self._rounds)
+
     def median(self, work: int) -> float:
         """The seconds of one round of a work."""
-        return statistics.median(times[work] for times in self._rounds)
+        return self.typical(lambda times: times[work])
 
     def ratio(self, work: int, base: int = 0) -> float:
         """How much longer a work takes than the base, round by round."""
-        return statistics.median(times[work] / times[base] for times in self._rounds)
+        return self.typical(lambda times: times[work] / times[base])
+
+    def difference(self, work: int, other: int, base: int = 0) -> float:
+        """What a work takes more than another one, relative to the base, round by round."""
+        return self.typical(lambda times: (times[work] - times[other]) / times[base])
 
 
 def by_turns(works: Sequence[Work], rounds: int) -> Times:
     """Time the works by turns, in the other order every second round; a first round is not kept."""
-    kept = []
-    forward = list(enumerate(works))
+    return Times(in_turns([partial(seconds, work) for work in works], rounds))
+
+
+def in_turns(works: Sequence[Callable[[], Reading]], rounds: int) -> list[list[Reading]]:
+    """The same for works that measure themselves: what each returned, round by round."""
+    kept: list[list[Reading]] = []
     for number in range(rounds + 1):
-        times = [0.0] * len(works)
-        for at, work in forward if number % 2 else reversed(forward):
-            start = time.perf_counter()
-            work()
-            times[at] = time.perf_counter() - start
+        order = works if number % 2 else works[::-1]
+        readings = [work() for work in order]
         if number:
-            kept.append(times)
-    return Times(kept)
+            kept.append(readings if number % 2 else readings[::-1])
+    return kept
+
+
+def seconds(work: Work) -> float:
+    """How long a work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
