@@ -2,7 +2,8 @@
 
 * `wire`: bytes into the wire;
 * `program`: bytes as a program of inputs to an engine, which must keep the laws;
-* `streams`: bytes as bodies that come in piece by piece, against plain zlib and plain UTF-8;
+* `streams`: bytes as bodies that come in piece by piece, against a reader that is easy to see
+  through, plain zlib and plain UTF-8;
 * `differential`: what the wire builds and reads by shorter ways, against protobuf's own.
 
 Each is a module with a function `test_one_input(data)`, plain Python, so the tests run it as well,

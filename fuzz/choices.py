@@ -6,6 +6,14 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
+def with_new(options: Sequence[_T], *new: _T) -> tuple[_T, ...]:
+    """Options for every byte, the new ones for the largest: all others mean what they meant without
+    the new ones, so that corpora stay good."""
+    times = (256 - len(new)) // len(options)
+    old = [*options] * times
+    return (*old, *(new[at % len(new)] for at in range(256 - len(old))))
+
+
 class Choices:
     """Each choice takes a byte or a few from the front; when there are none left it is 0.
 

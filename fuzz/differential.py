@@ -5,13 +5,21 @@ a stamp says what setting the fields would; and `read`, which mostly looks at th
 to see whether a packet is for us, finds what protobuf finds.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from fuzz.choices import Choices
-from fuzz.plain import Reading, build, parse
-from rpcproto.core import wire
-from rpcproto.core.messages import (
+from fuzz.plain import Reading, Sender, as_read, build, is_for, parse
+from rpcproto import wire
+from rpcproto.core import wire as core_wire
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import (
+    MAX_IDENTITY_BYTES,
+    REQUEST_ID,
+    REQUEST_TOPIC,
+    RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
-    Message,
     OutgoingMessage,
     Request,
     Response,
@@ -21,11 +29,12 @@ from rpcproto.core.messages import (
     request_attributes,
     response_attributes,
 )
-from rpcproto.core.packets_pb2 import DataPacket
 
 US = "alice"
 NAMES = (US, "bob", "carol", "", "alic", "alice ", "é" * 64, "n" * 256, "n" * 257, "é" * 129)
 IDS = ("r1", "x" * 128, "x" * 129, "é" * 64, "é" * 65, "\u4e16" * 42)
+EXACT = 2**53
+"""Numbers below it are exact in floating point, in which an engine has the time."""
 TIMES = (1, 1, 1, 2, 60, 300, 7_000)
 """How often a text is repeated: lengths get a byte more from 128 and from 16,384 bytes on."""
 
@@ -36,10 +45,12 @@ def test_one_input(data: bytes) -> None:
     packets = [b""]
     if choices.flag():
         message = OF_EACH_KIND[choices.byte() % len(OF_EACH_KIND)](choices)
+        if isinstance(message, StreamHeader) and choices.flag():
+            message = check_opening(message, choices, sender, destination)
         packets.append(check_building(message, sender, destination))
         packets.append(check_stamp(packets[-1], choices))
     check_reading(packets[-1] + choices.rest(), sender, destination)
-    check_reading(wire.envelope(sender, destination) + packets[0] + data, sender, destination)
+    check_reading(core_wire.envelope(sender, destination) + packets[0] + data, sender, destination)
 
 
 # --- what is built
@@ -104,7 +115,54 @@ OF_EACH_KIND = (
 def check_building(message: OutgoingMessage, sender: str, destination: str) -> bytes:
     data = wire.encode(message, sender, destination)
     assert data == build(message, sender, destination)
+    by_an_engine = written_by_an_engine(message, sender, destination)
+    assert by_an_engine is None or by_an_engine == data
+    if isinstance(message, StreamTrailer):
+        assert core_wire.id_of_trailer(data).decode() == message.stream_id
     return data
+
+
+def written_by_an_engine(message: OutgoingMessage, sender: str, destination: str) -> bytes | None:
+    """The packet as the core puts it together; None for what no engine sends, and for headers,
+    which `check_opening` checks."""
+    envelope = core_wire.envelope(sender, destination)
+    match message:
+        case Request(id_, method, payload, timeout, 1):
+            id_text, text = id_.encode(), payload.encode()
+            return core_wire.write_request(envelope, id_text, method, text, timeout)
+        case Ack(id_):
+            return core_wire.write_ack(envelope, id_)
+        case Response(id_, str(payload)):
+            return core_wire.write_response(envelope, id_, payload.encode())
+        case ErrorResponse():
+            return core_wire.write_error(envelope, *message)
+        case StreamChunk(id_, index, content):
+            return core_wire.write_chunk(envelope, id_.encode(), index, content)
+        case StreamTrailer(id_, reason):
+            return core_wire.write_trailer(envelope, id_.encode(), reason)
+    return None
+
+
+def check_opening(
+    header: StreamHeader, choices: Choices, sender: str, destination: str
+) -> StreamHeader:
+    """The header of a call as an engine writes it: what is the same in many is put together once.
+    Returns what it says."""
+    id_, total = header.attributes[REQUEST_ID], header.total_length or 0
+    method, timeout = choices.text() or "m", choices.number(4)
+    topic, attributes = RESPONSE_TOPIC, response_attributes(id_)
+    label = core_wire.response_label(id_)
+    if choices.flag():
+        topic, attributes = REQUEST_TOPIC, request_attributes(id_, method, timeout)
+        label = core_wire.request_label(id_.encode(), method, timeout)
+    inline, compression = header.inline_content, header.compression
+    at = header.timestamp_ms if abs(header.timestamp_ms) < EXACT else 0
+    ours = StreamHeader(header.stream_id, topic, attributes, total, at, inline, compression)
+    stream_id = header.stream_id.encode()
+    opening = (core_wire.envelope(sender, destination), stream_id, core_wire.time_stamp(at), label)
+    written = core_wire.write_header(opening, total, inline, compression)
+    assert written == build(ours, sender, destination)
+    return ours
 
 
 def check_stamp(data: bytes, choices: Choices) -> bytes:
@@ -126,18 +184,23 @@ def check_reading(data: bytes, sender: str, destination: str) -> None:
     """As the engine reads it when both were announced to it, and when nobody was."""
     expected = parse(data)
     for us in (US, destination):
-        announced = {peer: wire.envelope(peer, us) for peer in (sender, destination)}
-        for envelopes in ({}, announced):
-            assert wire.read(data, us, envelopes) == as_read(expected, us)
+        announced = {
+            peer: Sender(core_wire.envelope(peer, us))
+            for peer in (sender, destination)
+            if len(peer.encode()) <= MAX_IDENTITY_BYTES
+        }
+        for senders in ({}, announced):
+            assert core_wire.read(data, us, senders) == reading_of(expected, us, senders)
     decoded = wire.decode(data)
     assert (None if decoded is None else tuple(decoded)) == expected
 
 
-def as_read(
-    reading: Reading | None, us: str
-) -> tuple[str, str, bool, int, type[Message], Message] | None:
+def reading_of(
+    reading: Reading | None, us: str, senders: Mapping[str, Sender]
+) -> tuple[Sender | None, str, str, bool, int, type[wire.Message] | str, tuple[Any, ...]] | None:
     if reading is None:
         return None
-    is_for_us = us in reading.destinations or not reading.destinations
-    message = reading.message
-    return reading.identity, reading.sid, is_for_us, reading.sequence, type(message), message
+    identity, sid, destinations, sequence, message = reading
+    kind, fields = as_read(message)
+    is_for_us = is_for(us, destinations)
+    return senders.get(identity), identity, sid, is_for_us, sequence, kind, fields

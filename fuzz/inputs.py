@@ -6,8 +6,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from fuzz.choices import with_new
 from rpcproto import RpcConfig, RpcEngine
 
+GRACES = (0.0, 2.0, 0.0)
 CONFIG = RpcConfig(
     max_payload_bytes=40_000,
     max_packet_bytes=50_000,
@@ -22,6 +24,7 @@ CONFIG = RpcConfig(
     remembered_requests=8,
     remembered_requests_per_caller=3,
     sequence_window=8,
+    max_participants=5,
 )
 MAX_OPEN = CONFIG.max_pending_calls + CONFIG.max_invocations
 # Beyond the bound: the last one that was let in brings a few, and what is open already may end.
@@ -56,17 +59,25 @@ def raw_deflate(data: bytes) -> bytes:
     return deflate.compress(data) + deflate.flush()
 
 
-CONTENTS = (
-    b"hi",
-    b"",
-    b"\xff",
-    "é".encode()[:1],
-    "é".encode()[1:],
-    b"x" * 15_000,
-    raw_deflate(b"hi"),
-    raw_deflate(b"hi") + b"x",
-    raw_deflate(b"x" * 39_000),
-    raw_deflate(bytes(2**20)),
+EMPTY_BLOCK = b"\0\0\0\xff\xff"
+"""Of DEFLATE: it yields nothing, and another one may follow."""
+CONTENTS = with_new(
+    (
+        b"hi",
+        b"",
+        b"\xff",
+        "é".encode()[:1],
+        "é".encode()[1:],
+        b"x" * 15_000,
+        raw_deflate(b"hi"),
+        raw_deflate(b"hi") + b"x",
+        raw_deflate(b"x" * 39_000),
+        raw_deflate(bytes(2**20)),
+    ),
+    EMPTY_BLOCK * 500,
+    EMPTY_BLOCK * 1_000,
+    EMPTY_BLOCK * 500 + raw_deflate(b"hi"),
+    EMPTY_BLOCK * 1_000 + raw_deflate(b"hi"),
 )
 HEADERS: tuple[dict[str, Any], ...] = (
     {"text_header": {}},
@@ -80,7 +91,7 @@ HEADERS: tuple[dict[str, Any], ...] = (
     {"byte_header": {}},
 )
 
-MISUSES: tuple[Callable[[RpcEngine], object], ...] = (
+OLD_MISUSES: tuple[Callable[[RpcEngine], object], ...] = (
     lambda engine: engine.call("bob", "greet", "\ud800", now=1e9),
     lambda engine: engine.call("bob", "", "hi", now=1e9),
     lambda engine: engine.call("", "greet", "hi", now=1e9),
@@ -96,4 +107,11 @@ MISUSES: tuple[Callable[[RpcEngine], object], ...] = (
     lambda engine: engine.receive_packet(b"", now=1e9, sender_sid="PA_1"),
     lambda engine: engine.handle_deadline(now=math.inf),
     lambda engine: engine.register_method("m" * 65),
+)
+MISUSES: tuple[Callable[[RpcEngine], object], ...] = with_new(
+    OLD_MISUSES,
+    lambda engine: setattr(engine, "hand_over_unknown_methods", 1),
+    lambda engine: engine.check_call("bob", "greet", "\ud800"),
+    lambda engine: engine.check_call("bob", "", "hi"),
+    lambda engine: engine.check_call("bob", "greet", "hi", ack_timeout=0),
 )

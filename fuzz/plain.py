@@ -1,11 +1,24 @@
 """The wire built and read the plain way, by protobuf's own means: slow, and easy to see through."""
 
+import re
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from rpcproto.core.messages import (
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import (
+    MAX_DESTINATIONS,
+    MAX_ID_BYTES,
+    MAX_UINT32,
+    METHOD,
+    REQUEST_ID,
+    REQUEST_TOPIC,
+    RESPONSE_TIMEOUT_MS,
+    RESPONSE_TOPIC,
+    UNSTATED_TIMEOUT_MS,
+    VERSION,
     Ack,
+    Attributes,
     ErrorResponse,
     Message,
     OutgoingMessage,
@@ -16,7 +29,6 @@ from rpcproto.core.messages import (
     StreamTrailer,
     Unread,
 )
-from rpcproto.core.packets_pb2 import DataPacket
 
 
 def as_protobuf(message: OutgoingMessage) -> dict[str, Any]:
@@ -135,3 +147,49 @@ def _stream_message(packet: DataPacket) -> Message:
         trailer = packet.stream_trailer
         return StreamTrailer(trailer.stream_id, trailer.reason)
     return Unread(packet.WhichOneof("value") or "")
+
+
+# --- what an engine looks at
+
+
+class Sender(NamedTuple):
+    """Somebody whose packets an engine expects."""
+
+    greeting: bytes
+    """What these packets begin with."""
+
+
+def is_for(us: str, destinations: tuple[str, ...]) -> bool:
+    """Whether a packet with these destinations is for us (R39)."""
+    return not destinations or us in destinations[:MAX_DESTINATIONS]
+
+
+def as_read(message: Message) -> tuple[type[Message] | str, tuple[Any, ...]]:
+    """The kind of a message and what an engine reads of it: of the header of a stream only some."""
+    if not isinstance(message, StreamHeader):
+        return type(message), tuple(message)
+    attributes, topic = message.attributes, message.topic
+    if topic not in (REQUEST_TOPIC, RESPONSE_TOPIC):
+        return "", (message.stream_id,)
+    request_id = attributes.get(REQUEST_ID, "")
+    in_both = (
+        message.stream_id,
+        request_id if len(request_id.encode()) <= MAX_ID_BYTES else "",
+        message.total_length,
+        message.inline_content,
+        message.compression,
+        message.is_text,
+        message.generated,
+    )
+    if topic == RESPONSE_TOPIC:
+        return topic, in_both
+    method, timeout = attributes.get(METHOD, ""), _timeout(attributes)
+    return topic, (*in_both, method, timeout, attributes.get(VERSION) == "2")
+
+
+def _timeout(attributes: Attributes) -> int | None:
+    """The caller's figure (R27)."""
+    text = attributes.get(RESPONSE_TIMEOUT_MS)
+    if text is None:
+        return UNSTATED_TIMEOUT_MS
+    return min(int(text), MAX_UINT32) if re.fullmatch("[0-9]{1,20}", text) else None

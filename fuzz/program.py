@@ -8,12 +8,14 @@ the end every call has ended exactly once (L4).
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from fuzz.choices import Choices
+from fuzz.choices import Choices, with_new
 from fuzz.inputs import (
     CONFIG,
     CONTENTS,
+    GRACES,
     HEADERS,
     MAX_EVENTS,
     MAX_PACKETS,
@@ -39,17 +41,17 @@ from rpcproto import (
     OutgoingPacket,
     RpcEngine,
     Statistics,
+    wire,
 )
-from rpcproto.core import wire
-from rpcproto.core.messages import Unread
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.testing import counting_ids
+from rpcproto.wire import Unread
 
 MAX_OPS = 60
 
 
 def test_one_input(data: bytes) -> None:
-    run = Run(choices := Choices(data))
+    run = Run(choices := Choices(data), GRACES[len(data) % len(GRACES)])
     for _ in range(MAX_OPS):
         if choices.are_over:
             break
@@ -61,21 +63,23 @@ def test_one_input(data: bytes) -> None:
 class Run:
     """One engine, and what has been asked of it and heard from it."""
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, departure_grace: float) -> None:
         self.choices = choices
         self.now = 100.0
-        self.engine = RpcEngine(US, new_id=counting_ids(), config=CONFIG)
+        config = replace(CONFIG, departure_grace=departure_grace)
+        self.engine = RpcEngine(US, new_id=counting_ids(), config=config)
         self.engine.register_method("greet")
         self.calls: list[str] = []
         self.ends: Counter[str] = Counter()
         self.heard_of: set[str] = set()
         """Calls that were acknowledged, or have ended: no acknowledgement comes now."""
         self.invocations: list[int] = []
-        self.running: set[int] = set()
+        self.running: dict[int, str] = {}
+        """Invocations by their callers."""
         self.taken: list[OutgoingPacket] = []
         self.chunks: Counter[str] = Counter()
         """Of each stream id, how many chunks have come since the last header."""
-        self.has_called_many = False
+        self.has_called_many = self.has_been_crowded = False
         self.last: tuple[bytes | memoryview, str | None] = b"", None
         self.before = self.appearance()
         """How it looked after the last input."""
@@ -114,6 +118,21 @@ class Run:
         if isinstance(request_id, str):
             self.calls.append(request_id)
 
+    def check_call(self) -> None:
+        """It changes nothing, and raises for what `call` raises for."""
+        of = self.choices.of
+        destination, payload = self.peer(), of(("hi", "", "\ud800"))
+        method, timeouts = of((*METHODS, "\ud800")), of(((None, None), (1.0, 7.0), (0.0, 1.0)))
+        more = dict(zip(("response_timeout", "ack_timeout"), timeouts, strict=True))
+        is_good = True
+        try:
+            self.engine.check_call(destination, method, payload, **more)
+        except LocalProtocolError:
+            is_good = False
+        assert self.appearance() == self.before
+        if not is_good:
+            assert self.local("call", destination, method, payload, **more) is None
+
     def cancel(self) -> None:
         request_id = self.recent(self.calls) or "no call"
         if self.local("cancel", request_id):
@@ -138,13 +157,13 @@ class Run:
     def respond(self) -> None:
         invocation_id = self.recent(self.invocations) or 0
         if self.local("respond", invocation_id, self.choices.of(PAYLOADS)):
-            self.running.remove(invocation_id)
+            del self.running[invocation_id]
 
     def respond_error(self) -> None:
         of, invocation_id = self.choices.of, self.recent(self.invocations) or 0
         code, message, data = of((2001, 1500, 0, 2**32 - 1)), of(PAYLOADS), of(PAYLOADS)
         if self.local("respond_error", invocation_id, code, message, data):
-            self.running.remove(invocation_id)
+            del self.running[invocation_id]
 
     def misuse(self) -> None:
         try:
@@ -159,6 +178,12 @@ class Run:
             self.engine.unregister_method("greet")
         else:
             self.attempt(lambda: self.engine.register_method("greet"))
+
+    def hand_over(self) -> None:
+        """Whether the host gets requests for methods that nobody registered."""
+        value = self.engine.hand_over_unknown_methods = self.choices.flag()
+        assert self.engine.hand_over_unknown_methods is value
+        assert self.appearance() == self.before
 
     # packets
 
@@ -253,6 +278,20 @@ class Run:
         for _ in range(self.choices.of((1, 2, 60))):
             self.receive_bytes(*self.last)
 
+    def crowd(self) -> None:
+        """Many others ask for what is not there, and what is kept of them is swept out. Once
+        only, for it takes long."""
+        request = {"id": "r1", "method": "no method", "version": 1}
+        for number in range(0 if self.has_been_crowded else 80):
+            sender = f"peer of {number}"
+            self.receive_bytes(
+                DataPacket(participant_identity=sender, rpc_request=request).SerializeToString()
+            )
+            self.take_events()
+            self.engine.next_packet()
+            self.engine.next_packet()
+        self.has_been_crowded = True
+
     # what else happens
 
     def joined(self) -> None:
@@ -330,12 +369,15 @@ class Run:
                 case CallSucceeded(request_id) | CallFailed(request_id):
                     self.ends[request_id] += 1
                     self.heard_of.add(request_id)
-                case InvocationReceived(invocation_id):
+                case InvocationReceived(invocation_id, _, caller):
                     assert 0 <= event.response_timeout < 2**32 / 1000
+                    assert 0 < len(event.method.encode()) <= 64
                     self.invocations.append(invocation_id)
-                    self.running.add(invocation_id)
+                    self.running[invocation_id] = caller
                 case InvocationAbandoned(invocation_id):
-                    self.running.remove(invocation_id)
+                    del self.running[invocation_id]
+        callers = Counter(self.running.values())
+        assert all(many <= CONFIG.max_invocations_per_caller for many in callers.values())
 
     def check(self) -> None:
         self.before = deadline, counts = self.appearance()
@@ -367,7 +409,7 @@ class Run:
         assert not self.running
 
 
-OPS: tuple[Callable[[Run], None], ...] = (
+OLD_OPS: tuple[Callable[[Run], None], ...] = (
     Run.call,
     Run.call,
     Run.cancel,
@@ -398,3 +440,4 @@ OPS: tuple[Callable[[Run], None], ...] = (
     Run.take_events,
     Run.take_events,
 )
+OPS: tuple[Callable[[Run], None], ...] = with_new(OLD_OPS, Run.hand_over, Run.check_call, Run.crowd)

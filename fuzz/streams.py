@@ -1,41 +1,85 @@
-"""Bytes into the stream reader: bodies of several senders, plain and compressed, piece by piece.
+"""Bytes as bodies of several senders, requests and answers, plain and compressed, piece by piece.
 
-What is expected comes of the pieces joined, by plain zlib and plain UTF-8: after each piece a body
-goes on exactly when it can still become a good one, and at its end it is the text, or a fault.
-Nothing is inflated in large steps, or after a bound was passed (R28).
+After each input the engine is where a plain reader is that takes the same steps (`reading`): the
+same bodies are open, the others have ended the same way, as many bytes are held, the same is due. A
+body that has ended well is what plain zlib makes of its pieces joined. No input inflates more than
+a mebibyte, reads more than 4 KiB that yield nothing, or goes on after a bound was passed (R28,
+R47).
 """
 
 import itertools
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from types import SimpleNamespace
+from typing import TypeAlias
 from unittest.mock import patch
 
-from fuzz.choices import Choices
-from rpcproto import IgnoreReason, RpcConfig
-from rpcproto.core import stream_reader
-from rpcproto.core.messages import StreamChunk, StreamHeader, StreamTrailer
-from rpcproto.core.stream_reader import Fault, IncomingStream, StreamReader
-
-CONFIGS = tuple(
-    RpcConfig(
-        max_payload_bytes=cap, max_buffered_bytes=in_all, max_buffered_bytes_per_sender=of_one
-    )
-    for cap, in_all, of_one in (
-        (100, 150, 130),
-        (20_000, 70_000, 50_000),
-        (200_000, 200_000, 200_000),
-        (500_000, 900_000, 600_000),
-    )
+from fuzz.choices import Choices, with_new
+from fuzz.inputs import EMPTY_BLOCK
+from fuzz.reading import OUTPUT_STEP, PlainReader, Stream
+from rpcproto import (
+    CallFailed,
+    CallSucceeded,
+    InvocationReceived,
+    PacketKind,
+    RpcConfig,
+    RpcEngine,
+    wire,
 )
-STEP = 64 * 1024
+from rpcproto.core import inflating
+from rpcproto.core.inflating import MAX_BARREN, MAX_INFLATED
+from rpcproto.core.stream_reader import Fault
+from rpcproto.testing import counting_ids
+from rpcproto.wire import (
+    MAX_UINT32,
+    REQUEST_TOPIC,
+    RESPONSE_TOPIC,
+    ErrorResponse,
+    OutgoingMessage,
+    Request,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
+    request_attributes,
+    response_attributes,
+)
+
+US = "alice"
+FAR = 1e6
+"""Seconds after which calls and invocations end: none does."""
+Key: TypeAlias = tuple[str, str, str]
+"""Identity, sid and stream id."""
+
+
+def config(max_payload_bytes: int, in_all: int, of_one: int) -> RpcConfig:
+    return RpcConfig(
+        max_payload_bytes=max_payload_bytes,
+        max_buffered_bytes=in_all,
+        max_buffered_bytes_per_sender=of_one,
+        max_packet_bytes=2**26,
+        max_invocation_lifetime=FAR,
+    )
+
+
+CONFIGS = with_new(
+    (
+        config(100, 150, 130),
+        config(20_000, 70_000, 50_000),
+        config(200_000, 200_000, 200_000),
+        config(500_000, 900_000, 600_000),
+    ),
+    config(3_000_000, 5_000_000, 4_000_000),
+)
 MAX_STEPS = 60
 UNITS = ("hello ", "é", "\u4e16\ufeff", "\U0001f600x", "0", "")
 TIMES = (1, 3, 30, 4_000, 20_000)
-SENDERS = (("bob", ""), ("bob", "PA_1"), ("carol", ""), ("carol", "PA_2"))
-STREAM_IDS = ("s1", "s2")
+SENDERS = with_new(
+    (("bob", ""), ("bob", "PA_1"), ("carol", ""), ("carol", "PA_2")), ("dave", "PA_4"), ("erin", "")
+)
+STREAM_IDS = with_new(("s1", "s2"), "s3")
+ANSWERS = "s2"
+"""Streams of this id answer calls, all others are requests."""
 
 
 # --- bodies
@@ -57,7 +101,7 @@ def sync_flushed(data: bytes) -> bytes:
 
 BOMB = raw_deflate(bytes(2**20), 9)
 """A kilobyte that comes to a megabyte."""
-COMPRESSED: tuple[Callable[[bytes], bytes], ...] = (
+OLD_COMPRESSED: tuple[Callable[[bytes], bytes], ...] = (
     raw_deflate,
     lambda data: raw_deflate(data, 0),
     sync_flushed,
@@ -69,6 +113,12 @@ COMPRESSED: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: BOMB,
     lambda data: data,
 )
+COMPRESSED: tuple[Callable[[bytes], bytes], ...] = with_new(
+    OLD_COMPRESSED,
+    lambda data: EMPTY_BLOCK * 400 + raw_deflate(data),
+    lambda data: EMPTY_BLOCK * 1_400 + raw_deflate(data),
+    lambda data: sync_flushed(data) + EMPTY_BLOCK * 600 + raw_deflate(b"x"),
+)
 
 
 def text_of(choices: Choices, config: RpcConfig) -> bytes:
@@ -79,69 +129,38 @@ def text_of(choices: Choices, config: RpcConfig) -> bytes:
     return body + choices.short_bytes() if choices.flag() else body
 
 
-# --- what is expected
-
-
-class Body:
-    """A body that is being sent, and what has become of it."""
-
-    def __init__(self, key: tuple[str, str, str], header: StreamHeader, sent: bytes) -> None:
-        self.key, self.header, self.sent = key, header, sent
-        self.started = 0.0
-        self.index = 0
-        self.arrived = b""
-        self.held_bytes = 0
-        self.end: str | Fault | None = None
-        self.stream: IncomingStream | None = None
-
-    def on_body(self, text: str, count: int) -> None:
-        assert self.end is None
-        assert count == len(text.encode())
-        self.end = text
-
-    def on_fault(self, fault: Fault) -> None:
-        assert self.end is None
-        self.end = fault
-
-    def plain(self) -> tuple[bytes, bool] | None:
-        """What has arrived before compression, and whether it may end here; None for a fault."""
-        total = self.header.total_length
-        text, is_whole = self.arrived, True
-        if self.header.compression:
-            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            try:
-                text = inflate.decompress(self.arrived)
-            except zlib.error:
-                return None
-            if inflate.unused_data:
-                return None
-            is_whole = inflate.eof or len(text) == total
-        return text, is_whole and total in (None, len(text))
-
-
-def is_beginning_of_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data"
-    return True
-
-
 # --- observing
+
+
+class Meter:
+    """What one input has inflated."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.inflated_bytes = 0
+        self.barren_bytes = 0
 
 
 class Metered:
     """A decompressor that is watched."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, meter: Meter, max_bytes: int) -> None:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._meter = meter
         self._left = max_bytes
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        assert 0 < max_length <= STEP
+        assert 0 < max_length <= OUTPUT_STEP
         assert self._left >= 0, "inflated on after the bound"
         text = self._inflate.decompress(data, max_length)
         self._left -= len(text)
+        meter = self._meter
+        meter.inflated_bytes += len(text)
+        meter.barren_bytes += 0 if text else len(data)
+        assert meter.inflated_bytes <= MAX_INFLATED
+        assert meter.barren_bytes <= MAX_BARREN
         return text
 
     @property
@@ -160,12 +179,13 @@ class Metered:
 def test_one_input(data: bytes) -> None:
     choices = Choices(data)
     senders = Senders(choices, choices.of(CONFIGS))
+    max_bytes = senders.config.max_payload_bytes
     watched = SimpleNamespace(
         MAX_WBITS=zlib.MAX_WBITS,
         error=zlib.error,
-        decompressobj=lambda _: Metered(senders.config.max_payload_bytes),
+        decompressobj=lambda _: Metered(senders.meter, max_bytes),
     )
-    with patch.object(stream_reader, "zlib", watched):
+    with patch.object(inflating, "zlib", watched):
         for _ in range(MAX_STEPS):
             if choices.are_over:
                 break
@@ -173,216 +193,294 @@ def test_one_input(data: bytes) -> None:
             senders.check()
 
 
+class Body:
+    """A body that is being sent, to the engine and to the plain reader."""
+
+    def __init__(self, request_id: str, plain: Stream, sent: bytes) -> None:
+        self.request_id = request_id
+        self.plain = plain
+        self.key_sid = plain.sid
+        """Of the request; it stays when the sid of its sender becomes known (R16)."""
+        self.sent = sent
+        """What is still to be sent."""
+        self.arrived = b""
+        self.end: str | Fault | None = None
+        self.invocation_id = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.end is None and self.plain.end is None
+
+    def check_text(self) -> None:
+        """What has arrived is the text, by no steps at all."""
+        text = self.arrived
+        if self.is_compressed:
+            text = zlib.decompressobj(-zlib.MAX_WBITS).decompress(text)
+        assert self.end == text.decode()
+
+    is_compressed = False
+
+
 class Senders:
-    """All bodies of one run, and the reader that they go to."""
+    """All bodies of one run, and the readers that they go to."""
 
     def __init__(self, choices: Choices, config: RpcConfig) -> None:
         self.choices = choices
         self.config = config
         self.now = 0.0
-        self.reader = StreamReader("alice", config, orders=itertools.count())
-        self.open: dict[tuple[str, str, str], Body] = {}
-        self.sent: dict[tuple[str, str, str], Body] = {}
+        self.engine = RpcEngine(US, new_id=counting_ids(), config=config)
+        self.engine.register_method("m")
+        self.plain = PlainReader(config)
+        self.meter = Meter()
+        self.orders = itertools.count(1)
+        self.announced: dict[str, str] = {}
+        """Sids by identity."""
+        self.bodies: dict[str, Body] = {}
+        """Those that have not ended, by request id."""
+        self.sent: dict[Key, Body] = {}
         """The last body sent under each key, open or not."""
-        self.held: Counter[str] = Counter()
-        """Bytes of each sender, of open bodies and of texts that are not done with."""
+        self.has_been_crowded = False
         self.texts: list[Body] = []
+        """Requests that were handed over and not answered."""
+
+    def key(self) -> Key:
+        return (*self.choices.of(SENDERS), self.choices.of(STREAM_IDS))
+
+    def found(self, key: Key) -> Key:
+        """The key of a packet: an absent sid is the announced one (R23)."""
+        identity, sid, stream_id = key
+        return identity, sid or self.announced.get(identity, ""), stream_id
+
+    def receive(self, key: Key, message: OutgoingMessage) -> None:
+        identity, sid, _ = key
+        data = wire.stamp(wire.encode(message, identity, US), sender_sid=sid)
+        self.engine.receive_packet(data, now=self.now)
 
     # steps
 
     def begin(self) -> None:
         """A header, and with it perhaps the whole body."""
-        choices = self.choices
-        key = (*choices.of(SENDERS), choices.of(STREAM_IDS))
+        choices, key = self.choices, self.key()
+        identity, _, stream_id = key
         body, compression = text_of(choices, self.config), choices.of((0, 1, 1, 1, 2))
         sent = choices.of(COMPRESSED)(body) if compression else body
         total = choices.of((len(body), None, None, len(body) + 1, max(len(body) - 1, 0), 2**40))
         inline = sent if choices.byte() % 4 == 3 else None
         is_text = choices.byte() % 8 != 7
-        header = StreamHeader(key[2], "", {}, total, 0, inline, compression, is_text)
-        over_cap = total is not None and total > self.config.max_payload_bytes
-        fault = self.reader.check(header)
-        assert (fault is not None) == (over_cap or not is_text or compression == 2)
-        if fault is not None:
-            assert fault.over_cap == over_cap
-            return
-        if key in self.open:
-            assert key in self.reader
-            return
-        self.send_header(Body(key, header, sent))
-
-    def send_header(self, body: Body) -> None:
-        identity, sid, _ = body.key
-        body.started = self.now
-        body.stream = self.reader.open(
-            body.header, identity, sid, self.now, body.on_body, body.on_fault
+        number = next(self.orders)
+        if stream_id == ANSWERS:
+            request_id = self.engine.call(
+                identity, "m", "", now=self.now, response_timeout=FAR, ack_timeout=FAR
+            )
+            topic, attributes = RESPONSE_TOPIC, response_attributes(request_id)
+        else:
+            request_id = f"r{number}"
+            topic, attributes = REQUEST_TOPIC, request_attributes(request_id, "m", MAX_UINT32)
+        found = self.found(key)
+        plain = Stream(
+            found,
+            number,
+            total,
+            self.now,
+            is_request=stream_id != ANSWERS,
+            is_compressed=compression == 1,
         )
-        inline = body.header.inline_content
-        self.sent[body.key] = self.open[body.key] = body
-        assert (body.stream is None) == (inline is not None)
-        if inline is not None:
-            self.arrive(body, inline, is_end=True)
+        body_ = self.bodies[request_id] = Body(request_id, plain, b"" if inline else sent)
+        body_.is_compressed = compression == 1
+        body_.arrived = inline or b""
+        header = StreamHeader(stream_id, topic, attributes, total, 0, inline, compression, is_text)
+        self.receive(key, header)
+        self.open(body_, found, inline, total, is_readable=is_text and compression != 2)
+
+    def open(
+        self, body: Body, key: Key, inline: bytes | None, total: int | None, *, is_readable: bool
+    ) -> None:
+        plain, is_request = body.plain, key[2] != ANSWERS
+        sid = self.announced.get(key[0], "")
+        if not is_request and (self.plain.find(key) or sid not in ("", key[1])):
+            return  # it is ignored, and the call stays (R6, R7)
+        if total is not None and total > self.config.max_payload_bytes:
+            plain.end = Fault("", over_cap=True)
+        elif not is_readable or self.plain.find(key) is not None:
+            plain.end = Fault("RPC data stream malformed")
+        else:
+            self.sent[key] = body
+            self.plain.open(plain, inline, self.now)
 
     def chunk(self) -> None:
         """The next piece of a body, mostly."""
-        choices = self.choices
-        key = (*choices.of(SENDERS), choices.of(STREAM_IDS))
-        body = self.sent.get(key)
+        choices, key = self.choices, self.key()
+        body = self.sent.get(self.found(key))
         size = choices.of((1, 2, 7, 100, 15_000, 15_000, 2**30, 0))
         wrong = choices.of((0, 0, 0, 0, 0, 0, 0, 1, -1))
         content = b"" if body is None else body.sent[:size]
-        index = max((0 if body is None else body.index) + wrong, 0)
-        told = self.reader.receive_chunk(StreamChunk(key[2], index, content), *key[:2], self.now)
-        if body is None or self.open.get(key) is not body:
-            assert told is IgnoreReason.UNKNOWN_STREAM
-            return
-        if index < body.index:
-            assert told is IgnoreReason.REPEAT
-            assert body.end is None
-            return
-        assert told is None
-        if index > body.index:
-            self.expect_fault(body, over_cap=False)
-            return
-        body.index += 1
-        body.sent = body.sent[size:]
-        if content:
-            body.started = self.now
-        self.arrive(body, content, is_end=False)
+        index = max((0 if body is None else body.plain.next_index) + wrong, 0)
+        self.send_chunk(key, index, content)
+
+    def send_chunk(self, key: Key, index: int, content: bytes) -> None:
+        self.receive(key, StreamChunk(key[2], index, content))
+        plain = self.plain.find(self.found(key))
+        if plain is not None:
+            if index == plain.next_index and not plain.has_trailer:
+                body = self.sent[plain.key]
+                body.arrived += content
+                body.sent = body.sent[len(content) :]
+            self.plain.chunk(plain, index, content, self.now)
 
     def trailer(self) -> None:
-        key = (*self.choices.of(SENDERS), self.choices.of(STREAM_IDS))
-        reason = self.choices.of(("", "", "", "cancelled"))
-        told = self.reader.receive_trailer(StreamTrailer(key[2], reason), *key[:2], self.now)
-        body = self.open.get(key)
-        if body is None:
-            assert told is IgnoreReason.UNKNOWN_STREAM
-        elif reason:
-            self.expect_fault(body, over_cap=False)
-        else:
-            self.arrive(body, b"", is_end=True)
+        key = self.key()
+        self.send_trailer(key, self.choices.of(("", "", "", "cancelled")))
+
+    def send_trailer(self, key: Key, reason: str = "") -> None:
+        self.receive(key, StreamTrailer(key[2], reason))
+        plain = self.plain.find(self.found(key))
+        if plain is not None:
+            self.plain.trailer(plain, reason)
 
     def whole(self) -> None:
         """All that is left of each body, in pieces of one size, and then the trailers."""
         size = self.choices.of((1, 1_000, 15_000, 2**30))
-        for body in list(self.open.values()):
-            identity, sid, stream_id = body.key
-            while body.sent and body.end is None and body.index < (140 if size == 1 else 20):
-                piece, body.sent = body.sent[:size], body.sent[size:]
-                chunk = StreamChunk(stream_id, body.index, piece)
-                assert self.reader.receive_chunk(chunk, identity, sid, self.now) is None
-                body.index += 1
-                body.started = self.now
-                self.arrive(body, piece, is_end=False)
-            if body.end is None:
-                trailer = StreamTrailer(stream_id, "")
-                assert self.reader.receive_trailer(trailer, identity, sid, self.now) is None
-                self.arrive(body, b"", is_end=True)
+        for plain in list(self.plain.streams):
+            if self.found(plain.key) != plain.key:
+                continue  # no packet can be meant for it any more
+            body = self.sent[plain.key]
+            while body.sent and body.is_open and plain.next_index < (140 if size == 1 else 20):
+                if plain.has_trailer:
+                    break
+                self.send_chunk(plain.key, plain.next_index, body.sent[:size])
+                self.check()
+            if body.is_open:
+                self.send_trailer(plain.key)
+                self.check()
 
     def silence(self) -> None:
-        """Time passes, and nothing comes for the body that has been silent for longest."""
+        """Time passes, perhaps until the body that has been silent for longest has ended."""
         self.now += self.choices.of((0.0, 0.125, 1.0))
-        first = self.reader.first()
-        if first is not None and self.choices.flag():
-            oldest = [b for b in self.open.values() if b.started == first[0] - 15]
-            self.reader.expire_first()
-            [body] = [body for body in oldest if body.end is not None]
-            self.expect_fault(body, over_cap=False)
+        if self.choices.flag():
+            deadline = self.plain.next_deadline
+            if self.plain.turn_at is None and deadline is not None:
+                self.now = max(self.now, deadline)
+            self.handle_deadline()
+
+    def turns(self) -> None:
+        """What waits is inflated further, perhaps until nothing waits."""
+        for _ in range(self.choices.of((1, 2, 8))):
+            if self.plain.turn_at is not None:
+                self.now = max(self.now, self.plain.turn_at)
+                self.handle_deadline()
+                self.check()
+
+    def handle_deadline(self) -> None:
+        self.engine.handle_deadline(now=self.now)
+        self.plain.handle_deadline(self.now)
 
     def learn_sid(self) -> None:
+        """A participant is announced: what came without a sid goes on under the first one (R40)."""
         identity, sid = self.choices.of((("bob", "PA_1"), ("carol", "PA_2"), ("bob", "PA_3")))
-        self.reader.sid_learned(identity, sid)
-        for body in list(self.open.values()):
-            key = (identity, sid, body.key[2])
-            if body.key[:2] == (identity, "") and key not in self.open:
-                del self.open[body.key]
-                body.key = key
-                self.open[key] = self.sent[key] = body
+        if self.announced.setdefault(identity, sid) != sid:
+            return
+        self.engine.participant_joined(identity, now=self.now, participant_sid=sid)
+        for plain in self.plain.streams:
+            key = (identity, sid, plain.stream_id)
+            if (plain.identity, plain.sid) == (identity, "") and self.plain.find(key) is None:
+                self.sent[key] = self.sent.pop(plain.key)
+                plain.sid = sid
 
     def done_with(self) -> None:
-        """The first text that was handed over is done with."""
+        """The first request that was handed over is answered."""
         if self.texts:
             body = self.texts.pop(0)
-            budget = self.reader.budget
-            budget.give_back(budget.open(body.key[0]), body.held_bytes)
-            self.held[body.key[0]] -= body.held_bytes
+            assert self.engine.respond(body.invocation_id, "", now=self.now)
+            self.plain.held[body.plain.identity] -= body.plain.size
 
     def drop(self) -> None:
-        """Nobody wants a body any more, open or not."""
-        body = self.sent.get((*self.choices.of(SENDERS), self.choices.of(STREAM_IDS)))
-        if body is not None and body.stream is not None:
-            end = body.end
-            self.reader.drop(body.stream)
-            assert body.end == end
-            if self.open.get(body.key) is body:
-                self.forget(body)
+        """Nobody wants a body any more: the call is cancelled, or the caller leaves."""
+        key = self.found(self.key())
+        body = self.sent.get(key)
+        if body is not None and not body.plain.is_request:
+            pending = self.bodies.pop(body.request_id, None)
+            assert self.engine.cancel(body.request_id, now=self.now) == (pending is not None)
+            if body.plain in self.plain.streams:
+                self.plain.drop(body.plain)
+        elif body is not None:
+            self.leave(key[0])
+
+    def leave(self, identity: str) -> None:
+        """A participant leaves, and with it what it sent under its sid, or without one (R19)."""
+        self.engine.participant_left(identity, now=self.now)
+        sid = self.announced.pop(identity, "")
+        for body in list(self.bodies.values()):
+            plain = body.plain
+            leaves = not plain.is_request or not sid or body.key_sid in ("", sid)
+            if plain.identity == identity and leaves:
+                del self.bodies[body.request_id]
+                if plain in self.plain.streams:
+                    self.plain.drop(plain)
+        for body in list(self.texts):
+            if body.plain.identity == identity and (not sid or body.key_sid in ("", sid)):
+                self.texts.remove(body)
+                self.plain.held[identity] -= body.plain.size
 
     def crowd(self) -> None:
-        """Many others come and go."""
-        for number in range(80):
-            self.reader.budget.open(f"peer-{number}")
+        """Many others ask for what is not there. Once only, for it takes long."""
+        for _ in range(0 if self.has_been_crowded else 80):
+            number = next(self.orders)
+            request = Request(f"r{number}", "no method", "", MAX_UINT32)
+            self.receive((f"peer-{number}", "", ""), request)
+        self.has_been_crowded = True
 
     # what comes of it
 
-    def arrive(self, body: Body, piece: bytes, *, is_end: bool) -> None:
-        """`piece` has just been received for `body`, in order."""
-        body.arrived += piece
-        plain = body.plain()
-        if plain is None:
-            self.expect_fault(body)
-            return
-        text, may_end = plain
-        total, cap = body.header.total_length, self.config.max_payload_bytes
-        more = len(text) - body.held_bytes
-        fits = (
-            self.held[body.key[0]] + more <= self.config.max_buffered_bytes_per_sender
-            and self.held.total() + more <= self.config.max_buffered_bytes
-        )
-        good = is_beginning_of_text(text) and (total is None or len(text) <= total)
-        if len(text) > cap or not fits or not good:
-            self.expect_fault(body, over_cap=None if len(text) > cap else False)
-            return
-        self.held[body.key[0]] += more
-        body.held_bytes = len(text)
-        if not is_end:
-            assert body.end is None
-        elif may_end and is_text(text):
-            assert body.end == text.decode()
-            del self.open[body.key]
-            self.texts.append(body)
-        else:
-            self.expect_fault(body, over_cap=False)
-
-    def expect_fault(self, body: Body, over_cap: bool | None = None) -> None:
-        assert isinstance(body.end, Fault)
-        assert over_cap in (None, body.end.over_cap)
-        self.forget(body)
-
-    def forget(self, body: Body) -> None:
-        del self.open[body.key]
-        self.held[body.key[0]] -= body.held_bytes
-
     def check(self) -> None:
-        reader = self.reader
-        assert len(reader) == len(self.open)
-        assert all(key in reader for key in self.open)
-        assert reader.budget.total == self.held.total() <= self.config.max_buffered_bytes
-        for identity in ("bob", "carol"):
-            assert reader.budget.open(identity).held_bytes == self.held[identity]
-        first = reader.first()
-        starts = [body.started for body in self.open.values()]
-        assert (None if first is None else first[0]) == (min(starts) + 15 if starts else None)
+        self.meter.reset()
+        self.learn()
+        engine, plain = self.engine, self.plain
+        for request_id, body in list(self.bodies.items()):
+            assert body.end == body.plain.end
+            if body.end is None:
+                continue
+            del self.bodies[request_id]
+            if isinstance(body.end, str):
+                body.check_text()
+                if body.plain.is_request:
+                    self.texts.append(body)
+        counts = engine.statistics()
+        assert counts.open_streams_in == len(plain.streams)
+        assert counts.buffered_bytes == plain.held.total() <= self.config.max_buffered_bytes
+        assert max(plain.held.values(), default=0) <= self.config.max_buffered_bytes_per_sender
+        if plain.streams:
+            assert engine.next_deadline == plain.next_deadline
+        else:
+            assert engine.next_deadline is None or engine.next_deadline > self.now + FAR / 2
+
+    def learn(self) -> None:
+        """What the engine tells its host and its callers of the bodies."""
+        for event in self.engine.take_events():
+            match event:
+                case InvocationReceived(invocation_id, request_id, _, _, payload):
+                    self.bodies[request_id].invocation_id = invocation_id
+                    self.end(request_id, payload)
+                case CallSucceeded(request_id, payload):
+                    self.end(request_id, payload)
+                case CallFailed(request_id, code, _, data) if code != 1503:
+                    assert code in (1500, 1504)
+                    self.end(request_id, Fault(data, code == 1504))
+        for packet in iter(self.engine.next_packet, None):
+            if packet.kind is PacketKind.ERROR and packet.request_id in self.bodies:
+                decoded = wire.decode(packet.data)
+                assert decoded is not None
+                assert isinstance(decoded.message, ErrorResponse)
+                code, data = decoded.message.code, decoded.message.data
+                assert code in (1500, 1402)
+                self.end(packet.request_id, Fault(data, code == 1402))
+
+    def end(self, request_id: str, outcome: str | Fault) -> None:
+        body = self.bodies[request_id]
+        assert body.end is None
+        body.end = outcome
 
 
-def is_text(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-STEPS: tuple[Callable[[Senders], None], ...] = (
+OLD_STEPS: tuple[Callable[[Senders], None], ...] = (
     Senders.begin,
     Senders.begin,
     Senders.begin,
@@ -397,3 +495,4 @@ STEPS: tuple[Callable[[Senders], None], ...] = (
     Senders.crowd,
     Senders.drop,
 )
+STEPS: tuple[Callable[[Senders], None], ...] = with_new(OLD_STEPS, Senders.turns)

@@ -32,7 +32,7 @@ from rpcproto.core.events import (
     PacketIgnored,
     Statistics,
 )
-from rpcproto.core.messages import MAX_IDENTITY_BYTES, MAX_METHOD_BYTES, OutgoingPacket
+from rpcproto.core.messages import OutgoingPacket
 from rpcproto.ids import random_ids
 from rpcproto.transports import (
     Connected,
@@ -42,6 +42,7 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.wire import MAX_IDENTITY_BYTES, MAX_METHOD_BYTES
 
 LEAVING_TIME: Final = 1.0
 """How long leaving may take, in seconds; what waits to be sent has half of it."""

@@ -17,7 +17,7 @@ from search_account import PROBES, Letter, Move, ViolationError
 from search_form import freeze, thaw
 from search_member import Member
 
-from rpcproto.core.messages import StreamHeader
+from rpcproto.wire import REQUEST_ID, StreamHeader
 
 NAMES: Final = ("alice", "bob")
 BITS: Final = 3
@@ -44,6 +44,8 @@ class Scenario(NamedTuple):
     """How many there may be in all."""
     streams: bool = False
     """Whether calls are RPC v2, with bodies of two chunks."""
+    grace: float = 0.0
+    """Seconds for which a call can be answered after its recipient left (R9)."""
 
     def members(self) -> tuple[Member, Member]:
         payloads = [
@@ -54,8 +56,8 @@ class Scenario(NamedTuple):
             for name, count in zip(NAMES, self.calls, strict=True)
         ]
         alice, bob = NAMES
-        protocol = int(self.streams)
-        return Member(alice, bob, payloads[0], protocol), Member(bob, alice, payloads[1], protocol)
+        how = int(self.streams), self.grace
+        return Member(alice, bob, payloads[0], *how), Member(bob, alice, payloads[1], *how)
 
 
 class Letters:
@@ -304,7 +306,9 @@ def words(move: Move) -> str:
     about = move.about
     if isinstance(about, Letter) and move.what == "forged":
         message = about.message
-        id_ = message.request_id if isinstance(message, StreamHeader) else message[0]
+        id_ = message[0]
+        if isinstance(message, StreamHeader):
+            id_ = message.attributes[REQUEST_ID]
         what = f"{about.sender} ({about.sid}) a forged {type(message).__name__} {short(id_)}"
     elif isinstance(about, Letter):
         what = f"the {about.packet.kind.value} {short(about.packet.request_id)} of {about.sender}"
@@ -328,9 +332,9 @@ HEAD: Final = (
 def row(search: Search) -> str:
     """A row of the table in the docs."""
     scenario = search.scenario
-    calls = f"{scenario.calls[0]} + {scenario.calls[1]}" + (
-        " as streams" if scenario.streams else ""
-    )
+    calls = f"{scenario.calls[0]} + {scenario.calls[1]}"
+    calls += " as streams" * scenario.streams
+    calls += f", {scenario.grace:g} s of grace" if scenario.grace else ""
     of_one = sum(len(side.outcomes) for side in search.sides)
     figures = (len(search.parents), search.transitions, search.final_states, search.depth, of_one)
     cells = (calls, str(scenario.troubles), *(f"{figure:,}" for figure in figures))
@@ -343,10 +347,14 @@ def main() -> int:
     parser.add_argument("bob", type=int, help="how many calls bob makes")
     parser.add_argument("--troubles", type=int, default=1, help="how many there may be (1)")
     parser.add_argument("--streams", action="store_true", help="calls are RPC v2, in two chunks")
+    parser.add_argument(
+        "--grace", type=float, default=0.0, help="the departure_grace in seconds (0)"
+    )
     args = parser.parse_args()
     began = time.process_time()
     try:
-        search = Search(Scenario((args.alice, args.bob), args.troubles, args.streams))
+        calls = args.alice, args.bob
+        search = Search(Scenario(calls, args.troubles, args.streams, args.grace))
         search.run()
     except FoundError as found:
         print(found)

@@ -2,9 +2,8 @@
 
 from typing import Final, NamedTuple
 
-from rpcproto import OutgoingPacket, stamp
-from rpcproto.core import wire
-from rpcproto.core.messages import (
+from rpcproto import OutgoingPacket, stamp, wire
+from rpcproto.wire import (
     RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
@@ -67,18 +66,31 @@ class Move(NamedTuple):
 class Call:
     """A call as its host knows it."""
 
-    def __init__(self, payload: str, peer_sid: str, now: float) -> None:
+    def __init__(self, payload: str, peer_sid: str, now: float, grace: float) -> None:
         self.payload = payload
         self.peer_sid = peer_sid
+        """Under which session the recipient was called; empty while that is not known."""
+        self.grace = grace
+        """Seconds for which it can be answered after its recipient left (R9)."""
         self.started: float | None = now
         """When it was made; None from its end on."""
+        self.left_at: float | None = None
+        """When its recipient left, or was back under a new sid; None before that."""
         self.is_acknowledged = False
 
     @property
     def deadline(self) -> float | None:
         if self.started is None:
             return None
-        return self.started + (RESPONSE_TIMEOUT if self.is_acknowledged else ACK_TIMEOUT)
+        own = self.started + (RESPONSE_TIMEOUT if self.is_acknowledged else ACK_TIMEOUT)
+        return own if self.left_at is None else min(own, self.left_at + self.grace)
+
+    def end(self) -> None:
+        self.started = self.left_at = None
+
+    def counts_from(self, sid: str) -> bool:
+        """Whether an answer from this session of the recipient's identity counts (R7, R9)."""
+        return self.peer_sid in ("", sid)
 
 
 class Asked:

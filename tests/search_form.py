@@ -12,29 +12,33 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
+from operator import itemgetter
 from types import BuiltinFunctionType, FunctionType, MethodType, NoneType
 from typing import Any, TypeVar
 
 from rpcproto import RpcConfig
-from rpcproto.core.deadlines import Due, Line
+from rpcproto.core.deadlines import EARLY, OPEN, Due, Line
 
 T = TypeVar("T")
 
 WITHOUT_EFFECT = {"_packets_in", "packets_out", "_ignored", "_now", "now", "orders", "_orders"}
 """What decides nothing: packets are counted for `statistics()` alone; no instant is told that is
 before the last one; the next number is above all others, whatever it is."""
-INSTANTS = {"started"}
+INSTANTS = {"started", "left_at", "grown_at", "turn_at"}
 """Instants of which only the distance from now matters (L10)."""
 ORDERS = {"order", "token", "invocation_id"}
 """Numbers that name calls, invocations and streams: any others would do. Of those that are alive
 it matters which is lower."""
 MEANT_OTHERWISE = WITHOUT_EFFECT | INSTANTS | ORDERS
 PLAIN = {str, bytes, int, float, bool, NoneType}
-BY_ORDER = {"_invocations", "streams"}
-"""Tables whose keys are such numbers."""
-TO_ORDER = {"answers", "_known"}
+BY_ORDER = {"_invocations", "invocations", "streams", "waiting", "answers", "_answers"}
+"""Tables whose keys are such numbers, where they are numbers at all."""
+TO_ORDER = {"known", "_known"}
 """Tables whose values are such numbers, or 0."""
-UNORDERED = {"answers", "_known", "_ended", "_ended_before", "_shared", "calls", "asked"}
+UNORDERED = {
+    *("known", "_known", "answers", "_answers", "_ended", "_ended_before"),
+    *("shared", "calls", "asked"),
+}
 """What is only looked up by name: the order of its entries decides no more than which is forgotten
 first at a bound, and the search stays far below every bound."""
 
@@ -108,25 +112,40 @@ class _Walk:
             if name == "order":
                 self._alive.add(value)
             return self.order(value)
+        if name == "_rest":  # a heap: what is over is passed by, as in a line
+            return [self.value(due) for due in sorted(value) if _counts(due)]
         if isinstance(value, dict):
             return self.once(value, partial(_Walk._table, name=name))
-        if name in UNORDERED and isinstance(value, deque):
+        if name in UNORDERED and type(value) is deque:
             return self.once(value, lambda _, keys: sorted(keys))
         return self.value(value)
 
     def _table(self, table: dict[Any, Any], name: str = "") -> object:
-        items = sorted(table.items()) if name in UNORDERED else table.items()
-        key_of = self.order if name in BY_ORDER else self.value
+        items = list(table.items())
+        if name in UNORDERED:
+            items.sort(key=itemgetter(name in BY_ORDER))
         value_of = self.order if name in TO_ORDER else self.value
-        return [(key_of(key), value_of(value)) for key, value in items]
+        return [(self._key(key, name), value_of(value)) for key, value in items]
+
+    def _key(self, key: Any, name: str) -> object:
+        is_order = name in BY_ORDER and type(key) is int
+        return self.order(key) if is_order else self.value(key)
 
     def order(self, number: int) -> object:
         return self._orders.setdefault(number, _Order()) if number else 0
 
     def line(self, line: Line) -> object:
         """What is over is passed by when it comes to the front."""
-        alive = [self.value(item) for item in line if item.stage >= line.stage]
-        return line.timeout, line.stage, line.is_kept, alive
+        alive = [self.value(item) for item in line if item.state >= line.least]
+        return line.timeout, line.least, line.is_kept, alive
+
+    def due(self, due: Due) -> object:
+        deadline, order, is_last, item = due
+        return deadline - self._now, self.order(order), is_last, self.value(item)
+
+
+def _counts(due: Due) -> bool:
+    return due.item.state >= (OPEN if due.is_last else EARLY)
 
 
 def _slots_of(kind: type) -> tuple[str, ...]:
@@ -145,7 +164,8 @@ def _reader_of(kind: type) -> Callable[[_Walk, Any], object] | None:
         return lambda walk, method: (method.__func__.__qualname__, walk.value(method.__self__))
     if issubclass(kind, Enum):
         return lambda walk, member: (kind.__name__, member.value)
-    assert not issubclass(kind, Due), "the search has no uncommon timeouts"
+    if kind is Due:
+        return _Walk.due
     if issubclass(kind, tuple):
         return lambda walk, items: tuple(walk.values(items))
     contents: Callable[[_Walk, Any], object] = _Walk.attributes

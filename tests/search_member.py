@@ -31,10 +31,11 @@ from rpcproto import (
     OutgoingPacket,
     PacketIgnored,
     PacketKind,
+    RpcConfig,
     RpcEngine,
+    wire,
 )
-from rpcproto.core import wire
-from rpcproto.core.messages import REQUEST_TOPIC, OutgoingMessage, Request, StreamHeader
+from rpcproto.wire import REQUEST_TOPIC, OutgoingMessage, Request, StreamHeader
 
 NO_STAMP = 1e300
 """Such a distance to Unix time stamps all streams alike; nobody reads the stamp (R27)."""
@@ -43,19 +44,28 @@ NO_STAMP = 1e300
 class Member:
     """An engine and its host."""
 
-    def __init__(self, identity: str, peer: str, payloads: tuple[str, ...], protocol: int) -> None:
+    def __init__(
+        self, identity: str, peer: str, payloads: tuple[str, ...], protocol: int, grace: float
+    ) -> None:
         self.identity = identity
         self.peer = peer
         self.payloads = payloads
         """Of the calls that are still to be made."""
         self.protocol = protocol
+        self.grace = grace
+        """Seconds for which a call can be answered after its recipient left (R9)."""
         self.now = 0.0
         self.session = 1
         self.peer_session = 0
         """The session of the peer that was announced, 0 while none is."""
         self.calls: dict[str, Call] = {}
         self.asked: dict[str, Asked] = {}
-        self.engine = RpcEngine(identity, new_id=Ids(identity[0]), unix_time_offset=NO_STAMP)
+        self.engine = RpcEngine(
+            identity,
+            new_id=Ids(identity[0]),
+            unix_time_offset=NO_STAMP,
+            config=RpcConfig(departure_grace=grace),
+        )
         self.engine.register_method("greet")
         self.play(Move("joined", 1))
 
@@ -97,6 +107,7 @@ class Member:
 
     def _play(self, move: Move) -> list[Letter]:
         old_session = self.peer_session
+        pending = self._answered_by(move)
         getattr(self, f"_{move.what}")(move.about)
         events = self.engine.take_events()
         packets = list(iter(self.engine.next_packet, None))
@@ -106,6 +117,8 @@ class Member:
             self._learn(event, move)
         for packet in packets:
             self._check_packet(packet)
+        if pending is not None:
+            self._check_answer(pending, move)
         self._check_departure(old_session, everyone=move.what == "reconnected")
         if self.engine.next_deadline != self.deadline:
             raise ViolationError(
@@ -119,10 +132,12 @@ class Member:
         return "none" if deadline is None else f"in {deadline - self.now:g} s"
 
     def _check_departure(self, old_session: int, everyone: bool) -> None:
-        """Whatever was open toward a session that is over has ended at once."""
+        """Whatever was open toward a session that is over has ended at once, but for calls that
+        have a grace."""
         if not everyone and old_session in (0, self.peer_session):
             return
-        if any(call.started is not None for call in self.calls.values()):
+        has_ended = everyone or not self.grace
+        if has_ended and any(call.started is not None for call in self.calls.values()):
             raise ViolationError("a call outlives the session of its recipient (R9)")
         old_sid = sid_of(self.peer, old_session)
         for asked in self.asked.values():
@@ -130,7 +145,7 @@ class Member:
                 raise ViolationError("an invocation outlives the session of its caller (R19)")
 
     def _call(self, payload: str) -> None:
-        call = Call(payload, sid_of(self.peer, self.peer_session), self.now)
+        call = Call(payload, sid_of(self.peer, self.peer_session), self.now, self.grace)
         self.payloads = self.payloads[1:]
         request_id = self.engine.call(self.peer, "greet", payload, now=self.now)
         self.calls[request_id] = call
@@ -138,7 +153,7 @@ class Member:
     def _cancel(self, request_id: str) -> None:
         if not self.engine.cancel(request_id, now=self.now):
             raise ViolationError("cancel returned False for a pending call (L4)")
-        self.calls[request_id].started = None
+        self.calls[request_id].end()
 
     def _answer(self, request_id: str) -> None:
         asked = self.asked[request_id]
@@ -169,14 +184,22 @@ class Member:
         self.peer_session = session
         if old_sid:
             self._half_read_ends(lambda asked: asked.sid == old_sid)
+            self._recipient_leaves()
         for call in self.calls.values():
-            call.peer_sid = call.peer_sid or sid
+            if call.left_at is None:
+                call.peer_sid = call.peer_sid or sid
 
     def _left(self, session: int) -> None:
         sid = sid_of(self.peer, session)
         self.engine.participant_left(self.peer, now=self.now, participant_sid=sid)
         self.peer_session = 0
         self._half_read_ends(lambda asked: asked.sid == sid)
+        self._recipient_leaves()
+
+    def _recipient_leaves(self) -> None:
+        for call in self.calls.values():
+            if call.started is not None and call.left_at is None:
+                call.left_at = self.now
 
     def _half_read_ends(self, is_over: Callable[[Asked], bool]) -> None:
         """Requests that the host was not told of are over without a word."""
@@ -214,20 +237,20 @@ class Member:
     def _learn(self, event: Event, move: Move) -> None:
         match event:
             case CallAcknowledged(request_id):
-                call = self._pending(request_id)
+                call = self._pending(request_id, move)
                 if call.is_acknowledged:
                     raise ViolationError("a call is acknowledged again (R4)")
                 call.is_acknowledged = True
             case CallSucceeded(request_id, payload):
-                call = self._pending(request_id)
+                call = self._pending(request_id, move)
                 if payload != answer_to(call.payload):
                     raise ViolationError(f"{call.payload!r} is answered by {payload!r} (R6)")
-                call.started = None
+                call.end()
             case CallFailed(request_id, code):
-                call = self._pending(request_id)
+                call = self._pending(request_id, move)
                 if code not in self._expected_codes(call, move):
                     raise ViolationError(f"a call fails with {code}")
-                call.started = None
+                call.end()
             case InvocationReceived():
                 self._learn_invocation(event)
             case InvocationAbandoned(invocation_id, _):
@@ -235,10 +258,12 @@ class Member:
             case PacketIgnored():
                 pass
 
-    def _pending(self, request_id: str) -> Call:
+    def _pending(self, request_id: str, move: Move) -> Call:
         call = self.calls[request_id]
         if call.started is None:
             raise ViolationError("a call that has ended ends again, or is acknowledged (L4)")
+        if isinstance(move.about, Letter) and not call.counts_from(move.about.sid):
+            raise ViolationError("an answer counts from a session that was not called (R7)")
         return call
 
     def _expected_codes(self, call: Call, move: Move) -> tuple[int, ...]:
@@ -246,10 +271,35 @@ class Member:
             assert call.deadline is not None
             if self.now < call.deadline:
                 return ()
+            if call.left_at is not None:
+                return (1503,)
             return (1502,) if call.is_acknowledged else (1501,)
         if move.what == "receive":
             return (HANDLER_ERROR, 1500) if self.protocol else (HANDLER_ERROR,)
-        return (1503,) if move.what in ("reconnected", "joined", "left") else ()
+        if move.what in ("joined", "left") and not self.grace:
+            return (1503,)
+        return (1503,) if move.what == "reconnected" else ()
+
+    def _answered_by(self, move: Move) -> Call | None:
+        """The pending call that a letter is about."""
+        if move.what != "receive":
+            return None
+        assert isinstance(move.about, Letter)
+        call = self.calls.get(move.about.packet.request_id)
+        return None if call is None or call.started is None else call
+
+    def _check_answer(self, call: Call, move: Move) -> None:
+        """A letter about a call that was pending has its effect, if it is from the session that was
+        called."""
+        assert isinstance(move.about, Letter)
+        _, sid, packet = move.about
+        if call.started is None or not call.counts_from(sid):
+            return
+        if packet.kind in (PacketKind.RESPONSE, PacketKind.ERROR):
+            raise ViolationError("an answer of the session that was called is ignored (R6)")
+        has_sign = packet.kind in (PacketKind.ACK, PacketKind.STREAM_HEADER)
+        if has_sign and not call.is_acknowledged:
+            raise ViolationError("an ack of the session that was called is ignored (R4)")
 
     def _learn_invocation(self, event: InvocationReceived) -> None:
         asked = self.asked[event.request_id]
@@ -302,11 +352,19 @@ class Member:
                 yield Move("late_cancel", request_id)
             for message in forged_answers(request_id):
                 yield Move("forged", self._forgery(message, "carol", "PA_carol"))
-                if call.peer_sid:
-                    yield Move("forged", self._forgery(message, self.peer, "PA_other"))
+                for sid in self._sids_of_others(call):
+                    yield Move("forged", self._forgery(message, self.peer, sid))
         for asked in self.asked.values():
             if asked.started is None and asked.invocation_id:
                 yield Move("late_answer", asked.invocation_id)
+
+    def _sids_of_others(self, call: Call) -> Iterator[str]:
+        """Sids under which its recipient cannot answer a call."""
+        if call.peer_sid:
+            yield "PA_other"
+        if call.left_at is not None and self.peer_session:  # it is back, and called no more
+            yield sid_of(self.peer, self.peer_session)
+            yield ""
 
     def _forgery(self, message: OutgoingMessage, sender: str, sid: str) -> Letter:
         data = wire.encode(message, sender, self.identity)

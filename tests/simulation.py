@@ -25,18 +25,19 @@ from typing import Final
 from simulation_engine import WatchedEngine
 from simulation_oracle import MALLORY, Oracle, Plan, RuleBrokenError, message_of, require
 
-from rpcproto import InvocationReceived, RpcConfig, RpcError
-from rpcproto.core import wire
-from rpcproto.core.messages import Unread
-from rpcproto.journal import Journal
+from rpcproto import InvocationReceived, RpcConfig, RpcError, wire
+from rpcproto.recording import Journal
 from rpcproto.testing import Later, Link, SentPacket, World, WorldCall, WorldParticipant
 from rpcproto.testing.world import EngineFactory
+from rpcproto.wire import Unread
 
 HEALED_AT: Final = 20.0
 """Seconds of hostility."""
 MIN_CALLS: Final = 10
 METHODS: Final = ("work", "toil")
 MAX_PAYLOAD_BYTES: Final = 60_000
+VAST_PAYLOAD_BYTES: Final = 2_500_000
+"""The same in some worlds: compressed bodies of such sizes are inflated in turns (R47)."""
 NOISE: Final = "".join(Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789äß€한😀", k=70_000))
 """Text that cannot be compressed to much less, with characters of every length."""
 
@@ -47,6 +48,8 @@ KINDS: Final = (
     *("v1 request", "v1 response", "inline", "inline, compressed", "in chunks"),
     *("in chunks, compressed", "answered", "abandoned: caller left", "abandoned: expired"),
     *("abandoned: disconnected", "abandoned: closed", "left", "cut", "cut unnoticed"),
+    *("answered in grace", "1503 after a grace", "1503 at a deadline in grace"),
+    *("request inflated in turns", "answer inflated in turns"),
 )
 """What can be reached; a thousand seeds reach each of them many times."""
 
@@ -87,16 +90,18 @@ class Simulation:
         draw = self.random
         self.hostility = draw.choice([0.0, 0.3, 1.0, 1.0])
         self.stamped = draw.random() < 0.6
+        self.max_payload = draw.choice([MAX_PAYLOAD_BYTES] * 3 + [VAST_PAYLOAD_BYTES])
         self.world = World(
             seed=self.seed,
             link=self._link(),
             presence=Link(latency=draw.choice([0.0, 0.01, 0.5]), jitter=draw.choice([0.0, 0.5])),
             stamped=self.stamped,
             participants_complete=draw.random() < 0.2,
+            departures_overtake=draw.random() < 0.8,
             config=RpcConfig(
                 response_timeout=draw.choice([10.0, 10.0, 4.0, 16.0]),
                 ack_timeout=draw.choice([7.0, 7.0, 2.0]),
-                max_payload_bytes=MAX_PAYLOAD_BYTES,
+                max_payload_bytes=self.max_payload,
             ),
             engine_factory=engine_factory,
         )
@@ -112,10 +117,14 @@ class Simulation:
         uplink = draw.choice([math.inf, math.inf, math.inf, 40_000.0])
         self.reached["slow uplink"] += uplink < math.inf
         participant = self.world.join(
-            name, client_protocol=protocol, capabilities=capabilities, uplink=uplink
+            name,
+            client_protocol=protocol,
+            capabilities=capabilities,
+            uplink=uplink,
+            departure_grace=draw.choice([0.0, 2.0, 2.0, 0.3, 9.0]),
         )
         for method in METHODS:
-            participant.register(method, self._handle)
+            participant.register(method, partial(self._handle, name))
 
     def _link(self) -> Link:
         draw = self.random
@@ -133,8 +142,10 @@ class Simulation:
             straggling=draw.choice([0.1, 1.0, 5.0]),
         )
 
-    def _handle(self, invocation: InvocationReceived) -> str | RpcError | Later | None:
+    def _handle(self, name: str, invocation: InvocationReceived) -> str | RpcError | Later | None:
         plan = self.plans[invocation.request_id]
+        if plan.leaves:
+            self.world.at(self.world.now + plan.delay + 0.001, partial(self._go, name))
         if plan.reply is None:
             return None
         return Later(plan.delay, plan.reply) if plan.delay else plan.reply
@@ -166,7 +177,7 @@ class Simulation:
         call = world.participants[caller].call(
             destination, method, payload, response_timeout=timeout, ack_timeout=window
         )
-        self.plans[call.request_id] = Plan(reply, delay)
+        self.plans[call.request_id] = Plan(reply, delay, draw.random() < 0.1)
         if patience is not None:
             world.at(world.now + patience, call.cancel)
 
@@ -182,10 +193,12 @@ class Simulation:
                 return beginning + NOISE[: draw.randrange(3_000)]
             case "v1":  # at the limit of v1, or one byte over
                 return beginning.ljust(15_360 + draw.choice([0, 0, 1]), ".")
+            case "dull" if self.max_payload == VAST_PAYLOAD_BYTES:
+                return beginning + "lorem ipsum " * draw.randrange(80_000, 200_000)
             case "dull":
                 return beginning + "lorem ipsum " * draw.randrange(1_000, 4_000)
             case "over" if draw.random() < 0.3:
-                return beginning.ljust(MAX_PAYLOAD_BYTES + draw.choice([0, 1]), "x")
+                return beginning.ljust(self.max_payload + draw.choice([0, 1]), "x")
         start = draw.randrange(1_000)
         return beginning + NOISE[start : start + draw.randrange(1_000, 25_000)]
 
@@ -222,7 +235,7 @@ class Simulation:
     def _go(self, name: str) -> None:
         """Somebody goes, and is back after a while, or after a moment that nobody noticed."""
         draw, world = self.random, self.world
-        if not world.participants[name].is_connected:
+        if not world.participants[name].is_connected or world.now >= HEALED_AT:
             return
         how = draw.choice(["left", "cut", "cut unnoticed"])
         self.reached[how] += 1
@@ -289,7 +302,9 @@ def readdressed(sent: SentPacket, target: str) -> bytes:
 def require_nothing_left(engine: WatchedEngine) -> None:
     """L17: nothing is pending, and no table holds anything but memories."""
     counts, roster, memory = engine.statistics(), engine._roster, engine._responder._memory
-    remembered = len(memory._shared) + sum(map(len, memory._rings.values()))
+    caller, outbox, reader = engine._caller, engine._outbox, engine._reader
+    recipients = caller._recipients
+    remembered = sum(len(each.ring) + len(each.shared) for each in memory._callers.values())
     left = {
         "a deadline": engine.next_deadline,
         "calls": counts.pending_calls,
@@ -299,16 +314,22 @@ def require_nothing_left(engine: WatchedEngine) -> None:
         "packets": counts.waiting_packets,
         "waiting bytes": counts.waiting_bytes,
         "buffered bytes": counts.buffered_bytes,
-        "responses being read": engine._caller._reading,
-        "turns of streams": engine._outbox._turns,
-        "streams being deflated": engine._outbox._deflating,
-        "what senders hold": sum(
-            sender.held_bytes + sender.invocations
-            for sender in engine._reader.budget.senders.values()
-        ),
-        "requests that run": len(memory.answers) - remembered,
+        "responses being read": caller._reading,
+        "recipients in grace": {**recipients._departed, **roster.sids_in_grace},
+        "recipients with calls": [each for each in recipients._here.values() if each.pending()],
+        "recipients of streams": outbox._to,
+        "streams being deflated": outbox._deflating,
+        "turns of senders": reader._turns,
+        "what senders hold": [
+            sender.identity
+            for sender in reader.senders.by_identity.values()
+            if sender.held_bytes or sender.invocations or sender.streams or sender.waiting
+        ],
+        "requests that run": len(memory.known) - remembered,
+        "requests that ended and are not counted": remembered - memory._ended,
+        "answers of nobody": memory.answers.keys() - memory.known.values(),
         "sids of nobody": roster._by_sid.keys() - {known.sid for known in engine.known.values()},
-        "envelopes of nobody": roster.envelopes.keys() - engine.known,
+        "senders that left": roster.senders.keys() - engine.known,
         "participants that left": set(engine.participants) - engine.known.keys(),
     }
     for what, how_much in left.items():

@@ -57,6 +57,8 @@ class WatchedEngine(RpcEngine):
         """Who left when, under which sid; all that left with a lost connection are there."""
         self.introduced: dict[str, float] = {}
         """When it first heard of each participant."""
+        self.announced: list[tuple[float, str, str]] = []
+        """Who was announced when, under which sid, again and again."""
         self.lost_at: list[float] = []
         """When the connection was lost, or the engine closed."""
         self.made: list[MadeCall] = []
@@ -124,6 +126,7 @@ class WatchedEngine(RpcEngine):
             self.departures.append((now, identity, before.sid))
         self.known[identity] = told
         self.introduced.setdefault(identity, now)
+        self.announced.append((now, identity, told.sid))
         super().participant_joined(identity, now=now, **more)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:

@@ -19,10 +19,12 @@ from rpcproto import (
     InvocationReceived,
     PacketKind,
     RpcError,
+    wire,
 )
-from rpcproto.core import wire
-from rpcproto.core.messages import Message, StreamHeader, StreamTrailer
+from rpcproto.core.inflating import MAX_INFLATED
+from rpcproto.core.stream_reader import TURN
 from rpcproto.testing import Fate, SentPacket, World
+from rpcproto.wire import Message, StreamHeader, StreamTrailer
 
 MALLORY = "mallory"
 """Who sends others' packets as her own: no call is hers."""
@@ -42,6 +44,8 @@ class Plan(NamedTuple):
     reply: str | RpcError | None
     """None if it never answers."""
     delay: float
+    leaves: bool = False
+    """Whether its participant is gone right after the answer."""
 
 
 class RuleBrokenError(AssertionError):
@@ -71,20 +75,46 @@ class Case(NamedTuple):
     theirs: list[SentPacket]
     """Of the one that was called, to the caller."""
 
+    patience: float
+    """How long the caller's engine may take to inflate an answer that has arrived (R47)."""
+
     def answers(self) -> list[tuple[float, SentPacket]]:
         """What may have counted as an answer (R7), in order of arrival."""
-        sid = (self.call.known or NOBODY).sid
         arrivals = [
             (at, sent)
             for sent in self.theirs
-            if sent.sender_sid == (sid or sent.sender_sid)
             for at in sent.arrived_at
-            if at >= self.call.at
+            if at >= self.call.at and self._may_count(at, sent.sender_sid)
         ]
         return sorted(arrivals, key=lambda arrival: arrival[0])
 
+    def _may_count(self, at: float, sid: str) -> bool:
+        """Whether an answer may count, by its sid. Where none was known, the first one that is
+        announced is adopted (R40); if the recipient leaves before that, nothing counts from its
+        return on (R9)."""
+        if self.call.known is not None:
+            return sid == self.call.known.sid
+        later = [
+            (then, announced)
+            for then, who, announced in self.engine.announced
+            if who == self.call.destination and self.call.at <= then < at
+        ]
+        return not later or (later[0][0] <= self.left_at() and sid == later[0][1])
+
+    def is_answered_at(self, at: float, seconds: float = 0.0) -> bool:
+        """Whether something that can have been an answer was read `seconds` before `at`."""
+        arrivals = (then + seconds for then, _ in self.answers())
+        return any(then <= at <= then + self._turns() for then in arrivals)
+
+    def _turns(self) -> float:
+        """How much later than its last packet the answer may be read, in seconds."""
+        return self.patience if any(is_inflated_in_turns(sent) for sent in self.theirs) else 0.0
+
     def answered_at(self) -> float:
-        """When an answer was surely there, all of it and from whom it should be (R6)."""
+        """When an answer was surely there and read, all of it and from whom it should be (R6)."""
+        return self._arrived_at() + self._turns()
+
+    def _arrived_at(self) -> float:
         headers: set[str] = set()
         if self.call.known is None:
             return math.inf
@@ -100,13 +130,31 @@ class Case(NamedTuple):
                     return at  # one that came before its header is known when it comes again (R37)
         return math.inf
 
-    def gone_at(self) -> float:
-        """When the caller was told that the other is gone, or lost its connection (R9)."""
+    def left_at(self) -> float:
+        """When the caller was told that the other is gone (R9)."""
         departures = self.engine.departures
         left = [at for at, identity, _ in departures if identity == self.call.destination]
-        return min(
-            (at for at in (*left, *self.engine.lost_at) if at >= self.call.at), default=math.inf
-        )
+        return min((at for at in left if at >= self.call.at), default=math.inf)
+
+    def lost_at(self) -> float:
+        """When the caller lost its connection, or closed its engine."""
+        return min((at for at in self.engine.lost_at if at >= self.call.at), default=math.inf)
+
+    def gone_at(self) -> float:
+        """When nobody can answer any more: the grace is over, or the connection is lost (R9)."""
+        return min(self.left_at() + self.engine.config.departure_grace, self.lost_at())
+
+    def signs(self) -> list[float]:
+        """When there were signs that the other has the request, in order (R4)."""
+        return [at for at, sent in self.answers() if sent.kind in (PacketKind.ACK, HEADER)]
+
+    def is_surely_acked(self) -> bool:
+        """Whether the ack window was ended by a sign that counts for sure."""
+        signs = self.signs()
+        return self.call.known is not None and bool(signs) and signs[0] <= self.window_ends_at()
+
+    def window_ends_at(self) -> float:
+        return self.call.at + self.call.window
 
 
 class Oracle:
@@ -129,7 +177,12 @@ class Oracle:
         self._methods = methods
         self._stamped = stamped
         self._packets: dict[str, list[SentPacket]] = {}
+        self._inflated: Counter[str] = Counter()
+        """Bytes that each participant has inflated in turns, at most."""
         for sent in world.sent:
+            if is_inflated_in_turns(sent):
+                times = max(len(sent.arrived_at), 1)
+                self._inflated[sent.destination_identity] += length_of(sent) * times
             if MALLORY not in (sent.sender_identity, sent.destination_identity):
                 self._packets.setdefault(sent.request_id, []).append(sent)
             self._count(sent)
@@ -153,7 +206,11 @@ class Oracle:
         packets = self._packets.get(call.request_id, [])
         ours = [p for p in packets if p.sender_identity == engine.identity]
         theirs = [p for p in packets if p.sender_identity == call.destination]
-        return Case(engine, call, ours, theirs)
+        return Case(engine, call, ours, theirs, self._patience(engine))
+
+    def _patience(self, engine: WatchedEngine) -> float:
+        """How long it may take until everything is inflated, by a mebibyte in each turn (R47)."""
+        return TURN * (2 + 2 * self._inflated[engine.identity] // MAX_INFLATED)
 
     # calls
 
@@ -176,6 +233,9 @@ class Oracle:
             ("its request, which could not be sent", min(unsent, default=math.inf)),
         ):
             require(at <= latest, f"it outlived {what}, by {at - latest} seconds")
+        if call.window < call.timeout and at > case.window_ends_at():
+            signs = case.signs()
+            require(signs and signs[0] <= case.window_ends_at(), "it outlived its ack window")
         if event is None:
             self.reached["cancelled"] += 1
         elif isinstance(event, CallSucceeded):
@@ -183,6 +243,10 @@ class Oracle:
             require(event.payload == self._plans[call.request_id].reply, "not the handler's answer")
             require(call.method in self._methods, "an answer without a handler")
             require_arrival(case, at)
+            self.reached["answered in grace"] += at > case.left_at()
+            self.reached["answer inflated in turns"] += any(
+                is_inflated_in_turns(part) for part in case.theirs
+            )
         else:
             self.reached["handler's error" if event.code >= 2000 else str(event.code)] += 1
             require(
@@ -193,30 +257,41 @@ class Oracle:
 
     def _judge_failure(self, case: Case, at: float, event: CallFailed, *, is_unsent: bool) -> None:
         call = case.call
-        signs = [t for t, sent in case.answers() if sent.kind in (PacketKind.ACK, HEADER)]
+        if event.code in (1501, 1502):
+            require(at < case.left_at(), f"{event.code} though the recipient had left (R9)")
         match event.code:
             case 1501:
                 require(call.window < call.timeout, "1501, but there was no ack window")
-                require(at == call.at + call.window, "1501, but not at the end of the ack window")
-                is_acked = call.known is not None and signs and signs[0] <= at
-                require(not is_acked, "1501 in spite of an ack")
+                require(at == case.window_ends_at(), "1501, but not at the end of the ack window")
+                require(not case.is_surely_acked(), "1501 in spite of an ack")
             case 1502:
                 require(at == call.at + call.timeout, "1502, but not at the end of the timeout")
-                is_acked = signs and signs[0] <= call.at + call.window
-                require(is_acked or call.window == call.timeout, "1502 without an ack")
             case 1503:
-                require(at == case.gone_at(), "1503 while the recipient was there")
+                self._judge_departure(case, at)
             case 1505 if is_unsent:
                 self.reached["1505 of the caller"] += 1
             case _:
                 self._judge_answered_failure(case, at, event)
 
+    def _judge_departure(self, case: Case, at: float) -> None:
+        """1503: the grace is over, or before that a deadline of the call, or the connection is
+        lost (R9)."""
+        call = case.call
+        if at in (case.gone_at(), case.lost_at()):
+            self.reached["1503 after a grace"] += case.left_at() < at < case.lost_at()
+            return
+        require(case.left_at() <= at, "1503 while the recipient was there")
+        deadlines = [call.at + call.timeout]
+        if call.window < call.timeout and not case.is_surely_acked():
+            deadlines.append(case.window_ends_at())
+        require(at in deadlines, "1503 before the grace was over")
+        self.reached["1503 at a deadline in grace"] += 1
+
     def _judge_answered_failure(self, case: Case, at: float, event: CallFailed) -> None:
         """A failure that the other told of, or that came of what it sent."""
         reply = self._plans[case.call.request_id].reply
-        is_idle = event.data == IDLE and any(
-            t + case.engine.config.stream_idle_timeout == at for t, _ in case.answers()
-        )
+        silence = case.engine.config.stream_idle_timeout
+        is_idle = event.data == IDLE and case.is_answered_at(at, silence)
         if not is_idle:
             require_arrival(case, at)
         match event.code:
@@ -274,7 +349,8 @@ class Oracle:
         is_numbered = self._stamped and engine.introduced.get(caller, math.inf) <= arrived[0]
         if is_numbered and all(who != caller for _, who, _ in engine.departures):
             require(kinds.count(PacketKind.ACK) <= 1, "a packet was taken twice (R37)")
-        if is_whole(engine, case):
+        if is_whole(engine, case, self._patience(engine)):
+            self.reached["request inflated in turns"] += is_inflated_in_turns(case.ours[0])
             expected = case.call.method in self._methods
             require(is_run is expected, "a whole request, but its handler did not run")
 
@@ -333,13 +409,14 @@ class Oracle:
     def _judge_answer(self, engine: WatchedEngine, case: Case, answer: Answer) -> None:
         """An answer leaves, in the form that the caller reads (R17)."""
         kinds = (PacketKind.RESPONSE, PacketKind.ERROR, HEADER)
-        leaves = [p for p in case.theirs if p.kind in kinds and p.sent_at >= answer.at]
+        theirs = [p for p in case.theirs if answer.at <= p.sent_at <= engine.ended_at]
+        leaves = [p for p in theirs if p.kind in kinds]
         if self._has_room(engine):
             require(leaves and leaves[0].sent_at == answer.at, "an answer did not leave")
             if any(is_unsent_answer(sent) for sent in case.theirs):
                 has_error = any(sent.kind is PacketKind.ERROR for sent in case.theirs)
                 require(has_error, "a part of an answer was not sent, and nobody was told (R10)")
-        if leaves and is_long([p for p in case.theirs if p.sent_at >= leaves[0].sent_at]):
+        if leaves and is_long([p for p in theirs if p.sent_at >= leaves[0].sent_at]):
             gone = [(case.engine.identity, case.ours[0].sender_sid)]
             left = [at for at, *who in engine.departures if tuple(who) in gone and at > answer.at]
             chunks = [p for p in case.theirs if p.kind is CHUNK]
@@ -447,27 +524,43 @@ def is_long(packets: list[SentPacket]) -> bool:
 
 
 def require_arrival(case: Case, at: float) -> None:
-    require(any(t == at for t, _ in case.answers()), "it ended by an answer that did not arrive")
+    require(case.is_answered_at(at), "it ended by an answer that did not arrive")
 
 
-def is_whole(engine: WatchedEngine, case: Case) -> bool:
-    """Whether a request surely got to this engine as it was sent."""
+def is_inflated_in_turns(sent: SentPacket) -> bool:
+    """Whether this begins a body that takes more than one input to inflate (R47)."""
+    message = message_of(sent) if sent.kind is HEADER else None
+    return (
+        isinstance(message, StreamHeader)
+        and message.compression > 0
+        and (message.total_length or 0) > MAX_INFLATED
+    )
+
+
+def length_of(sent: SentPacket) -> int:
+    message = message_of(sent)
+    assert isinstance(message, StreamHeader)
+    return message.total_length or 0
+
+
+def is_whole(engine: WatchedEngine, case: Case, patience: float) -> bool:
+    """Whether a request surely got to this engine as it was sent, and was read."""
     header = message_of(case.ours[0])
-    if not isinstance(header, StreamHeader) or header.inline_content is not None:
+    if not isinstance(header, StreamHeader):
+        return True
+    takes_turns = is_inflated_in_turns(case.ours[0])
+    if header.inline_content is not None and not takes_turns:
         return True
     arrivals = [engine.arrivals(sent) for sent in case.ours]
     last = message_of(case.ours[-1])
-    if (
-        is_damaged(case.ours)
-        or not all(arrivals)
-        or not isinstance(last, StreamTrailer)
-        or last.reason
-    ):
+    if is_damaged(case.ours) or not all(arrivals):
+        return False
+    if header.inline_content is None and (not isinstance(last, StreamTrailer) or last.reason):
         return False
     first_arrivals = [at for at, *_ in arrivals]
     if first_arrivals != sorted(first_arrivals):
         return False
-    began, ended = first_arrivals[0], first_arrivals[-1]
+    began, ended = first_arrivals[0], first_arrivals[-1] + patience * takes_turns
     departures = [t for t, who, _ in engine.departures if who == case.engine.identity]
     return not any(began <= t <= ended for t in (*departures, *engine.lost_at))
 
@@ -483,9 +576,9 @@ def is_unsent_answer(sent: SentPacket) -> bool:
 def is_damaged(packets: Iterable[SentPacket]) -> bool:
     """Whether a stream was not sent to its end, or not carried whole and in order."""
     parts = [sent for sent in packets if sent.kind in STREAM_KINDS]
-    is_cut_off = CHUNK in {p.kind for p in parts} and not isinstance(
-        message_of(parts[-1]), StreamTrailer
-    )
+    header = message_of(parts[0]) if parts else None
+    is_chunked = isinstance(header, StreamHeader) and header.inline_content is None
+    is_cut_off = is_chunked and not isinstance(message_of(parts[-1]), StreamTrailer)
     return is_cut_off or any(p.fate is not Fate.CARRIED or p.is_held_back for p in parts)
 
 

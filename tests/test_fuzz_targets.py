@@ -85,8 +85,8 @@ It measures when everything is imported: of a line that imports or defines nothi
 REACHED = {
     "wire": {"wire": 95},
     "differential": {"wire": 95},
-    "streams": {"stream_reader": 95},
-    "program": {"engine": 95, "caller": 95, "responder": 95, "outbox": 95},
+    "streams": {"stream_reader": 95, "inflating": 95, "budget": 95},
+    "program": {"engine": 95, "caller": 95, "recipients": 95, "responder": 95, "outbox": 95},
 }
 """Of the lines within functions, the percentage that a target must reach by its corpus alone."""
 

@@ -15,16 +15,24 @@ from search_form import freeze, thaw
 from search_member import Member
 
 from rpcproto import CallSucceeded, IgnoreReason, PacketKind, RpcEngine
-from rpcproto.core.caller import Call, Caller
-from rpcproto.core.deadlines import HURRIED, PENDING
+from rpcproto.core.caller import Caller
+from rpcproto.core.deadlines import Deadlines
+from rpcproto.core.recipients import Call, Recipient, Recipients
 from rpcproto.core.repeats import RequestMemory
 from rpcproto.core.responder import Responder
+from rpcproto.core.states import CallInput, CallState
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "search.md"
 
-FAST = [Scenario((1, 1), 1), Scenario((1, 0), 1, streams=True), Scenario((2, 1), 0)]
+FAST = [
+    Scenario((1, 1), 1),
+    Scenario((1, 0), 1, streams=True),
+    Scenario((2, 1), 0),
+    Scenario((1, 1), 1, grace=2.0),
+]
 DEEP = [
     Scenario((2, 1), 1),
+    Scenario((2, 1), 1, grace=2.0),
     Scenario((1, 0), 2),
     Scenario((1, 1), 2),
     Scenario((2, 2), 0),
@@ -34,7 +42,7 @@ DEEP = [
 NIGHT = [Scenario((1, 1), 1, streams=True), Scenario((2, 2), 1), Scenario((3, 1), 1)]
 
 
-SMALL = FAST[:2]
+SMALL = [FAST[0], FAST[1], FAST[3]]
 """Searches that are looked at more closely."""
 
 
@@ -135,7 +143,8 @@ class Fault(NamedTuple):
 
 cancel, receive_ack = Caller.cancel, Caller.receive_ack
 receive_response, receive_request = Caller.receive_response, Responder.receive_request
-add, recipient_left, respond = RequestMemory.add, Caller.recipient_left, Responder.respond
+recipient_joined, joined, left = Caller.recipient_joined, Recipients.joined, Recipients.left
+add, respond, can_be = RequestMemory.add, Responder.respond, Recipient.can_be
 
 
 def completes_again(
@@ -150,31 +159,36 @@ def completes_again(
 def forgets(self: RequestMemory, key: Any) -> None:
     add(self, key)
     self._shared.clear()
-    self._rings.clear()
-    del self.answers[key]
+    self._callers.clear()
+    self._by_size.clear()
+    self._largest = 0
+    del self.known[key]
 
 
 def leaves_its_deadline(self: Caller, request_id: str) -> bool:
     call = self._pending.get(request_id)
     cancelled = cancel(self, request_id)
     if call is not None:
-        call.stage = PENDING
+        call.state = CallState.ACKNOWLEDGED
+        self._line.appendleft(call)
     return cancelled
 
 
 def keeps_the_ack_window(self: Caller, ack: Any, *sender: Any) -> IgnoreReason | None:
     reason = receive_ack(self, ack, *sender)
     if reason is None:
-        self._pending[ack[0]].stage = HURRIED
+        call = self._pending[ack[0]]
+        call.state = CallState.SENT
+        self._ack_line.appendleft(call)
     return reason
 
 
-def counts_from_anyone(self: Call, identity: str, sid: str) -> bool:
+def counts_from_anyone(self: Recipient, identity: str, sid: str) -> bool:
     return True
 
 
-def counts_from_any_session(self: Call, identity: str, sid: str) -> bool:
-    return identity == self.recipient[0]
+def counts_from_any_session(self: Recipient, identity: str, sid: str) -> bool:
+    return identity == self.identity
 
 
 def does_not_ack(self: Responder, *args: Any) -> IgnoreReason | None:
@@ -185,12 +199,8 @@ def does_not_ack(self: Responder, *args: Any) -> IgnoreReason | None:
     return reason
 
 
-def leaves_one_call(self: Caller, identity: str | None) -> None:
-    kept = dict(list(self._pending.items())[1:])
-    for request_id in kept:
-        del self._pending[request_id]
-    recipient_left(self, identity)
-    self._pending.update(kept)
+def leaves_one_call(self: Recipients, identity: str, has_grace: bool) -> list[Call]:
+    return left(self, identity, has_grace)[:-1]
 
 
 def answers_the_wrong_one(self: Responder, invocation_id: int, *args: Any) -> bool:
@@ -212,6 +222,38 @@ def handles_one(self: RpcEngine, *, now: float) -> None:
         self._caller.expire(due.item, early=not due.is_last)
 
 
+def ends_with_the_deadline_s_own_code(self: Caller, call: Call, *, early: bool) -> None:
+    self._fail(call, CallInput.DEADLINE, 1501 if early else 1502)
+
+
+def ignores_answers_in_grace(self: Caller, response: Any, *sender: Any) -> IgnoreReason | None:
+    call = self._pending.get(response[0])
+    if call is not None and call.recipient.calls_in_grace:
+        return IgnoreReason.LATE
+    return receive_response(self, response, *sender)
+
+
+def counts_from_who_came_back(self: Recipient, identity: str, sid: str) -> bool:
+    return identity == self.identity and (self.has_returned or can_be(self, identity, sid))
+
+
+def never_ends(self: Deadlines, item: Any, deadline: float) -> None:
+    pass
+
+
+def lifts_the_grace(self: Caller, identity: str, sid: str) -> None:
+    self._deadlines._rest.clear()
+    recipient_joined(self, identity, sid)
+
+
+def adopts_in_grace(self: Recipients, identity: str, sid: str) -> list[Call]:
+    for departed in self._departed.get(identity, ()):
+        departed.sid = sid
+    return joined(self, identity, sid)
+
+
+GRACE = Scenario((1, 1), 1, grace=2.0)
+
 FAULTS = {
     "a late response completes a call again": Fault(
         Caller, "receive_response", completes_again, "L4"
@@ -219,20 +261,34 @@ FAULTS = {
     "the memory of requests forgets": Fault(RequestMemory, "add", forgets, "R16"),
     "a cancelled call leaves its deadline": Fault(Caller, "cancel", leaves_its_deadline, "L8"),
     "an ack does not end the ack window": Fault(Caller, "receive_ack", keeps_the_ack_window, "L8"),
-    "an answer counts from anyone": Fault(Call, "accepts", counts_from_anyone, "L13"),
-    "an answer counts from any session": Fault(Call, "accepts", counts_from_any_session, "L13"),
+    "an answer counts from anyone": Fault(Recipient, "can_be", counts_from_anyone, "L13"),
+    "an answer counts from any session": Fault(Recipient, "can_be", counts_from_any_session, "L13"),
     "a forged response leaves a trace": Fault(
         Caller, "receive_response", remembers_a_forgery, "trace .L13"
     ),
     "a request is not acked": Fault(Responder, "receive_request", does_not_ack, "L15"),
     "a departure ends one call of two": Fault(
-        Caller, "recipient_left", leaves_one_call, "R9", Scenario((2, 0), 1)
+        Recipients, "left", leaves_one_call, "R9", Scenario((2, 0), 1)
     ),
     "of two deadlines at once one is handled": Fault(
         RpcEngine, "handle_deadline", handles_one, "L7", Scenario((2, 0), 1)
     ),
     "an answer goes to another call": Fault(
         Responder, "respond", answers_the_wrong_one, "invocation", Scenario((2, 0), 0)
+    ),
+    "a call in grace ends with 1501 or 1502": Fault(
+        Caller, "expire", ends_with_the_deadline_s_own_code, "fails with 150[12]", GRACE
+    ),
+    "an answer in grace is ignored": Fault(
+        Caller, "receive_response", ignores_answers_in_grace, "R6", GRACE
+    ),
+    "an answer of the new session counts in grace": Fault(
+        Recipient, "can_be", counts_from_who_came_back, "R7|L13", GRACE
+    ),
+    "the grace never ends": Fault(Deadlines, "start_at", never_ends, "L8", GRACE),
+    "a join lifts the grace": Fault(Caller, "recipient_joined", lifts_the_grace, "L8", GRACE),
+    "a call in grace adopts the sid of who joins": Fault(
+        Recipients, "joined", adopts_in_grace, "R7|L13", GRACE
     ),
 }
 

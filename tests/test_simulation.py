@@ -8,7 +8,7 @@ from profiles import choose
 from simulation import KINDS, repeat, run_for, summary, try_seeds
 
 from rpcproto.core.responder import Responder
-from rpcproto.journal import replay
+from rpcproto.recording import replay
 
 BLOCK = 250
 """So many seeds reach everything that there is to reach."""

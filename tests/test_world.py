@@ -513,6 +513,103 @@ def test_comings_and_goings_are_told_late_and_in_order() -> None:
     assert world.sent[0].kind is PacketKind.REQUEST
 
 
+def world_of_a_departure(
+    *, departures_overtake: bool = True, departure_grace: float | None = None
+) -> World:
+    """Bob answers one of two calls and leaves at once; news travel faster than packets."""
+    world = World(link=Link(latency=0.5), departures_overtake=departures_overtake)
+    alice, bob = world.join("alice", departure_grace=departure_grace), world.join("bob")
+    bob.register("greet", greet)
+    bob.register("wait", lambda invocation: None)
+    alice.call("bob", "greet")
+    alice.call("bob", "wait")
+    world.at(0.5, lambda: world.leave("bob"))
+    world.at(1.2, lambda: world.come_back("bob"))
+    world.run(until=5.0)
+    return world
+
+
+def after_the_departure(world: World) -> list[str]:
+    """What alice learns from then on."""
+    lines = world.transcript().splitlines()
+    later = lines[lines.index("   0.500 s  bob leaves") :]
+    return [line for line in later if " s  alice" in line]
+
+
+def test_news_of_a_departure_overtakes_the_packets_that_left_before() -> None:
+    assert after_the_departure(world_of_a_departure()) == [
+        "   0.500 s  alice hears that PA_bob_1 is gone",
+        "   0.500 s  alice: call 1 fails, 1503 Recipient disconnected",
+        "   0.500 s  alice: call 2 fails, 1503 Recipient disconnected",
+        "   1.200 s  alice hears that PA_bob_2 is here",
+    ]
+
+
+def test_packets_that_left_before_their_sender_count_for_the_departure_grace() -> None:
+    assert after_the_departure(world_of_a_departure(departure_grace=2.0)) == [
+        "   0.500 s  alice hears that PA_bob_1 is gone",
+        "   1.000 s  alice: call 1 is acknowledged",
+        "   1.000 s  alice: call 1 succeeds, 'Hello, alice!'",
+        "   1.000 s  alice: call 2 is acknowledged",
+        "   1.200 s  alice hears that PA_bob_2 is here",
+        "   2.500 s  alice: call 2 fails, 1503 Recipient disconnected",
+    ]
+    assert after_the_departure(world_of_a_departure(departure_grace=0.25)) == [
+        "   0.500 s  alice hears that PA_bob_1 is gone",
+        "   0.750 s  alice: call 1 fails, 1503 Recipient disconnected",
+        "   0.750 s  alice: call 2 fails, 1503 Recipient disconnected",
+        "   1.200 s  alice hears that PA_bob_2 is here",
+    ]
+
+
+def test_where_departures_do_not_overtake_the_news_comes_after_the_packets() -> None:
+    assert after_the_departure(world_of_a_departure(departures_overtake=False)) == [
+        "   1.000 s  alice: call 1 is acknowledged",
+        "   1.000 s  alice: call 1 succeeds, 'Hello, alice!'",
+        "   1.000 s  alice: call 2 is acknowledged",
+        "   1.000 s  alice hears that PA_bob_1 is gone",
+        "   1.000 s  alice: call 2 fails, 1503 Recipient disconnected",
+        "   1.200 s  alice hears that PA_bob_2 is here",
+    ]
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.5])
+def test_news_stays_in_order_where_departures_do_not_overtake(latency: float) -> None:
+    """Nobody is gone for the others after it is back, at one instant as well."""
+    world = World(link=Link(latency=latency), departures_overtake=False)
+    alice, bob = alice_and_bob(world)
+    alice.call("bob", "greet")
+    for _ in range(3):
+        world.cut("bob")
+        world.come_back("bob")
+    world.run(until=latency)
+    heard = [line for line in world.transcript().splitlines() if "alice hears" in line]
+    assert [line.split("hears that ")[1] for line in heard] == [
+        f"PA_bob_{number} is {what}"
+        for number in (1, 2, 3, 4)
+        for what in ("here", "gone")[: 2 - (number == 4)]
+    ]
+    assert alice.engine.participants == ("bob",)
+    assert bob.sid == "PA_bob_4"
+
+
+def test_a_participant_keeps_its_departure_grace_when_it_comes_back() -> None:
+    world = World(config=RpcConfig(departure_grace=1.0))
+    alice, bob = world.join("alice", departure_grace=2.0), world.join("bob")
+    world.leave("alice")
+    world.come_back("alice")
+    for caller, recipient in ((alice, bob), (bob, alice)):
+        call = caller.call(recipient.identity, "wait")
+        world.cut(recipient.identity)
+        left_at = world.now
+        world.run(until=left_at + 5.0)
+        assert call.ended_at == left_at + caller.config.departure_grace
+        world.come_back(recipient.identity)
+    assert (alice.config.departure_grace, bob.config.departure_grace) == (2.0, 1.0)
+    with pytest.raises(LocalProtocolError, match="departure_grace"):
+        world.join("carol", departure_grace=-1.0)
+
+
 def test_nobody_who_was_not_told_of_is_there_when_lists_are_complete() -> None:
     world = World(participants_complete=True, presence=Link(latency=1.0))
     alice = world.join("alice")

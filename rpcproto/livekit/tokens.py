@@ -9,7 +9,7 @@ from typing import Final
 import jwt
 
 from rpcproto.core.errors import LocalProtocolError, require_name, require_timeout
-from rpcproto.core.messages import MAX_IDENTITY_BYTES
+from rpcproto.wire import MAX_IDENTITY_BYTES
 
 LIFETIME: Final = 6 * 3600.0
 """How long a token can be used to join, in seconds, unless it is said otherwise."""

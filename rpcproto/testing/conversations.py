@@ -8,13 +8,6 @@ from typing import Final, TypeAlias
 
 from hypothesis import strategies as st
 
-from rpcproto.core.messages import (
-    DEFLATE_RAW,
-    REQUEST_ID,
-    REQUEST_TOPIC,
-    RESPONSE_TOPIC,
-    request_attributes,
-)
 from rpcproto.testing.drawn_packets import (
     Fields,
     Setting,
@@ -24,6 +17,7 @@ from rpcproto.testing.drawn_packets import (
     packet_from,
     request_fields,
 )
+from rpcproto.wire import DEFLATE_RAW, REQUEST_ID, REQUEST_TOPIC, RESPONSE_TOPIC, request_attributes
 
 _SILENCE: Final = 60.0
 """Seconds after which whatever was under way is over, with the timeouts used here."""

@@ -11,7 +11,9 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from hypothesis import strategies as st
 
 from rpcproto.core.errors import ErrorCode
-from rpcproto.core.messages import (
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.testing.ids import counting_ids
+from rpcproto.wire import (
     DEFLATE_RAW,
     MAX_V1_PAYLOAD_BYTES,
     PACKET_VERSION,
@@ -22,8 +24,6 @@ from rpcproto.core.messages import (
     VERSION,
     request_attributes,
 )
-from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.testing.ids import counting_ids
 
 
 def _ids(prefix: str, count: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import RpcError
 from rpcproto.core.events import (
@@ -65,6 +66,7 @@ class WorldParticipant:
         client_protocol: int,
         capabilities: Collection[int],
         uplink: float,
+        config: RpcConfig,
     ) -> None:
         """Made by `World.join`. `carry` tells whether a packet could be sent."""
         self.identity: str = identity
@@ -72,6 +74,8 @@ class WorldParticipant:
         self.capabilities: Collection[int] = capabilities
         self.uplink: float = uplink
         """Bytes a second: while one packet is on its way out there is no room for the next."""
+        self.config: RpcConfig = config
+        """Of its engines."""
         self.engine: RpcEngine
         self.sid: str = ""
         self.is_connected: bool = False

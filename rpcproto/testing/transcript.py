@@ -11,7 +11,10 @@ from rpcproto.core.events import (
     InvocationAbandoned,
     InvocationReceived,
 )
-from rpcproto.core.messages import (
+from rpcproto.testing.links import Fate, SentPacket
+from rpcproto.wire import (
+    METHOD,
+    REQUEST_ID,
     REQUEST_TOPIC,
     Ack,
     ErrorResponse,
@@ -21,9 +24,8 @@ from rpcproto.core.messages import (
     StreamChunk,
     StreamHeader,
     StreamTrailer,
+    decode,
 )
-from rpcproto.core.wire import decode
-from rpcproto.testing.links import Fate, SentPacket
 
 MAX_TEXT: Final = 24
 """Characters of a text that are shown."""
@@ -41,7 +43,7 @@ def lines(happenings: Iterable[Happening], calls: Mapping[str, int]) -> Iterable
         elif isinstance(what, str):
             text = f"{identity} {what}"
         else:
-            text = f"{identity}: {names.event(what)}"
+            text = f"{identity}: {names.event(identity, what)}"
         yield f"{at:8.3f} s  {text}"
 
 
@@ -51,14 +53,15 @@ class _Names:
     def __init__(self, calls: Mapping[str, int]) -> None:
         self._calls = calls
         self._streams: dict[str, str] = {}
-        self._invocations: dict[int, str] = {}
+        self._invocations: dict[tuple[str, int], str] = {}
+        """Each engine counts its own invocations."""
 
     def packet(self, sent: SentPacket) -> str:
         decoded = decode(sent.data)
         what = "no packet at all" if decoded is None else self._message(decoded.message)
         return f"{what}  [{_fate(sent)}]"
 
-    def event(self, event: Event) -> str:
+    def event(self, identity: str, event: Event) -> str:
         match event:
             case CallAcknowledged(request_id):
                 return f"call {self._call(request_id)} is acknowledged"
@@ -66,11 +69,11 @@ class _Names:
                 return f"call {self._call(request_id)} succeeds, {_quoted(payload)}"
             case CallFailed(request_id, code, message, data):
                 return f"call {self._call(request_id)} fails, {_error(code, message, data)}"
-            case InvocationReceived(invocation_id, request_id, identity, method, payload):
-                call = self._invocations[invocation_id] = self._call(request_id)
-                return f"invocation {call} of {method} for {identity}, {_quoted(payload)}"
+            case InvocationReceived(invocation_id, request_id, caller, method, payload):
+                call = self._invocations[identity, invocation_id] = self._call(request_id)
+                return f"invocation {call} of {method} for {caller}, {_quoted(payload)}"
             case InvocationAbandoned(invocation_id, reason):
-                call = self._invocations.get(invocation_id, "?")
+                call = self._invocations.get((identity, invocation_id), "?")
                 return f"invocation {call} is abandoned, {reason.value}"
         sender = f" of {event.sender_identity}" if event.sender_identity else ""
         return f"ignores a packet{sender}, {event.reason.value}"
@@ -100,8 +103,9 @@ class _Names:
 
     def _header(self, header: StreamHeader) -> str:
         kind = "request" if header.topic == REQUEST_TOPIC else "response"
-        stream = self._streams[header.stream_id] = f"{kind} {self._call(header.request_id)}"
-        method = f" {header.method}" if header.method else ""
+        call = self._call(header.attributes.get(REQUEST_ID, ""))
+        stream = self._streams[header.stream_id] = f"{kind} {call}"
+        method = f" {header.attributes[METHOD]}" if header.attributes.get(METHOD) else ""
         compressed = ", compressed" if header.compression else ""
         content = header.inline_content
         if content is not None and not compressed:

@@ -4,20 +4,22 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Final, Protocol
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
+from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
-from rpcproto.core.wire import stamp
 from rpcproto.testing.agenda import Agenda
 from rpcproto.testing.ids import counting_ids
 from rpcproto.testing.links import Fate, Link, SentPacket
 from rpcproto.testing.participants import WorldCall, WorldParticipant
 from rpcproto.testing.transcript import Happening, lines
+from rpcproto.wire import stamp
 
 MAX_REPLAYED: Final = 64
 """So many of the newest packets to each participant can be replayed."""
@@ -50,6 +52,7 @@ class _Session:
         self.sequence = 0
         self.told_until = 0.0
         """When the last that it is told about the others arrives."""
+        self.news_under_way = 0
         self.newest: deque[tuple[SentPacket, bytes]] = deque(maxlen=MAX_REPLAYED)
         """The newest packets to it, with their stamps."""
 
@@ -71,6 +74,7 @@ class World:
         presence: Link = Link(),  # noqa: B008 (frozen)
         stamped: bool = True,
         participants_complete: bool = False,
+        departures_overtake: bool = True,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
         engine_factory: EngineFactory = RpcEngine,
     ) -> None:
@@ -78,9 +82,14 @@ class World:
 
         Participants hear of each other's coming and going with the latency and the jitter of
         `presence`, and in order; `participants_complete` says that whoever was not announced is
-        not there (R12). With `stamped`, packets pass a server, which stamps them with the sender's
-        identity, its sid and a sequence number; else every host knows who sent what (R36). `config`
-        is for all engines, and `engine_factory` makes them.
+        not there (R12). With `departures_overtake`, as in a LiveKit room, the news that somebody
+        left does not wait for the packets that left before, and arrives first where `presence` is
+        faster than the link (R9). Without it, the news arrives after all packets of the departed
+        participant but those that are held back or repeated.
+
+        With `stamped`, packets pass a server, which stamps them with the sender's identity, its sid
+        and a sequence number; else every host knows who sent what (R36). `config` is for all
+        engines, and `engine_factory` makes them.
         """
         self.presence: Link = presence
         self.lose: Callable[[SentPacket], bool] = lambda sent: False
@@ -95,6 +104,7 @@ class World:
         self._random = Random(seed)
         self._stamped = stamped
         self._participants_complete = participants_complete
+        self._departures_overtake = departures_overtake
         self._config = config
         self._engine_factory = engine_factory
         self._engine_numbers = itertools.count(1)
@@ -134,16 +144,22 @@ class World:
         client_protocol: int = 0,
         capabilities: Collection[int] = (),
         uplink: float = math.inf,
+        departure_grace: float | None = None,
     ) -> WorldParticipant:
         """Somebody new is here, and the others are told of it and what it can read.
 
-        Raises ValueError for an identity that was here before, and for an `uplink` (bytes a
-        second) that is not above 0.
+        `departure_grace` is how long its calls can be answered after their recipient left (R9), in
+        seconds; None takes the config's. Raises ValueError for an identity that was here before,
+        and for an `uplink` (bytes a second) that is not above 0; LocalProtocolError for a
+        `departure_grace` that is below 0 or not finite.
         """
         if identity in self.participants:
             raise ValueError(f"{identity!r} was here before: let it come back")
         if not uplink > 0:
             raise ValueError("uplink must be above 0")
+        config = self._config
+        if departure_grace is not None:
+            config = replace(config, departure_grace=departure_grace)
         participant = WorldParticipant(
             identity,
             self._agenda,
@@ -153,8 +169,9 @@ class World:
             client_protocol=client_protocol,
             capabilities=capabilities,
             uplink=uplink,
+            config=config,
         )
-        participant.begin(self._new_engine(identity))
+        participant.begin(self._new_engine(participant))
         self.participants[identity] = participant
         self._sessions[identity] = _Session()
         self._enter(participant, new_session=True)
@@ -190,11 +207,12 @@ class World:
         if participant.is_connected:
             return
         if participant.has_left:
-            participant.begin(self._new_engine(identity))
+            participant.begin(self._new_engine(participant))
         self._enter(participant, new_session=new_session or not participant.is_present)
         if replay:
             for sent, data in list(self._sessions[identity].newest)[-replay:]:
-                self._bring(participant, sent, data, self.now + self._way(sent).link.latency)
+                link = self._way(sent.sender_identity, sent.destination_identity).link
+                self._bring(participant, sent, data, self.now + link.latency)
 
     # the network
 
@@ -233,9 +251,9 @@ class World:
 
     # within: who is here
 
-    def _new_engine(self, identity: str) -> RpcEngine:
+    def _new_engine(self, participant: WorldParticipant) -> RpcEngine:
         new_id = counting_ids(f"{next(self._engine_numbers):08x}")
-        return self._engine_factory(identity, new_id=new_id, config=self._config)
+        return self._engine_factory(participant.identity, new_id=new_id, config=participant.config)
 
     def _enter(self, participant: WorldParticipant, *, new_session: bool) -> None:
         identity, session = participant.identity, self._sessions[participant.identity]
@@ -277,9 +295,14 @@ class World:
                 continue
             session = self._sessions[other.identity]
             at = self.now + self.presence.latency + self.presence.jitter * self._random.random()
+            waits = session.news_under_way > 0
+            if not (is_here or self._departures_overtake):
+                at = max(at, self._way(about.identity, other.identity).arrives_until)
+                waits = True
             at = session.told_until = max(session.told_until, at)
+            session.news_under_way += 1
             tell = partial(self._tell, other, session.connections, about, sid, is_here)
-            if at > self.now:
+            if waits or at > self.now:
                 self._agenda.plan(at, tell)
             else:
                 tell()
@@ -293,6 +316,7 @@ class World:
         is_here: bool,
     ) -> None:
         """What was told on a connection that is no more is lost."""
+        self._sessions[participant.identity].news_under_way -= 1
         if connection != self._connection_of(participant):
             return
         self._note(participant.identity, f"hears that {sid} {'is here' if is_here else 'is gone'}")
@@ -338,7 +362,8 @@ class World:
         """Let the link decide what becomes of a packet."""
         self.sent.append(sent)
         self._happenings.append((self.now, sent.sender_identity, sent))
-        way, chance = self._way(sent), self._random.random
+        way = self._way(sent.sender_identity, sent.destination_identity)
+        chance = self._random.random
         link = way.link
         if link.send_failure and chance() < link.send_failure:
             sent.fate = Fate.NOT_SENT
@@ -364,17 +389,20 @@ class World:
             self._bring(receiver, sent, data, in_turn + link.straggling * chance())
 
     def _stamped_data(self, sent: SentPacket) -> bytes:
-        """The packet as it arrives."""
+        """The packet as it arrives; what is not a packet by itself cannot be stamped."""
         if not self._stamped:
             return sent.data
         session = self._sessions[sent.sender_identity]
         session.sequence += 1
-        return stamp(
-            sent.data,
-            sequence=session.sequence,
-            sender_identity=sent.sender_identity,
-            sender_sid=sent.sender_sid,
-        )
+        try:
+            return stamp(
+                sent.data,
+                sequence=session.sequence,
+                sender_identity=sent.sender_identity,
+                sender_sid=sent.sender_sid,
+            )
+        except LocalProtocolError:
+            return sent.data
 
     def _bring(self, receiver: WorldParticipant, sent: SentPacket, data: bytes, at: float) -> None:
         connection = self._connection_of(receiver)
@@ -396,15 +424,15 @@ class World:
             )
         receiver.settle()
 
-    def _way(self, sent: SentPacket) -> _Way:
-        """The direction of a packet; of all links that fit, the last that was set counts."""
-        ends = sent.sender_identity, sent.destination_identity
+    def _way(self, sender: str, receiver: str) -> _Way:
+        """The direction of packets; of all links that fit, the last that was set counts."""
+        ends = sender, receiver
         way = self._ways.get(ends)
         if way is None:
             link = next(
                 link
-                for sender, receiver, link in reversed(self._links)
-                if sender in (None, ends[0]) and receiver in (None, ends[1])
+                for from_, to, link in reversed(self._links)
+                if from_ in (None, sender) and to in (None, receiver)
             )
             way = self._ways[ends] = _Way(link)
         return way
