@@ -14,11 +14,11 @@ from rpcproto import (
     RpcEngine,
     Statistics,
     stamp,
+    wire,
 )
-from rpcproto.core import wire
-from rpcproto.core.messages import ErrorResponse, Message, OutgoingMessage, Request
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.testing import counting_ids
+from rpcproto.wire import ErrorResponse, Message, OutgoingMessage, Request
 
 START = 100.0
 """When every test begins; all durations of the rules can be added to it without rounding."""

@@ -1,9 +1,10 @@
-"""What an engine must do, once more: written from the rules R1 to R42 and nothing else.
+"""What an engine must do, once more: written from the rules R1 to R47 and nothing else.
 
 Made to be checked by eye. Nothing is fast here, nothing is forgotten, a body is inflated anew for
 each chunk, and deadlines are searched for. The model says of each input what it returns, which
 events and packets come of it, in order, and what is pending and due afterwards. It leaves out how
-a body is cut into packets, and bounds on memory that a short life does not reach.
+a body is cut into packets, how much compressed input has been read by when, and bounds on memory
+that a short life does not reach.
 """
 
 import codecs
@@ -32,6 +33,9 @@ from rpcproto import (
 from rpcproto.core.packets_pb2 import DataPacket
 
 V1_BYTES = 15_360
+MIB = 2**20
+TURN = 1_048 / 2**20
+"""A millisecond, as R47 has it."""
 FORMS = ["chunked", "inline", "deflated"]
 QUIET = {
     IgnoreReason.UNKNOWN_STREAM, IgnoreReason.REPEAT, IgnoreReason.LATE, IgnoreReason.UNKNOWN_KIND,
@@ -77,6 +81,14 @@ class Stream:
     body: bytes = b""
     is_ended: bool = False
     """Whether the final block of a compressed body has come."""
+    looked_at: int = 0
+    barren: int = 0
+    """Compressed input in a row that has yielded nothing (R47)."""
+    waits_since: int = 0
+    """When it began to wait for its turn, counted; 0 while nothing of it waits (R47)."""
+    has_trailer: bool = False
+    """Whether all of it has come."""
+    is_over: bool = False
 
 
 @dataclass(eq=False)
@@ -90,6 +102,16 @@ class Call:
     timeout: float
     acked: bool = False
     stream: Stream | None = None
+    left_at: float | None = None
+    """When its recipient left; it is in grace then (R9)."""
+    returned: bool = False
+    """Whether that identity was announced again."""
+
+    def may_be_answered_by(self, sender: str, sid: str) -> bool:
+        """R7, and R9 after a departure."""
+        if self.returned:
+            return (sender, sid) == (self.to, self.sid) and sid != ""
+        return sender == self.to and (not (sid and self.sid) or sid == self.sid)
 
 
 @dataclass(eq=False)
@@ -114,15 +136,18 @@ class Model:
         self.identity, self.config, self.methods = identity, config, methods
         self.now = -1e300
         self.connected, self.closed = True, False
-        self.complete = self.too_old = False
+        self.complete = self.too_old = self.hands_over = False
         self.peers: dict[str, Peer] = {}
-        self.seen: dict[str, set[int]] = {}
+        self.seen: dict[tuple[str, str], set[int]] = {}
         self.calls: dict[str, Call] = {}
         self.over: set[str] = set()
         self.invocations: list[Invocation] = []
         self.answered: list[Invocation] = []
         self.known: set[tuple[str, str, str]] = set()
         self.streams: list[Stream] = []
+        self.turns: list[str] = []
+        """The senders of whom something waits to be inflated, in turn (R47)."""
+        self.turn_at = math.inf
         self.ignored: Counter[IgnoreReason] = Counter()
         self.count = 0
         self.events: list[Any] = []
@@ -144,28 +169,59 @@ class Model:
         ]
         for call in self.calls.values():
             window = call.timeout if call.acked else min(call.window, call.timeout)
-            due.append((call.started + window, call.order, call))
-        if self.streams:  # of two that are due at once, the one that has been silent longer
+            ends = call.started + window
+            if call.left_at is not None:
+                ends = min(ends, call.left_at + self.config.departure_grace)
+            due.append((ends, call.order, call))
+        if self.streams:  # of two that are due at once, the one that has not grown for longer
             first = min(self.streams, key=lambda stream: (stream.last, stream.touched))
             due.append((first.last + self.config.stream_idle_timeout, first.order, first))
         return sorted(due, key=lambda each: each[:2])
 
     @property
     def next_deadline(self) -> float | None:
-        return min((each[0] for each in self.due()), default=None)
+        deadline = min([self.turn_at, *(each[0] for each in self.due())])
+        return None if deadline == math.inf else deadline
 
     def held(self, identity: str | None = None) -> int:
-        """Bytes that came in and are not done with (R28)."""
+        """Bytes of bodies that came in and are not done with (R28)."""
         bodies = [(stream.key[0], len(stream.body)) for stream in self.streams]
         bodies += [(one.key[0], one.held) for one in self.invocations]
         return sum(size for sender, size in bodies if identity in (None, sender))
 
-    def has_room(self, sender: str, size: int) -> bool:
-        config = self.config
-        return (
-            self.held() + size <= config.max_buffered_bytes
-            and self.held(sender) + size <= config.max_buffered_bytes_per_sender
-        )
+    @property
+    def waiting(self) -> int:
+        """The most that compressed input which waits can count in addition (R47)."""
+        return sum(len(stream.raw) for stream in self.streams if stream.waits_since)
+
+    def has_room(self, sender: str, size: int, is_answer: bool) -> bool:
+        """Whether so many bytes more fit, seven eighths of them being for all (R28)."""
+        bound = self.config.max_buffered_bytes
+        total, held = self.held() + size, self.held(sender) + size
+        if size == 0 or total <= without_reserve(bound):
+            return True
+        return total <= bound and (is_answer or held * 64 < bound)
+
+    def make_room(
+        self, sender: str, size: int, is_answer: bool = False, stream: Stream | None = None
+    ) -> bool:
+        """Let half-read requests fail until so many bytes more fit, if they can (R28). They may be
+        for `stream`, which may be the one that fails."""
+        if self.held(sender) + size > self.config.max_buffered_bytes_per_sender:
+            return False
+        while not self.has_room(sender, size, is_answer):
+            requests = [each for each in self.streams if isinstance(each.owner, Invocation)]
+            oldest = {each.key[0]: each.order for each in reversed(requests)}
+            fullest = max(oldest, key=lambda one: (self.held(one), -oldest[one]), default=None)
+            if fullest is None:
+                return False
+            if fullest != sender and self.held(fullest) < self.held(sender) + size:
+                return False
+            failing = [each for each in requests if each.key[0] == fullest][-1]
+            self.body_failed(failing, False, "too many bytes")
+            if failing is stream:
+                return False
+        return True
 
     # what the application wants
 
@@ -230,18 +286,29 @@ class Model:
     def joined(self, identity: str, sid: str, protocol: int, deflate: bool) -> None:
         if self.closed:
             return
+        if identity not in self.peers and len(self.peers) >= self.config.max_participants:
+            self.complete = False
+            return
+        if any(peer.sid == sid != "" and who != identity for who, peer in self.peers.items()):
+            sid = ""
         known = self.peers.get(identity, Peer("")).sid
         if known and sid and sid != known:
             self.leave(identity, known)
             known = ""
         elif sid and not known:  # R40: what is under way is adopted
             for call in self.calls.values():
-                call.sid = sid if call.to == identity else call.sid
+                if call.to == identity and call.left_at is None:
+                    call.sid = sid
             keys = {stream.key for stream in self.streams}
             for stream in self.streams:
                 key = (identity, sid, stream.key[2])
                 if stream.key[:2] == (identity, "") and key not in keys:
                     stream.key = key
+        for call in self.calls.values():  # R9: calls to who left before are another's
+            if call.to == identity and call.left_at is not None:
+                call.returned = True
+                if not call.sid:
+                    self.drop(call)
         self.peers[identity] = Peer(sid or known, protocol, deflate and protocol >= 2)
 
     def left(self, identity: str, sid: str) -> None:
@@ -251,7 +318,12 @@ class Model:
 
     def leave(self, identity: str, sid: str) -> None:
         self.peers.pop(identity, None)
-        self.fail_calls(lambda call: call.to == identity, 1503)
+        if self.config.departure_grace:
+            for call in self.calls.values():
+                if call.to == identity and call.left_at is None:
+                    call.left_at = self.now
+        else:
+            self.fail_calls(lambda call: call.to == identity, 1503)
         for one in [*self.invocations, *self.answered]:
             if one.key[0] == identity and (not sid or one.key[1] in ("", sid)):
                 self.abandon(one, AbandonReason.CALLER_LEFT)
@@ -286,15 +358,20 @@ class Model:
             self.send_error(owner, 1505)
 
     def handle_deadline(self) -> None:
-        while (due := self.due()) and due[0][0] <= self.now:
-            what = due[0][2]
+        while (next_deadline := self.next_deadline) is not None and next_deadline <= self.now:
+            if next_deadline == self.turn_at:
+                self.take_turns()
+                continue
+            what = self.due()[0][2]
             if isinstance(what, Stream):
                 self.body_failed(what, False)
             elif isinstance(what, Invocation):
                 self.abandon(what, AbandonReason.EXPIRED)
             else:
                 hurried = not what.acked and what.window < what.timeout
-                self.fail_calls(lambda call, due=what: call is due, 1501 if hurried else 1502)
+                code = 1501 if hurried else 1502
+                code = code if what.left_at is None else 1503
+                self.fail_calls(lambda call, due=what: call is due, code)
 
     # packets
 
@@ -310,7 +387,7 @@ class Model:
             sender, sid = packet.participant_identity, packet.participant_sid
             if host_says is not None:
                 sender, sid = host_says, sid_said or ""
-            ignored = self.take(packet, sender, sid)
+            ignored = self.take(packet, sender, sid, host_says is None)
             if ignored is None:
                 return
             reason = ignored
@@ -318,17 +395,19 @@ class Model:
         if reason not in QUIET:
             self.events.append(PacketIgnored(reason, sender))
 
-    def take(self, packet: DataPacket, sender: str, sid: str) -> IgnoreReason | None:
-        destinations = packet.destination_identities
+    def take(
+        self, packet: DataPacket, sender: str, sid: str, may_be_false: bool
+    ) -> IgnoreReason | None:
+        destinations = packet.destination_identities[:1_024]
         if destinations and self.identity not in destinations:
             return IgnoreReason.NOT_FOR_US
         if sender == self.identity:
             return IgnoreReason.FROM_OURSELVES
         owners = {peer.sid: identity for identity, peer in self.peers.items() if peer.sid}
-        if owners.get(sid, sender) != sender:
+        if may_be_false and owners.get(sid, sender) != sender:
             return IgnoreReason.IMPERSONATION
-        if packet.sequence and sid in owners:
-            seen = self.seen.setdefault(sid, set())
+        if packet.sequence and owners.get(sid) == sender:
+            seen = self.seen.setdefault((sender, sid), set())
             lowest = max(seen, default=0) - self.config.sequence_window
             if packet.sequence in seen or packet.sequence <= lowest:
                 return IgnoreReason.REPEAT
@@ -354,7 +433,7 @@ class Model:
             self.refuse(one, 1500, ANY)
         elif size > self.config.max_payload_bytes:
             self.refuse(one, 1402)
-        elif not self.has_room(sender, size):
+        elif not self.make_room(sender, size):
             self.refuse(one, 1500, "too many bytes")
         else:
             self.run(one, request.payload)
@@ -394,24 +473,25 @@ class Model:
             return IgnoreReason.IMPERSONATION
         if not 1 <= len(id_.encode()) <= 128:
             return IgnoreReason.MALFORMED
-        key = (sender, sid, header.stream_id)
-        is_open = key in [stream.key for stream in self.streams]
         if header.topic == "lk.rpc_request":
-            return self.take_request_header(header, key, id_, is_open)
+            return self.take_request_header(header, (sender, sid, header.stream_id), id_)
         call = self.answered_call(id_, sender, sid)
         if not isinstance(call, Call):
             return call
-        if call.stream is not None or is_open:
+        if call.left_at is not None:
+            sid = sid or call.sid  # R31
+        key = (sender, sid, header.stream_id)
+        if call.stream is not None or self.stream(key):
             return IgnoreReason.REPEAT
         if not self.fails_by_header(call, header, key):
-            if not header.HasField("inline_content") and not call.acked:
+            self.open(call, header, key)
+            if self.stream(key) is not None and not call.acked:  # R4
                 call.acked = True
                 self.events.append(CallAcknowledged(call.id))
-            self.open(call, header, key)
         return None
 
     def take_request_header(
-        self, header: Any, key: tuple[str, str, str], id_: str, is_open: bool
+        self, header: Any, key: tuple[str, str, str], id_: str
     ) -> IgnoreReason | None:
         text = header.attributes.get("lk.rpc_request_response_timeout_ms", "15000")
         is_number = text.isascii() and text.isdigit() and len(text) <= 20
@@ -423,39 +503,54 @@ class Model:
         if header.attributes.get("lk.rpc_request_version") != "2":
             self.refuse(one, 1404)
         elif not self.fails_by_header(one, header, key):
-            if is_open or not is_number:
+            if self.stream(key) or not is_number:
                 self.refuse(one, 1500, "RPC data stream malformed")
             else:
                 self.open(one, header, key)
         return None
 
     def take_chunk(self, chunk: Any, sender: str, sid: str) -> IgnoreReason | None:
-        stream = self.stream((sender, sid, chunk.stream_id))
+        stream = self.stream_of_part(sender, sid, chunk.stream_id)
         if stream is None:
             return IgnoreReason.UNKNOWN_STREAM
-        if chunk.chunk_index < stream.index:
+        if chunk.chunk_index < stream.index or stream.has_trailer:
             return IgnoreReason.REPEAT
         if chunk.chunk_index > stream.index:
             self.body_failed(stream, False)
             return None
         stream.index += 1
-        if chunk.content:
-            stream.last, stream.touched = self.now, self.number()
-            self.grow(stream, chunk.content)
+        stream.raw += chunk.content
+        if chunk.content and not stream.waits_since:
+            self.grow(stream, MIB)
         return None
 
     def take_trailer(self, trailer: Any, sender: str, sid: str) -> IgnoreReason | None:
-        stream = self.stream((sender, sid, trailer.stream_id))
+        stream = self.stream_of_part(sender, sid, trailer.stream_id)
         if stream is None:
             return IgnoreReason.UNKNOWN_STREAM
+        if stream.has_trailer:
+            return IgnoreReason.REPEAT
         if trailer.reason:
             self.body_failed(stream, False)
+        elif stream.waits_since:
+            stream.has_trailer = True
         else:
             self.finish(stream)
         return None
 
     def stream(self, key: tuple[str, str, str]) -> Stream | None:
         return next((stream for stream in self.streams if stream.key == key), None)
+
+    def stream_of_part(self, sender: str, sid: str, stream_id: str) -> Stream | None:
+        """The stream that a chunk or trailer belongs to; without a sid it may be an answer under
+        the sid that was called (R31)."""
+        stream = self.stream((sender, sid, stream_id))
+        for call in self.calls.values() if stream is None and not sid else ():
+            if (call.to, call.returned) == (sender, False) and call.left_at is not None:
+                answer = self.stream((sender, call.sid, stream_id))
+                if answer is not None and isinstance(answer.owner, Call):
+                    return answer
+        return stream
 
     # bodies that come in
 
@@ -474,37 +569,80 @@ class Model:
         total = header.total_length if header.HasField("total_length") else None
         order, deflated = self.number(), header.compression == 1
         stream = Stream(owner, key, order, self.now, order, total, deflated)
-        owner.stream = stream
-        self.streams.append(stream)
-        if header.HasField("inline_content") and self.grow(stream, header.inline_content):
-            self.finish(stream)
+        if header.HasField("inline_content"):
+            stream.raw, stream.has_trailer = header.inline_content, True
+            self.grow(stream, MIB)
+        if not stream.is_over:
+            owner.stream = stream
+            self.streams.append(stream)
 
-    def grow(self, stream: Stream, content: bytes) -> bool:
-        """Add to a body (R25, R28); False if it failed."""
-        cap = self.config.max_payload_bytes
-        stream.raw += content
-        body, has_more, is_broken = stream.raw, False, False
+    def grow(self, stream: Stream, most: int) -> int:
+        """Add to a body what has come of it (R25, R28), but inflate no more than `most` bytes;
+        returns how many were inflated (R47)."""
+        cap, total = self.config.max_payload_bytes, stream.total
+        body, has_more, is_broken, is_spent = stream.raw, False, False, False
         if stream.deflated:
+            allowed = len(stream.body) + most
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)
             try:
-                body = inflate.decompress(stream.raw, cap + 1)
+                body = inflate.decompress(stream.raw, allowed)
             except zlib.error:
                 body, is_broken = b"", True
             stream.is_ended, has_more = inflate.eof, bool(inflate.unused_data)
+            is_spent = len(body) == allowed and (has_more or not inflate.eof)
+        is_whole, is_text = stream.has_trailer and not is_spent, True
         try:
-            codecs.getincrementaldecoder("utf-8")().decode(body)
+            codecs.getincrementaldecoder("utf-8")().decode(body, final=is_whole)
         except UnicodeDecodeError:
-            is_broken = True
+            is_text = False
+        grown = len(body) - len(stream.body)
+        stream.barren = 0 if grown else stream.barren + len(stream.raw) - stream.looked_at
+        stream.looked_at = len(stream.raw)
+        is_broken |= is_whole and (not is_text or len(body) < (total or 0))
+        is_broken |= stream.deflated and stream.barren > 4 * 1_024
         if len(body) > cap:
             self.body_failed(stream, True)
-        elif has_more or is_broken or len(body) > (cap if stream.total is None else stream.total):
+        elif is_broken or len(body) > (cap if total is None else total):
             self.body_failed(stream, False)
-        elif not self.has_room(stream.key[0], len(body) - len(stream.body)):
+        elif not self.make_room(stream.key[0], grown, isinstance(stream.owner, Call), stream):
             self.body_failed(stream, False, "too many bytes")
+        elif not is_text or (has_more and not is_spent):
+            self.body_failed(stream, False)
         else:
             stream.body = body
-            return True
-        return False
+            if grown:
+                stream.last, stream.touched = self.now, self.number()
+            self.wait(stream, is_spent)
+            if stream.has_trailer and not is_spent:
+                self.finish(stream)
+        return grown
+
+    def wait(self, stream: Stream, waits: bool) -> None:
+        """What is left of a stream waits for its turn, or nothing does (R47)."""
+        sender = stream.key[0]
+        stream.waits_since = (stream.waits_since or self.number()) if waits else 0
+        if waits and sender not in self.turns:
+            self.turns.append(sender)
+            self.turn_at = min(self.turn_at, self.now + TURN)
+        elif not waits and sender in self.turns and not self.waiting_of(sender):
+            self.turns.remove(sender)
+        if not self.turns:
+            self.turn_at = math.inf
+
+    def waiting_of(self, sender: str) -> list[Stream]:
+        """The streams of a sender of which something waits, by when they began to."""
+        waiting = [each for each in self.streams if each.key[0] == sender and each.waits_since]
+        return sorted(waiting, key=lambda each: each.waits_since)
+
+    def take_turns(self) -> None:
+        """Inflate a mebibyte, senders in turn (R47)."""
+        left = MIB
+        while self.turns and left:
+            sender = self.turns.pop(0)
+            left -= self.grow(self.waiting_of(sender)[0], left)
+            if self.waiting_of(sender) and sender not in self.turns:
+                self.turns.append(sender)
+        self.turn_at = self.now + TURN if self.turns else math.inf
 
     def finish(self, stream: Stream) -> None:
         has_end = not stream.deflated or stream.is_ended or stream.total is not None
@@ -516,6 +654,7 @@ class Model:
             self.body_failed(stream, False)
             return
         owner = stream.owner
+        stream.is_over = True
         self.drop(owner)
         if isinstance(owner, Call):
             self.end_call(owner)
@@ -524,6 +663,9 @@ class Model:
             self.run(owner, text)
 
     def body_failed(self, stream: Stream, over_cap: bool, data: Any = ANY) -> None:
+        if stream.is_over:
+            return
+        stream.is_over = True
         owner = stream.owner
         data = "" if over_cap else data
         if isinstance(owner, Call):
@@ -535,6 +677,7 @@ class Model:
     def drop(self, owner: Call | Invocation) -> None:
         if owner.stream is not None:
             self.streams.remove(owner.stream)
+            self.wait(owner.stream, False)
             owner.stream = None
 
     # calls and invocations
@@ -544,8 +687,7 @@ class Model:
         call = self.calls.get(id_)
         if call is None:
             return IgnoreReason.LATE if id_ in self.over else IgnoreReason.UNKNOWN_CALL
-        same_sid = not (sid and call.sid) or sid == call.sid
-        return call if call.to == sender and same_sid else IgnoreReason.WRONG_SENDER
+        return call if call.may_be_answered_by(sender, sid) else IgnoreReason.WRONG_SENDER
 
     def end_call(self, call: Call) -> None:
         self.drop(call)
@@ -572,8 +714,9 @@ class Model:
         lifetime = min(patience, config.max_invocation_lifetime)
         one = Invocation(key, self.number(), self.now, lifetime, method, ms, streamed)
         running = [other.key[0] for other in self.invocations]
-        of_caller = running.count(sender)
-        if len(running) >= config.max_invocations or of_caller >= config.max_invocations_per_caller:
+        in_all, of_caller, bound = len(running), running.count(sender), config.max_invocations
+        is_reserved = in_all >= without_reserve(bound) and (of_caller + 1) * 64 >= bound
+        if is_reserved or in_all >= bound or of_caller >= config.max_invocations_per_caller:
             self.send_error(one, 1500, data="too many requests")
             return None
         self.invocations.append(one)
@@ -581,7 +724,8 @@ class Model:
 
     def run(self, one: Invocation, payload: str) -> None:
         identity, _, id_ = one.key
-        if one.method not in self.methods:
+        hands_over = self.hands_over and 1 <= len(one.method.encode()) <= 64
+        if one.method not in self.methods and not hands_over:  # R15
             self.refuse(one, 1400)
             return
         one.held = len(payload.encode())
@@ -617,6 +761,11 @@ def failed(id_: str, code: int, message: str = "", data: Any = "") -> CallFailed
     """An error as both sides show it (R18)."""
     message, data = cut(message, 256) or MESSAGES.get(code, ""), cut(data, V1_BYTES)
     return CallFailed(id_, code, message, data)
+
+
+def without_reserve(bound: int) -> int:
+    """What of a bound in all is for everybody (R28)."""
+    return bound - bound // 8
 
 
 def cut(text: Any, size: int) -> Any:

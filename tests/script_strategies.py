@@ -27,6 +27,9 @@ from engine_scripts import (
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from profiles import PROFILE, choose
+from streams import raw_deflate
+
+from rpcproto import RpcConfig
 
 LAW = settings(
     max_examples=choose(fast=20, deep=400, night=4_000),
@@ -214,15 +217,45 @@ general_steps: st.SearchStrategy[Step] = st.one_of(
 )
 steps = st.one_of(*(steps_about(peer) for peer in PEERS), general_steps)
 
+RESTS = {size: raw_deflate(b"x" * size) for size in (1_100_000, 2_200_000)}
+
+
+def rest_fields(at: int | None, size: int, number: int) -> Fields:
+    """A body that takes turns to be inflated (R47): the answer to a call, or a request."""
+    attributes = {
+        "lk.rpc_request_id": f"rest-{number}",
+        "lk.rpc_request_method": "greet",
+        "lk.rpc_request_version": "2",
+    }
+    more = {"text_header": {}, "compression": 1, "inline_content": RESTS[size]}
+    topic = "lk.rpc_request" if at is None else "lk.rpc_response"
+    return header_fields(f"rest-{number}", attributes, topic, at, **more)
+
 
 @st.composite
-def scripts(draw: st.DrawFn, max_size: int = 40) -> Script:
+def rests(draw: st.DrawFn) -> Step:
+    """Such a body, from anybody."""
+    peer = draw(st.sampled_from(PEERS))
+    at = draw(st.none() | numbers)
+    fields = rest_fields(at, draw(st.sampled_from(list(RESTS))), draw(numbers))
+    return Receive(peer, "", 0, fields, peer)
+
+
+@st.composite
+def scripts(draw: st.DrawFn, max_size: int = 40, some: st.SearchStrategy[Step] = steps) -> Script:
     """Of any length up to `max_size`: lists by themselves are mostly short."""
     size = draw(st.integers(0, max_size))
-    return draw(st.lists(st.tuples(seconds, steps), min_size=size, max_size=size))
+    return draw(st.lists(st.tuples(seconds, some), min_size=size, max_size=size))
 
 
 @st.composite
 def recordings(draw: st.DrawFn) -> Recording:
     """What a random script comes to. (A composite: a failure does not print all strategies.)"""
     return record(draw(scripts()))
+
+
+@st.composite
+def long_recordings(draw: st.DrawFn) -> Recording:
+    """With bodies that take turns to be inflated, and maybe with a grace for departures."""
+    config = RpcConfig(departure_grace=draw(st.sampled_from([0.0, 2.0])))
+    return record(draw(scripts(some=st.one_of(steps, steps, rests()))), config)

@@ -19,6 +19,7 @@ SETTINGS = settings(
     database=None,
     print_blob=True,
     phases=(Phase.generate, Phase.shrink),
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
 """The same runs each time in the fast profile, others each time in the others. What fails is

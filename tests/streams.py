@@ -7,7 +7,10 @@ from typing import Any
 from helpers import MESSAGES, Participant, parsed
 
 from rpcproto import CallFailed, CallSucceeded, InvocationReceived, OutgoingPacket, RpcConfig
-from rpcproto.core.messages import (
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.testing import counting_ids
+from rpcproto.wire import (
+    DEFLATE_RAW,
     Ack,
     ErrorResponse,
     OutgoingMessage,
@@ -15,14 +18,16 @@ from rpcproto.core.messages import (
     StreamHeader,
     StreamTrailer,
 )
-from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.testing import counting_ids
 
 REQUEST_TOPIC = "lk.rpc_request"
 RESPONSE_TOPIC = "lk.rpc_response"
 CHUNK = 15_000
+TURN = 1_048 / 2**20
+"""How long compressed input waits for its turn (R47): the most of a millisecond that can be added
+to any instant of these tests without rounding."""
 MALFORMED = "RPC data stream malformed"
 BOM = "\ufeff"
+PACKED: dict[str, Any] = {"compression": DEFLATE_RAW}
 
 
 def request_header(
@@ -166,6 +171,17 @@ def carry(sender: Participant, receiver: Participant) -> list[OutgoingPacket]:
 def take(participant: Participant, count: int) -> list[OutgoingPacket]:
     packets = [participant.engine.next_packet() for _ in range(count)]
     return [packet for packet in packets if packet is not None]
+
+
+def take_turns(participant: Participant, most: int = 1_000_000) -> int:
+    """The host comes whenever compressed input is due, until nothing waits, but at `most` so often;
+    returns how often it came (R47)."""
+    for count in range(most):
+        deadline = participant.next_deadline
+        if deadline is None or deadline > participant.now + TURN:
+            return count
+        participant.time_is(deadline)
+    return most
 
 
 def shape(packets: Iterable[OutgoingPacket]) -> str:

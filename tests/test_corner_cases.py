@@ -10,7 +10,9 @@ from helpers import START, Participant, request
 from rpcproto import (
     CallFailed,
     CallSucceeded,
+    IgnoreReason,
     InvocationAbandoned,
+    InvocationReceived,
     LocalProtocolError,
     PacketIgnored,
     PacketKind,
@@ -18,8 +20,9 @@ from rpcproto import (
     RpcEngine,
     stamp,
 )
-from rpcproto.core.messages import StreamChunk, StreamHeader, StreamTrailer
+from rpcproto.core.repeats import SequenceWindow
 from rpcproto.testing import counting_ids
+from rpcproto.wire import StreamChunk, StreamHeader, StreamTrailer
 
 
 def response_header(request_id: str, stream_id: str = "s") -> StreamHeader:
@@ -41,6 +44,7 @@ def memory_of(*steps: range, about: Any) -> list[int]:
     return sizes
 
 
+@pytest.mark.big
 def test_l14_an_empty_payload_leaves_nothing_behind_of_its_sender() -> None:
     bob = Participant("bob", config=RpcConfig(remembered_requests=16))
 
@@ -53,6 +57,7 @@ def test_l14_an_empty_payload_leaves_nothing_behind_of_its_sender() -> None:
     assert sizes[1] - sizes[0] < 20_000
 
 
+@pytest.mark.big
 def test_r28_a_method_name_too_long_to_be_registered_is_not_held() -> None:
     bob = Participant("bob")
     name = "m" * 100_000
@@ -226,3 +231,46 @@ def test_no_event_equals_one_of_another_kind_or_a_plain_tuple() -> None:
         assert event != other
         assert other != event
         assert [event] != [other]
+
+
+def test_payloads_of_any_length_are_written_right_however_many_lengths_came_before() -> None:
+    alice, bob = (
+        RpcEngine("alice", new_id=counting_ids("a")),
+        RpcEngine("bob", new_id=counting_ids("b")),
+    )
+    bob.register_method("m")
+    for length in (*range(6_000), 0, 1, 200, 15_360):
+        alice.call("bob", "m", "x" * length, now=0.0)
+        packet = alice.next_packet()
+        assert packet is not None
+        bob.receive_packet(packet.data, now=0.0)
+        [event] = bob.take_events()
+        assert isinstance(event, InvocationReceived)
+        assert len(event.payload) == length
+        bob.respond(event.invocation_id, "", now=0.0)
+        while bob.next_packet() is not None:
+            pass
+
+
+def test_r37_a_number_far_below_the_window_costs_no_memory() -> None:
+    window = SequenceWindow(1_024)
+    assert window.mark(2**32 - 1)
+    tracemalloc.start()
+    try:
+        assert not window.mark(1)
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_r16_the_newest_request_is_not_the_first_to_be_forgotten() -> None:
+    bob = Participant("bob", config=RpcConfig(remembered_requests=8))
+    for number in range(8):
+        bob.joined(f"p{number}", f"PA_{number}")
+        bob.receive(request("r1"), f"p{number}", sid=f"PA_{number}")
+        assert bob.respond(bob.invocation().invocation_id)
+    bob.receive(request("r2"), "a stranger")
+    assert bob.respond(bob.invocation().invocation_id)
+    bob.receive(request("r2"), "a stranger")
+    assert bob.events() == []
+    assert bob.statistics.ignored == {IgnoreReason.REPEAT: 1}

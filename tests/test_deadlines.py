@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from script_strategies import LAW
 
 from rpcproto import CallFailed, InvocationAbandoned, InvocationReceived
-from rpcproto.core.messages import Ack
+from rpcproto.wire import Ack
 
 eighths = st.integers(1, 400).map(lambda number: number / 8)
 

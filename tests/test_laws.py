@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from engine_scripts import (
     play,
     record,
 )
-from helpers import Participant, raw_packet, request
+from helpers import Participant, just_before, raw_packet, request
 from hypothesis import given
 from hypothesis import strategies as st
 from room import Room, moves
-from script_strategies import LAW, recordings, scripts, seconds, steps_about
+from script_strategies import LAW, long_recordings, recordings, scripts, seconds, steps_about
+from streams import PACKED, TURN, raw_deflate, request_header
 
 from rpcproto import (
     CallFailed,
@@ -43,10 +45,10 @@ from rpcproto import (
     PacketKind,
     RpcConfig,
     RpcEngine,
+    wire,
 )
-from rpcproto.core import wire
-from rpcproto.core.messages import Response
 from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import Response
 
 # What a failure is about can be long.
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -56,7 +58,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 
 @LAW
-@given(recordings())
+@given(long_recordings())
 def test_l1_the_same_inputs_give_the_same_outputs(recording: Recording) -> None:
     assert recording.replay() == recording.outcomes
 
@@ -76,7 +78,7 @@ def test_l1_in_other_processes_too() -> None:
             [sys.executable, str(Path(__file__).with_name("engine_scripts.py"))],
             input=pickle.dumps([life._replace(outcomes=()) for life in lives]),
             capture_output=True,
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             check=True,
         )
         assert child.stdout.decode().split() == expected
@@ -86,7 +88,7 @@ def test_l1_in_other_processes_too() -> None:
 
 
 @LAW
-@given(recordings())
+@given(long_recordings())
 def test_l2_reads_change_nothing(recording: Recording) -> None:
     engine = recording.engine()
     for input_, outcome in zip(recording.inputs, recording.outcomes, strict=True):
@@ -166,7 +168,7 @@ def ends_of(outcome: Outcome, input_: Input) -> Iterator[str]:
 
 
 @LAW
-@given(recordings())
+@given(long_recordings())
 def test_l4_every_call_ends_exactly_once(recording: Recording) -> None:
     after = Input("handle_deadline", now=1e9)
     inputs = [*recording.inputs, after]
@@ -231,7 +233,7 @@ def test_l5_remote_input_never_raises(recording: Recording, received: list[bytes
 
 
 @LAW
-@given(recordings())
+@given(long_recordings())
 def test_l6_handle_deadline_early_or_repeated_is_a_no_op(recording: Recording) -> None:
     engine = recording.engine()
     now = -1e9
@@ -245,9 +247,38 @@ def test_l6_handle_deadline_early_or_repeated_is_a_no_op(recording: Recording) -
 
 
 @LAW
+@given(long_recordings())
+def test_l6_just_before_the_next_deadline_nothing_is_due(recording: Recording) -> None:
+    now, deadline = 0.0, None
+    for at, outcome in enumerate(recording.outcomes):
+        now = max(now, recording.inputs[at].now or 0.0)
+        is_new, deadline = outcome.next_deadline != deadline, outcome.next_deadline
+        if is_new and deadline is not None and deadline > now:
+            early = Input("handle_deadline", now=just_before(deadline))
+            *_, last = recording.replay([*recording.inputs[: at + 1], early])
+            assert last == outcome._replace(result=None, events=(), packets=())
+
+
+@LAW
+@given(long_recordings())
+def test_l6_late_it_inflates_one_turn_and_fires_all_that_is_due(recording: Recording) -> None:
+    """What is left of the turn (R47) is due a millisecond after that, and nothing else before."""
+    engine = recording.engine()
+    for input_ in recording.inputs:
+        play(engine, input_)
+    counts = engine.statistics()
+    engine.handle_deadline(now=1e6)
+    late = engine.statistics()
+    assert late.pending_calls == late.running_invocations == 0
+    assert late.buffered_bytes <= counts.buffered_bytes + 2**20
+    assert engine.next_deadline is None
+
+
+@LAW
 @given(recordings())
 def test_l6_late_fires_all_that_is_due_in_order(recording: Recording) -> None:
-    """One late call of handle_deadline is the same as one at each deadline."""
+    """One late call of handle_deadline is the same as one at each deadline. (What is inflated takes
+    its turns.)"""
     late, punctual = recording.engine(), recording.engine()
     for input_ in recording.inputs:
         for engine in (late, punctual):
@@ -260,7 +291,7 @@ def test_l6_late_fires_all_that_is_due_in_order(recording: Recording) -> None:
 
 
 @LAW
-@given(recordings())
+@given(long_recordings())
 def test_l6_after_close_it_is_a_no_op(recording: Recording) -> None:
     engine = recording.engine()
     for input_ in (*recording.inputs, Input("close", now=0)):
@@ -273,7 +304,7 @@ def test_l6_after_close_it_is_a_no_op(recording: Recording) -> None:
 
 
 @LAW
-@given(recordings(), st.floats(0, 100))
+@given(long_recordings(), st.floats(0, 100))
 def test_l7_after_handle_deadline_the_next_one_is_later(recording: Recording, later: float) -> None:
     engine = recording.engine()
     now = 0.0
@@ -288,7 +319,7 @@ def test_l7_after_handle_deadline_the_next_one_is_later(recording: Recording, la
 
 
 @LAW
-@given(recordings())
+@given(long_recordings())
 def test_l8_there_is_a_deadline_exactly_when_something_is_open(recording: Recording) -> None:
     for outcome in recording.outcomes:
         counts = outcome.statistics
@@ -300,7 +331,7 @@ def test_l8_there_is_a_deadline_exactly_when_something_is_open(recording: Record
 
 
 @LAW
-@given(recordings(), st.lists(st.sampled_from([0.0, 0.125, 5.0, 1e6]), min_size=1))
+@given(long_recordings(), st.lists(st.sampled_from([0.0, 0.125, 5.0, 1e6]), min_size=1))
 def test_l9_time_that_goes_back_stands_still(recording: Recording, steps: list[float]) -> None:
     """Each `now` is given once as the greatest so far, and once with something taken off."""
     forward = [input_ for input_ in recording.inputs if input_.now is not None]
@@ -317,7 +348,7 @@ def test_l9_time_that_goes_back_stands_still(recording: Recording, steps: list[f
 
 
 @LAW
-@given(recordings(), st.integers(-(2**42), 2**42 - 2**21))
+@given(long_recordings(), st.integers(-(2**42), 2**42 - 2**21))
 def test_l10_a_constant_added_to_time_shifts_the_deadlines_alone(
     recording: Recording, shift: int
 ) -> None:
@@ -484,6 +515,7 @@ TINY = RpcConfig(
     remembered_requests=16,
     remembered_requests_per_caller=4,
     sequence_window=64,
+    max_participants=8,
 )
 
 
@@ -538,6 +570,54 @@ def comers_and_goers(alice: Participant, number: int) -> None:
     alice.left(identity)
 
 
+def comers_who_stay(alice: Participant, number: int) -> None:
+    """A small room, and more participants than it holds."""
+    alice.joined(f"peer-{number}", f"PA_{number}")
+    alice.receive(request("r"), f"peer-{number}", sid=f"PA_{number}", sequence=number)
+    alice.joined("peer-0", f"PA_0_{number % 3}")
+    alice.joined(f"peer-{number}", "PA_0")  # which another has
+    alice.events()
+    alice.packets()
+
+
+def calls_to_those_who_leave(alice: Participant, number: int) -> None:
+    """Some of them come back while their calls are in grace, some leave twice."""
+    peer = f"peer-{number % 700}"
+    if alice.statistics.pending_calls == TINY.max_pending_calls:
+        alice.time_is(alice.now + 0.5)
+    if alice.statistics.pending_calls < TINY.max_pending_calls:
+        alice.joined(peer, f"PA_{number}" if number % 3 else "")
+        alice.call(peer, response_timeout=5 + number % 3)
+        alice.left(peer)
+        if number % 2:
+            alice.joined(peer)
+    alice.events()
+    alice.packets()
+
+
+def half_read_requests_that_make_room(alice: Participant, number: int) -> None:
+    sender = f"peer-{number % 3}"
+    alice.receive(request_header(f"r{number}", f"s{number}"), sender)
+    chunk = {"stream_id": f"s{number}", "content": b"x" * (900 + number % 99)}
+    alice.receive(raw_packet(sender, stream_chunk=chunk))
+    alice.packets()
+
+
+def small_requests_beside_large_ones(alice: Participant, number: int) -> None:
+    """While bytes are scarce, a sender that holds little begins and ends streams."""
+    if number == 0:
+        for at, sender in enumerate(("bob", "bob", "carol", "carol")):
+            alice.receive(request_header(f"large{at}", f"s{at}", timeout="1000000"), sender)
+            chunk = {"stream_id": f"s{at}", "content": b"x" * 1_740}
+            alice.receive(raw_packet(sender, stream_chunk=chunk))
+        alice.receive(request("r", payload="x" * 900), "erin")  # one of these makes room
+    alice.receive(request_header(f"r{number}", "small"), "dave")
+    chunk = {"stream_id": "small", "content": b"x" * (20 + number % 80)}
+    alice.receive(raw_packet("dave", stream_chunk=chunk))
+    alice.receive(raw_packet("dave", stream_trailer={"stream_id": "small", "reason": "x"}))
+    alice.packets()
+
+
 def rejoiners(alice: Participant, number: int) -> None:
     alice.joined("bob", f"PA_{number}")
     alice.receive(request("r"), "bob", sid=f"PA_{number}", sequence=number)
@@ -557,6 +637,7 @@ def lost_connections(alice: Participant, number: int) -> None:
     alice.events()
 
 
+@pytest.mark.big
 @pytest.mark.parametrize(
     "flood",
     [
@@ -567,6 +648,10 @@ def lost_connections(alice: Participant, number: int) -> None:
         calls_that_are_never_answered,
         calls_that_fail_at_once,
         comers_and_goers,
+        comers_who_stay,
+        calls_to_those_who_leave,
+        half_read_requests_that_make_room,
+        small_requests_beside_large_ones,
         rejoiners,
         garbage,
         lost_connections,
@@ -577,7 +662,8 @@ def test_l14_memory_is_bounded_by_the_config(flood: Callable[[Participant, int],
 
     What counts is the most at any time, for a cache may be emptied when it is full.
     """
-    alice = Participant(config=TINY)
+    grace = 1.0 if flood is calls_to_those_who_leave else 0.0
+    alice = Participant(config=replace(TINY, departure_grace=grace))
     peaks = [0, 0]
     tracemalloc.start()
     try:
@@ -597,6 +683,34 @@ def test_l14_memory_is_bounded_by_the_config(flood: Callable[[Participant, int],
     # One request may bring an ack and a refusal when there is room for one packet only.
     assert counts.waiting_packets <= TINY.max_waiting_packets + 1
     assert len(alice.events()) <= TINY.max_untaken_events + TINY.max_invocations
+
+
+def test_l14_what_waits_to_be_inflated_is_bounded_by_the_config() -> None:
+    """Requests of 3 MiB, each in a header, from ever other senders, most of whom never end them."""
+    config = RpcConfig(max_buffered_bytes=6 * 2**20, max_buffered_bytes_per_sender=4 * 2**20)
+    content = raw_deflate(b"x" * 3 * 2**20)
+    alice = Participant(config=config)
+    tracemalloc.start()
+    try:
+        for number in range(60):
+            header = request_header(f"r{number}", f"s{number}", **PACKED)
+            inline = content if number % 2 else None
+            alice.receive(header._replace(inline_content=inline), f"peer-{number}")
+            if inline is None:
+                chunk = {"stream_id": f"s{number}", "content": content}
+                alice.receive(raw_packet(f"peer-{number}", stream_chunk=chunk))
+            if number % 3 == 0:
+                alice.time_is(alice.now + TURN)
+            for event in alice.events():
+                if isinstance(event, InvocationReceived):
+                    alice.respond(event.invocation_id)
+            alice.packets()
+            assert alice.statistics.buffered_bytes <= config.max_buffered_bytes
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A text is there in pieces and as a whole for a moment, and inflating takes some memory.
+    assert peak < 4 * config.max_buffered_bytes
 
 
 # --- L15: the first ack of a request precedes everything else about it

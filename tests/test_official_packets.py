@@ -5,7 +5,7 @@ from helpers import MESSAGES, Participant, error, sent_message
 from official_packets import VECTORS, Vector
 
 from rpcproto import CallAcknowledged, CallFailed, CallSucceeded, InvocationReceived
-from rpcproto.core.messages import Ack, Response
+from rpcproto.wire import Ack, Response
 
 
 def rows(kind: str) -> list[Vector]:

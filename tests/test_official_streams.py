@@ -10,7 +10,7 @@ from official_packets import VECTORS, Vector
 from streams import expect_nothing_left
 
 from rpcproto import CallAcknowledged, CallFailed, CallSucceeded, PacketKind
-from rpcproto.core.messages import Ack, Response
+from rpcproto.wire import Ack, Response
 
 REQUEST, RESPONSE = "lk.rpc_request", "lk.rpc_response"
 LONE_HEADER_BYTES = 40_000

@@ -37,15 +37,8 @@ from rpcproto import (
     PacketKind,
     random_ids,
 )
-from rpcproto.core.messages import (
-    DEFLATE_RAW,
-    Ack,
-    OutgoingMessage,
-    Response,
-    StreamChunk,
-    StreamTrailer,
-)
 from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import DEFLATE_RAW, Ack, OutgoingMessage, Response, StreamChunk, StreamTrailer
 
 LONG = "a" * 40_000
 

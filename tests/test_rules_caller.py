@@ -13,6 +13,7 @@ from helpers import (
     error,
     failures,
     just_before,
+    parsed,
     raw_packet,
     request,
     sent_message,
@@ -32,8 +33,8 @@ from rpcproto import (
     RpcConfig,
     random_ids,
 )
-from rpcproto.core.messages import Ack, ErrorResponse, OutgoingMessage, Request, Response
 from rpcproto.testing import counting_ids
+from rpcproto.wire import Ack, ErrorResponse, OutgoingMessage, Request, Response
 
 
 def counting_id(number: int) -> str:
@@ -581,6 +582,24 @@ def test_r9_r40_a_recipient_that_leaves_or_comes_back_fails_its_calls_at_once(
     assert alice.events() == [CallSucceeded(to_carol, "x")]
 
 
+@pytest.mark.parametrize("how", ["cancelled", "answered", "refused"])
+def test_r9_a_call_is_found_when_its_recipient_leaves_after_1000_calls_to_others(how: str) -> None:
+    """Recipients without calls are forgotten now and then; those with calls are not."""
+    alice = Participant()
+    first = alice.call("bob")
+    for number in range(1_000):
+        call = alice.call(f"peer-{number}", payload="x" * (15_361 if how == "refused" else 1))
+        if how == "cancelled":
+            alice.cancel(call)
+        else:
+            alice.receive(Response(call, "x"), f"peer-{number}")
+        alice.packets()
+    second = alice.call("bob")
+    alice.events()
+    alice.left("bob")
+    assert failures(alice.events()) == [(first, 1503), (second, 1503)]
+
+
 @pytest.mark.parametrize("end", [Participant.disconnected, Participant.close])
 def test_r9_without_a_connection_all_calls_fail_at_once(end: Callable[[Participant], None]) -> None:
     alice = Participant()
@@ -916,3 +935,99 @@ def test_r34_a_response_without_a_value_we_can_read_is_1500(fields: dict[str, by
     call = alice.call()
     alice.receive(raw_packet(rpc_response={"request_id": call, **fields}))
     assert failures(alice.events()) == [(call, 1500)]
+
+
+# --- R33: whether a call would be misuse, without making it
+
+
+WRONG_CALLS: list[dict[str, Any]] = [
+    *({"destination_identity": bad} for bad in ("", "b" * 257, "\ud800", b"bob", None)),
+    *({"method": bad} for bad in ("", "m" * 65, "\ud800", b"greet", 7)),
+    *({"payload": bad} for bad in ("\ud800", b"hi", None)),
+    *({"response_timeout": bad} for bad in (0, -1, float("nan"), float("inf"), "1")),
+    *({"ack_timeout": bad} for bad in (0, -1, float("nan"), float("inf"), "1")),
+]
+RIGHT_CALLS: list[dict[str, Any]] = [
+    {},
+    {"destination_identity": "alice"},
+    {"destination_identity": "b" * 256, "method": "m" * 64, "payload": "x" * 100_000},
+    {"response_timeout": 5e-324, "ack_timeout": 1e308},
+    {"response_timeout": 3, "ack_timeout": None},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_CALLS, ids=short)
+def test_r33_check_call_raises_what_call_would_raise_and_changes_nothing(
+    wrong: dict[str, Any],
+) -> None:
+    alice = Participant()
+    arguments = {"destination_identity": "bob", "method": "greet", "payload": "hi", **wrong}
+    before = alice.appearance
+    with pytest.raises(LocalProtocolError) as checked:
+        alice.engine.check_call(**arguments)
+    with pytest.raises(LocalProtocolError) as called:
+        alice.engine.call(**arguments, now=START)
+    assert str(checked.value) == str(called.value)
+    assert alice.appearance == before
+
+
+@pytest.mark.parametrize("right", RIGHT_CALLS, ids=short)
+def test_r33_check_call_raises_for_nothing_that_comes_as_an_event(right: dict[str, Any]) -> None:
+    """Nor does it ask for ids, or look at the engine's state."""
+    alice = Participant(new_id=lambda: "", config=RpcConfig(max_untaken_events=1))
+    alice.receive(b"\xff")
+    arguments = {"destination_identity": "bob", "method": "greet", "payload": "hi", **right}
+    before = alice.appearance
+    alice.engine.check_call(**arguments)
+    alice.close()
+    alice.engine.check_call(**arguments)
+    assert alice.appearance == before
+
+
+# --- R10: what the host hands back is recognized by its token
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"another packet"])
+def test_r10_of_the_packet_that_is_handed_back_the_data_is_not_read(data: bytes) -> None:
+    """A transport may have changed it, or let go of it."""
+    alice = Participant()
+    alice.joined("bob", "PA_1", client_protocol=1)
+    for payload in ("x" * 45_000, "short"):
+        call = alice.call(payload=payload)
+        header, chunk = (alice.engine.next_packet() for _ in range(2))
+        assert header is not None
+        assert chunk is not None
+        stream_id = parsed(header).stream_header.stream_id
+        assert len(stream_id) == 36
+        alice.send_failed(chunk._replace(data=data))
+        [trailer] = alice.packets()
+        assert parsed(trailer).stream_trailer.stream_id == stream_id
+        assert parsed(trailer).stream_trailer.reason == "cancelled"
+        assert failures(alice.events()) == [(call, 1505)]
+
+
+def test_r10_the_trailer_of_a_failed_answer_has_the_engine_s_stream_id_too() -> None:
+    alice = Participant()
+    alice.joined("bob", "PA_1", client_protocol=1)
+    for payload in ("x" * 45_000, "x" * 15_361):
+        alice.receive(request(f"r{len(payload)}"))
+        alice.respond(alice.invocation().invocation_id, payload)
+        _ack, header, chunk = (alice.engine.next_packet() for _ in range(3))
+        assert header is not None
+        assert chunk is not None
+        alice.send_failed(chunk._replace(data=b""))
+        refusal, trailer = alice.packets()
+        assert refusal.kind is PacketKind.ERROR
+        stream_id = parsed(header).stream_header.stream_id
+        assert parsed(trailer).stream_trailer.stream_id == stream_id
+
+
+def test_r10_another_kind_or_token_on_the_packet_is_another_s() -> None:
+    alice = Participant()
+    call = alice.call()
+    [packet] = alice.packets()
+    for token in (0, packet.token + 1, -1):
+        alice.send_failed(packet._replace(token=token))
+    assert alice.events() == []
+    alice.send_failed(packet._replace(data=b"", destination_identity="x"))
+    assert failures(alice.events()) == [(call, 1505)]

@@ -36,11 +36,11 @@ from rpcproto import (
     RpcEngine,
     RpcError,
     stamp,
+    wire,
 )
-from rpcproto.core import wire
-from rpcproto.core.messages import Ack, ErrorResponse, OutgoingMessage, Request, Response
 from rpcproto.core.repeats import SequenceWindow
 from rpcproto.testing import counting_ids
+from rpcproto.wire import Ack, ErrorResponse, OutgoingMessage, Request, Response
 
 
 def alice_invocations(alice: Participant) -> list[InvocationReceived]:
@@ -76,6 +76,7 @@ def test_r28_the_default_limits() -> None:
         invocation_grace=7,
         max_invocation_lifetime=3_600,
         stream_idle_timeout=15,
+        departure_grace=0,
         max_payload_bytes=16 * mib,
         max_packet_bytes=128 * kib,
         max_buffered_bytes=64 * mib,
@@ -89,15 +90,25 @@ def test_r28_the_default_limits() -> None:
         remembered_requests=4_096,
         remembered_requests_per_caller=256,
         sequence_window=1_024,
+        max_participants=10_000,
     )
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(RpcConfig)])
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "1", None])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, -math.inf, "1", "0", None])
 def test_r33_a_limit_that_is_none_raises(field: str, value: Any) -> None:
+    """The only limit that may be 0 is `departure_grace` (R9)."""
     limits: dict[str, Any] = {field: value}
+    if (field, value) == ("departure_grace", 0):
+        assert RpcConfig(**limits) == RpcConfig()
+        return
     with pytest.raises(LocalProtocolError, match=field):
         RpcConfig(**limits)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 5e-324, 2, 2.5, 1e308])
+def test_r9_r33_a_departure_grace_of_0_or_more_is_one(value: float) -> None:
+    assert RpcConfig(departure_grace=value).departure_grace == value
 
 
 @pytest.mark.parametrize("request_id", ["i", "i" * 128, "é" * 64], ids=short)
@@ -138,10 +149,11 @@ def test_r28_a_name_over_256_bytes_is_malformed(which: str, too_long: str) -> No
 
 @pytest.mark.parametrize(
     "config",
-    [RpcConfig(max_buffered_bytes_per_sender=100), RpcConfig(max_buffered_bytes=100)],
+    [RpcConfig(max_buffered_bytes_per_sender=100), RpcConfig(max_buffered_bytes=114)],
     ids=["of one sender", "in all"],
 )
 def test_r28_payloads_count_until_their_invocation_ends(config: RpcConfig) -> None:
+    """The last eighth of 114 bytes, 14 of them, is reserved."""
     alice = Participant(config=config)
     alice.receive(request("r1", payload="é" * 30))
     alice.receive(request("r2", payload="x" * 40))
@@ -154,8 +166,8 @@ def test_r28_payloads_count_until_their_invocation_ends(config: RpcConfig) -> No
     assert alice.sent() == [Ack("r3")]
     alice.receive(request("r4", payload="x"))
     assert alice.sent() == [Ack("r4"), error("r4", 1500, data="too many bytes")]
-    alice.receive(request("r1", payload="x"), "carol")
-    assert len(alice.sent()) == (1 if config.max_buffered_bytes > 100 else 2)
+    alice.receive(request("r1", payload="xx"), "carol")
+    assert len(alice.sent()) == (1 if config.max_buffered_bytes > 114 else 2)
     alice.respond(first.invocation_id)
     alice.packets()
     alice.receive(request("r5", payload="x" * 59))
@@ -848,6 +860,7 @@ def test_r37_a_jump_keeps_what_is_still_in_the_window(step: int) -> None:
         assert is_seen(alice, number) is (number in (1, 3, 4))
 
 
+@pytest.mark.big
 def test_r37_a_window_takes_no_more_memory_than_its_size() -> None:
     """However far the numbers go, and in whatever steps."""
     window = SequenceWindow(64)
@@ -1054,6 +1067,7 @@ def test_r40_the_participants_are_those_that_joined_and_have_not_left() -> None:
     assert alice.engine.participants == ("carol", "dave")
 
 
+@pytest.mark.big
 def test_r40_l14_nothing_is_kept_of_the_names_of_those_who_left() -> None:
     alice = Participant()
 

@@ -1,6 +1,7 @@
 """The rules of the responding side: R14 to R22."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from helpers import (
@@ -16,6 +17,7 @@ from helpers import (
     sent_message,
     short,
 )
+from streams import request_header, stream
 
 from rpcproto import (
     AbandonReason,
@@ -27,7 +29,7 @@ from rpcproto import (
     PacketKind,
     RpcConfig,
 )
-from rpcproto.core.messages import Ack, ErrorResponse, Request, Response
+from rpcproto.wire import Ack, ErrorResponse, OutgoingMessage, Request, Response
 
 GREETING = request("r1", "greet", "hi")
 
@@ -801,3 +803,146 @@ def test_a_v1_payload_of_46080_bytes_is_accepted() -> None:
     payload = "\u4e16" * V1_LIMIT
     bob.receive(request(payload=payload), "alice")
     assert bob.invocation().payload == payload
+
+
+# --- R15: requests for methods that are not registered, handed over
+
+
+def bob_who_takes_all() -> Participant:
+    bob = bob_with()
+    bob.engine.hand_over_unknown_methods = True
+    return bob
+
+
+def as_packet(method: str) -> list[OutgoingMessage]:
+    return [request("r1", method, "hi")]
+
+
+def as_stream(method: str) -> list[OutgoingMessage]:
+    return stream(request_header("r1", method=method), b"hi")
+
+
+def as_inline_stream(method: str) -> list[OutgoingMessage]:
+    return [request_header("r1", method=method, inline_content=b"hi")]
+
+
+each_form = pytest.mark.parametrize("form", [as_packet, as_stream, as_inline_stream])
+
+
+@each_form
+@pytest.mark.parametrize("method", ["u", "u" * 64, "é" * 32, "unknown"], ids=short)
+def test_r15_an_unknown_method_of_1_to_64_bytes_is_handed_over_if_the_host_wants_it(
+    form: Callable[[str], list[OutgoingMessage]], method: str
+) -> None:
+    bob = bob_who_takes_all()
+    for message in form(method):
+        bob.receive(message, "alice")
+    invocation = bob.invocation()
+    assert invocation == InvocationReceived(
+        invocation.invocation_id, "r1", "alice", method, "hi", 8.0
+    )
+    assert bob.sent() == [Ack("r1")]
+    assert bob.respond_error(invocation.invocation_id, 1400)
+    assert bob.sent() == [error("r1", 1400)]
+
+
+@each_form
+@pytest.mark.parametrize("method", ["", "u" * 65, "é" * 32 + "u"], ids=short)
+@pytest.mark.parametrize("hands_over", [False, True])
+def test_r15_a_method_of_another_length_is_1400_whatever_the_host_wants(
+    form: Callable[[str], list[OutgoingMessage]], method: str, hands_over: bool
+) -> None:
+    bob = bob_with()
+    bob.engine.hand_over_unknown_methods = hands_over
+    for message in form(method):
+        bob.receive(message, "alice")
+    assert bob.sent() == [Ack("r1"), error("r1", 1400)]
+    assert bob.events() == []
+
+
+@each_form
+def test_r15_unless_it_is_set_an_unknown_method_is_1400(
+    form: Callable[[str], list[OutgoingMessage]],
+) -> None:
+    bob = bob_who_takes_all()
+    bob.engine.hand_over_unknown_methods = False
+    for message in form("unknown"):
+        bob.receive(message, "alice")
+    assert bob.sent() == [Ack("r1"), error("r1", 1400)]
+
+
+@pytest.mark.parametrize("sets", [False, True])
+def test_r15_it_counts_when_the_whole_body_is_there(sets: bool) -> None:
+    bob = bob_with()
+    bob.engine.hand_over_unknown_methods = not sets
+    header, *rest = as_stream("unknown")
+    bob.receive(header, "alice")
+    bob.engine.hand_over_unknown_methods = sets
+    for message in rest:
+        bob.receive(message, "alice")
+    assert len(bob.events()) == sets
+
+
+def test_r15_what_was_handed_over_stays_so_and_holds_what_others_hold() -> None:
+    bob = bob_who_takes_all()
+    bob.receive(request("r1", "unknown", "é" * 30), "alice")
+    invocation = bob.invocation()
+    bob.engine.hand_over_unknown_methods = False
+    assert bob.statistics.buffered_bytes == 60
+    assert bob.respond(invocation.invocation_id)
+    assert bob.sent() == [Ack("r1"), Response("r1", "hello")]
+    assert bob.statistics.buffered_bytes == 0
+
+
+def test_r15_the_version_comes_before_it() -> None:
+    bob = bob_who_takes_all()
+    bob.receive(request("r1", "unknown", version=2), "alice")
+    assert bob.sent() == [Ack("r1"), error("r1", 1404)]
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "yes", []])
+def test_r15_r33_anything_but_a_bool_raises(value: Any) -> None:
+    bob = bob_with()
+    assert bob.engine.hand_over_unknown_methods is False
+    bob.engine.hand_over_unknown_methods = True
+    with pytest.raises(LocalProtocolError, match="hand_over_unknown_methods must be a bool"):
+        bob.engine.hand_over_unknown_methods = value
+    assert bob.engine.hand_over_unknown_methods is True
+
+
+def test_r15_r42_it_can_be_set_after_close_and_changes_nothing_then() -> None:
+    bob = bob_with()
+    bob.close()
+    bob.engine.hand_over_unknown_methods = True
+    bob.receive(request("r1", "unknown"), "alice")
+    assert (bob.events(), bob.packets()) == ([], [])
+
+
+class Odd(str):
+    """A text that answers for itself."""
+
+    def encode(self, *args: object, **keywords: object) -> bytes:
+        raise RuntimeError("encode")
+
+    def __len__(self) -> int:
+        return 10**9
+
+
+class OddCode(int):
+    """A number that is smaller and larger than any other."""
+
+    def __le__(self, other: object) -> bool:
+        return True
+
+    __ge__ = __le__
+
+
+def test_r33_an_error_of_subclasses_goes_out_as_what_it_is() -> None:
+    alice = Participant()
+    alice.receive(request())
+    invocation_id = alice.invocation().invocation_id
+    for code in (OddCode(-5), OddCode(2**32)):
+        with pytest.raises(LocalProtocolError):
+            alice.respond_error(invocation_id, code)
+    assert alice.respond_error(invocation_id, OddCode(7), Odd("no"), Odd("x"))
+    assert alice.sent()[-1] == ErrorResponse("r1", 7, "no", "x")

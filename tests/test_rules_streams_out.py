@@ -37,9 +37,9 @@ from rpcproto import (
     RpcConfig,
     RpcEngine,
 )
-from rpcproto.core.messages import Ack, Response, StreamTrailer
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.testing import counting_ids
+from rpcproto.wire import Ack, Response, StreamTrailer
 
 each_side = pytest.mark.parametrize("side", ["request", "answer"])
 
@@ -99,6 +99,7 @@ def test_r8_toward_a_v2_peer_the_cap_is_max_payload_bytes(
     assert bool(alice.packets()) is fits
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("excess", [0, 1])
 @each_side
 def test_r8_r17_by_default_a_payload_is_at_most_16_mib(side: str, excess: int) -> None:

@@ -18,7 +18,6 @@ from rpcproto import (
     InvocationReceived,
     PacketIgnored,
 )
-from rpcproto.core.messages import Ack, Response
 from rpcproto.core.states import (
     CALL_TABLE,
     INVOCATION_TABLE,
@@ -27,6 +26,7 @@ from rpcproto.core.states import (
     InvocationInput,
     InvocationState,
 )
+from rpcproto.wire import Ack, Response
 
 
 def header(topic: str, request_id: str, stream_id: str = "s1", **more: object) -> bytes:

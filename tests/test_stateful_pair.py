@@ -17,10 +17,13 @@ from rpcproto import (
     CallFailed,
     CallSucceeded,
     Event,
+    IgnoreReason,
     InvocationAbandoned,
     InvocationReceived,
     OutgoingPacket,
+    PacketIgnored,
     PacketKind,
+    RpcConfig,
     stamp,
 )
 from rpcproto.core.packets_pb2 import DataPacket
@@ -64,8 +67,8 @@ class Carried(NamedTuple):
 class End(Participant):
     """One of the two, with its own ledger."""
 
-    def __init__(self, identity: str, other: str) -> None:
-        super().__init__(identity, new_id=counting_ids(identity[0]))
+    def __init__(self, identity: str, other: str, config: RpcConfig) -> None:
+        super().__init__(identity, new_id=counting_ids(identity[0]), config=config)
         self.other = other
         self.sid_number = 1
         self.sequence = 0
@@ -80,6 +83,8 @@ class End(Participant):
         self.asked: dict[str, Asked] = {}
         self.open: list[str] = []
         self.acked: set[str] = set()
+        self.bereft: set[str] = set()
+        """Calls to a participant that has left since (R9)."""
         # as a responder
         self.ran: dict[str, int] = {}
         """The invocation of each request that ran here."""
@@ -99,7 +104,7 @@ class Pair(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = START
-        self.ends = {"alice": End("alice", "bob"), "bob": End("bob", "alice")}
+        self.ends: dict[str, End] = {}
         self.under_way: list[Carried] = []
         self.disturbed: set[str] = set()
         """Calls that something happened to which may keep them from their answer."""
@@ -110,9 +115,15 @@ class Pair(RuleBasedStateMachine):
     @initialize(
         protocols=st.tuples(*[st.sampled_from([(0, ()), (1, ()), (2, ()), (2, (2,))])] * 2),
         sequenced=st.booleans(),
+        grace=st.sampled_from([0.0, 2.0]),
     )
-    def begin(self, protocols: tuple[tuple[int, tuple[int, ...]], ...], sequenced: bool) -> None:
+    def begin(
+        self, protocols: tuple[tuple[int, tuple[int, ...]], ...], sequenced: bool, grace: float
+    ) -> None:
         self.sequenced = sequenced
+        config = RpcConfig(departure_grace=grace)
+        for one, other in (("alice", "bob"), ("bob", "alice")):
+            self.ends[one] = End(one, other, config)
         for end, protocol in zip(self.ends.values(), protocols, strict=True):
             end.protocol = protocol
         for end in self.ends.values():
@@ -286,7 +297,8 @@ class Pair(RuleBasedStateMachine):
         end.sequence = 0
         self.announce(end)
         other.excused |= {*other.asked, *other.answers}
-        self.collect(other, may_fail_with=1503)
+        other.bereft |= {*other.asked}
+        self.collect(other)
 
     @rule(moment=MOMENTS)
     def time_passes(self, moment: str) -> None:
@@ -340,6 +352,9 @@ class Pair(RuleBasedStateMachine):
                 end.unanswered.append(number)
             case InvocationAbandoned(number):
                 end.unanswered.remove(number)
+            case PacketIgnored(reason):  # an answer under a new sid to a call in grace
+                assert reason is IgnoreReason.WRONG_SENDER
+                assert end.bereft & {*end.open}
             case _:
                 raise AssertionError(event)
 
@@ -347,6 +362,8 @@ class Pair(RuleBasedStateMachine):
         """The codes that this call of `end` may now fail with."""
         asked = end.asked[id_]
         yield from other.errors.get(id_, ())
+        if id_ in end.bereft:
+            yield 1503
         if self.now >= asked.started + asked.timeout:
             yield 1502
         if self.now >= asked.started + min(7, asked.timeout) and id_ not in end.acked:

@@ -10,7 +10,7 @@ from model import Invocation
 from stateful import MOMENTS, SETTINGS, recent
 from watched import Watched
 
-from rpcproto import RpcConfig, stamp
+from rpcproto import RpcConfig, stamp, wire
 from rpcproto.testing.strategies import (
     DrawnPacket,
     Setting,
@@ -20,7 +20,7 @@ from rpcproto.testing.strategies import (
     valid_packets,
 )
 
-CONFIG = RpcConfig(
+SMALL = RpcConfig(
     max_payload_bytes=20_000,
     max_buffered_bytes=45_000,
     max_buffered_bytes_per_sender=30_000,
@@ -29,12 +29,19 @@ CONFIG = RpcConfig(
     max_invocations_per_caller=4,
     sequence_window=4,
 )
+CONFIGS = {
+    "small": SMALL,
+    "small, with grace": replace(SMALL, departure_grace=2.0),
+    "few participants": replace(SMALL, max_participants=2, departure_grace=2.0),
+    "scarce bytes": replace(SMALL, max_buffered_bytes=1_200, max_invocations=9),
+}
 
 # Packets are drawn with these ids, and get the ids of calls that there are, and of requests that
 # are new or were here before, when they are sent: all ids have 36 characters.
 RECENT_CALLS = tuple(f"ca110000-0000-4000-8000-{at:012}" for at in range(3))
 NEW, *RECENT_REQUESTS = (f"0000e570-0000-4000-8000-{at:012}" for at in range(4))
 PEERS = ("bob", "carol")
+COMERS = ("bob", "bob", "carol", "dave")
 SETTING = Setting(
     senders=PEERS,
     sids={"bob": "PA_bob_1", "carol": "PA_carol_1"},
@@ -42,12 +49,18 @@ SETTING = Setting(
     request_ids=(NEW, NEW, *RECENT_REQUESTS, RECENT_CALLS[0], RECENT_CALLS[0]),
 )
 
+TROUBLES = (
+    *("cancel", "cancel", "send_failed", "send_failed", "left", "leaves in mid-call"),
+    *("comes back", "connected", "disconnected", "hands over"),
+)
 WITHOUT_SIDS = replace(SETTING, sids={})
 ANSWERS = answers(SETTING) | forged_answers(SETTING)
 
 peers = st.sampled_from(PEERS)
 numbers = st.integers(0, 4)
 sids = st.sampled_from(["_1", "_1", "_2", ""])
+owners = st.sampled_from([None, None, None, None, "bob", "carol"])
+"""Whose sid somebody is announced under; None for one's own."""
 first_sids = st.sampled_from(["_1", ""])
 protocols = st.sampled_from([(0,), (1,), (2,), (2, 2)])
 """client_protocol, then capabilities."""
@@ -67,14 +80,20 @@ class HostilePeers(RuleBasedStateMachine):
         self.ids = 0
         self.requests: list[str] = []
         self.received: list[bytes] = []
-        self.alice = Watched("alice", self.new_id, CONFIG, "greet")
 
     def new_id(self) -> str:
         self.ids += 1
         return f"aa000000-0000-4000-8000-{self.ids:012}"
 
-    @initialize(protocols=st.tuples(protocols, protocols), sids=st.tuples(first_sids, first_sids))
-    def begin(self, protocols: tuple[tuple[int, ...], ...], sids: tuple[str, ...]) -> None:
+    @initialize(
+        config=st.sampled_from(list(CONFIGS)),
+        protocols=st.tuples(protocols, protocols),
+        sids=st.tuples(first_sids, first_sids),
+    )
+    def begin(
+        self, config: str, protocols: tuple[tuple[int, ...], ...], sids: tuple[str, ...]
+    ) -> None:
+        self.alice = Watched("alice", self.new_id, CONFIGS[config], "greet")
         for peer, sid, protocol in zip(PEERS, sids, protocols, strict=True):
             self.alice.joined(peer, sid_of(peer, sid), *protocol)
 
@@ -119,16 +138,20 @@ class HostilePeers(RuleBasedStateMachine):
     def receive_anything(self, packet: DrawnPacket) -> None:
         self.receive_bytes(packet.data)
 
-    @rule(packet=packets(SETTING), sid=sids, sequence=st.integers(0, 9), sender=peers)
+    @rule(packet=packets(SETTING), sid=sids, sequence=st.integers(-1, 9), sender=peers)
     def receive_stamped(self, packet: DrawnPacket, sid: str, sequence: int, sender: str) -> None:
         """With a number and a sid, now and then another's; or the host knows who sent it (R24, R36,
         R37)."""
-        if sequence:
+        if sequence > 0:
             owner = sender if sequence > 6 else packet.sender_identity
             sid = sid_of(owner, sid)
-            self.receive_bytes(stamp(packet.data, sequence=sequence, sender_sid=sid))
+            is_packet = wire.decode(packet.data) is not None  # or else a server would drop it
+            self.receive_bytes(
+                stamp(packet.data, sequence=sequence, sender_sid=sid if is_packet else "")
+            )
         else:
-            self.receive_bytes(packet.data, sender, sid_of(sender, sid) or None)
+            owner = packet.sender_identity if sequence else sender
+            self.receive_bytes(packet.data, sender, sid_of(owner, sid) or None)
 
     @rule(at=numbers)
     def receive_again(self, at: int) -> None:
@@ -150,18 +173,11 @@ class HostilePeers(RuleBasedStateMachine):
 
     # what happens
 
-    @rule(peer=peers, sid=sids, protocol=protocols)
-    def joined(self, peer: str, sid: str, protocol: tuple[int, ...]) -> None:
-        self.alice.joined(peer, sid_of(peer, sid), *protocol)
+    @rule(peer=st.sampled_from(COMERS), sid=sids, protocol=protocols, owner=owners)
+    def joined(self, peer: str, sid: str, protocol: tuple[int, ...], owner: str | None) -> None:
+        self.alice.joined(peer, sid_of(owner or peer, sid), *protocol)
 
-    @rule(
-        what=st.sampled_from(
-            [*["cancel", "send_failed"] * 2, "left", "comes back", "connected", "disconnected"]
-        ),
-        at=numbers,
-        peer=peers,
-        sid=sids,
-    )
+    @rule(what=st.sampled_from(TROUBLES), at=numbers, peer=peers, sid=sids)
     def trouble(self, what: str, at: int, peer: str, sid: str) -> None:
         if what == "cancel":
             self.alice.cancel(recent(self.alice.calls, at, "none"))
@@ -173,6 +189,19 @@ class HostilePeers(RuleBasedStateMachine):
                 self.alice.send_failed(*given)  # it is over by now
         elif what == "left":
             self.alice.left(peer, sid_of(peer, sid))
+        elif what == "leaves in mid-call":
+            if at % 2:
+                self.alice.left(peer)  # so that no sid is known
+            self.alice.call(peer, "hi", timeout=30.0)
+            self.alice.left(peer)
+            if at < 3:
+                self.alice.joined(peer, sid_of(peer, sid))
+            ack = raw_packet(peer, rpc_ack={"request_id": RECENT_CALLS[0]})
+            self.receive_bytes(stamp(ack, sender_sid=sid_of(peer, sid) if at else ""))
+        elif what == "hands over":
+            self.alice.hands_over(at < 3)
+            names = {"id": NEW, "method": "m" * 16 * at, "version": 1}
+            self.receive_bytes(raw_packet(peer, rpc_request=names))
         elif what == "comes back":
             self.alice.joined(peer, sid_of(peer, "_1"))
             request = raw_packet(peer, rpc_request={"id": NEW, "method": "greet", "version": 1})
@@ -191,6 +220,10 @@ class HostilePeers(RuleBasedStateMachine):
                 self.alice.call(peer, "hi")
             self.alice.connected(too_old=at == 1, complete=at == 2)
             self.alice.call(peer, "hi")
+            if at == 2:  # this may be one too many
+                for comer in ("bob", "carol", "dave"):
+                    self.alice.joined(comer, sid_of(comer, sid))
+                self.alice.call("erin", "hi")
             self.alice.connected()
 
     @rule(moment=MOMENTS, told=st.sampled_from([True, True, False]))

@@ -999,7 +999,7 @@ import anyio
 from rpcproto.transports import PacketReceived
 from rpcproto.transports.pipes import stdio
 from rpcproto.transports.stream import StreamTransport
-from rpcproto.core.messages import OutgoingPacket, PacketKind
+from rpcproto.core.messages import (OutgoingPacket, PacketKind)
 
 async def main():
     print("buffered before")

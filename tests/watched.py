@@ -125,6 +125,9 @@ class Watched:
         self.model.handle_deadline()
         self.compare()
 
+    def hands_over(self, value: bool) -> None:
+        self.engine.hand_over_unknown_methods = self.model.hands_over = value
+
     def time_passes(self, moment: str, told: bool) -> None:
         """It is just before, at, or just after the next deadline, and the host may say so."""
         self.now = moved(self.now, self.engine.next_deadline, moment)
@@ -142,7 +145,7 @@ class Watched:
         assert counts.pending_calls == len(model.calls)
         assert counts.running_invocations == len(model.invocations)
         assert counts.open_streams_in == len(model.streams)
-        assert counts.buffered_bytes == model.held()
+        assert model.held() <= counts.buffered_bytes <= model.held() + model.waiting
         assert counts.waiting_packets == counts.waiting_bytes == counts.open_streams_out == 0
         assert counts.ignored == model.ignored
 
@@ -154,7 +157,9 @@ class Watched:
             if isinstance(event, InvocationReceived):
                 assert event.invocation_id not in self.invocations
                 self.invocations.append(event.invocation_id)
-                [told] = (one for one in self.model.invocations if one.number == -1)
+                names = event.caller_identity, event.request_id
+                running = [one for one in self.model.invocations if one.number == -1]
+                told = next(one for one in running if (one.key[0], one.key[2]) == names)
                 told.number = event.invocation_id
 
     def _compare_packets(self) -> None:
