@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from helpers import raw_packet
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from profiles import choose
 from stateful import MOMENTS, SETTINGS, recent
 from watched import Watched
 
@@ -23,14 +25,10 @@ SCARCE = RpcConfig(
     max_buffered_bytes=2_500,
     max_buffered_bytes_per_sender=1_800,
 )
-CONFIGS = {
-    "scarce bytes": SCARCE,
-    "scarcer bytes, with grace": replace(
-        SCARCE, departure_grace=2.0, max_buffered_bytes=1_600, max_buffered_bytes_per_sender=1_300
-    ),
-    "bytes in plenty": RpcConfig(response_timeout=60.0),
-    "bytes in plenty, with grace": RpcConfig(response_timeout=60.0, departure_grace=2.0),
-}
+SCARCER = replace(
+    SCARCE, departure_grace=2.0, max_buffered_bytes=1_600, max_buffered_bytes_per_sender=1_300
+)
+PLENTY = RpcConfig(response_timeout=60.0)
 PEERS = ("bob", "carol", "dave")
 EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 """Five bytes of DEFLATE that yield nothing."""
@@ -97,14 +95,21 @@ class Body:
 
 
 class Streams(RuleBasedStateMachine):
+    """Bytes are scarce: half-read requests make room for others."""
+
+    are_long = False
+
     def __init__(self) -> None:
         super().__init__()
         self.requests = 0
         self.bodies: list[Body] = []
 
-    @initialize(config=st.sampled_from([*CONFIGS, "scarce bytes", "scarcer bytes, with grace"]))
-    def configured(self, config: str) -> None:
-        self.alice = Watched("alice", counting_ids("a"), CONFIGS[config], "greet")
+    @initialize(is_scarcer=st.booleans())
+    def configured(self, is_scarcer: bool) -> None:
+        self.begins(SCARCER if is_scarcer else SCARCE)
+
+    def begins(self, config: RpcConfig) -> None:
+        self.alice = Watched("alice", counting_ids("a"), config, "greet")
         self.alice.joined("bob", "PA_bob")
 
     def send(self, sender: str, **fields: Any) -> None:
@@ -137,6 +142,8 @@ class Streams(RuleBasedStateMachine):
         inline: bool,
         goes_on: str,
     ) -> None:
+        if self.are_long and len(body) in (600, CAP):
+            body *= 2_600
         lengths = {"one more": len(body) + 1, "one less": max(0, len(body) - 1)}
         lengths["over the cap"] = CAP + 1
         if len(body) > 100_000:
@@ -265,5 +272,17 @@ class Streams(RuleBasedStateMachine):
         assert self.alice.engine.statistics().buffered_bytes == 0
 
 
+class LongStreams(Streams):
+    """There is room for all, and many bodies are so long that they are inflated in turns."""
+
+    are_long = True
+
+    @initialize(grace=st.sampled_from([0.0, 2.0, 2.0]))
+    def configured(self, grace: float) -> None:
+        self.begins(replace(PLENTY, departure_grace=grace))
+
+
 TestStreams = Streams.TestCase
 TestStreams.settings = SETTINGS
+TestLongStreams = LongStreams.TestCase
+TestLongStreams.settings = settings(SETTINGS, max_examples=choose(fast=80, deep=800, night=8_000))
