@@ -29,10 +29,13 @@ RESULTS = ROOT / "build" / "mutation.jsonl"
 SURVIVORS = Path(__file__).with_name("mutation_survivors.toml")
 
 OWN_TESTS = {
+    "budget": "rules_budget",
     "caller": "rules_caller",
     "deadlines": "deadlines",
+    "inflating": "rules_inflating",
     "messages": "wire",
     "outbox": "rules_streams_out",
+    "recipients": "rules_grace",
     "responder": "rules_responder",
     "states": "state_table",
     "stream_reader": "rules_streams_in",
@@ -42,6 +45,10 @@ OWN_TESTS = {
 """What a mutant of a module meets first; those of the other modules meet `rules_everything`."""
 FURTHER_TESTS = (
     "rules_everything",
+    "rules_grace",
+    "rules_budget",
+    "rules_inflating",
+    "rules_roster",
     "rules_caller",
     "rules_responder",
     "local_misuse",

@@ -274,3 +274,11 @@ def test_r16_the_newest_request_is_not_the_first_to_be_forgotten() -> None:
     bob.receive(request("r2"), "a stranger")
     assert bob.events() == []
     assert bob.statistics.ignored == {IgnoreReason.REPEAT: 1}
+
+
+def test_r28_a_sid_that_is_too_long_is_malformed_whatever_else_is_as_usual() -> None:
+    bob = Participant("bob")
+    bob.joined("alice")
+    for length in (256, 257):
+        bob.receive(request(f"{length}".rjust(36, "0")), "alice", sid="s" * length)
+    assert bob.statistics.ignored == {IgnoreReason.MALFORMED: 1}
