@@ -168,7 +168,7 @@ class Caller(Side):
             return self._why_not(call, request_id)
         if payload is None:
             self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
-        elif len(payload) * 4 > self._max_payload and not fits(payload, self._max_payload):
+        elif not fits(payload, self._max_payload):
             self._fail(call, _RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
         else:
             self._succeed(call, payload)
@@ -252,7 +252,7 @@ class Caller(Side):
     def recipient_left(self, identity: str, now: float) -> None:
         """The recipient is not here any more: its calls fail, after their grace (R9)."""
         grace = self._config.departure_grace
-        for call in self._recipients.left(identity, has_grace=grace > 0):
+        for call in self._recipients.left(identity, has_grace=bool(grace)):
             if grace:
                 self._deadlines.start_at(call, now + grace)
             else:
