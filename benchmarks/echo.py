@@ -4,14 +4,7 @@ from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Final
 
-from rpcproto import (
-    CallSucceeded,
-    InvocationReceived,
-    OutgoingPacket,
-    RpcConfig,
-    RpcEngine,
-    random_ids,
-)
+from rpcproto import CallSucceeded, InvocationReceived, RpcConfig, RpcEngine, random_ids
 from rpcproto.core.packets_pb2 import DataPacket
 
 MANY: Final = 2_000_000
@@ -150,10 +143,3 @@ def form(data: bytes) -> str:
     header = packet.stream_header
     inline = " inline" if header.HasField("inline_content") else ""
     return f"{packet.WhichOneof('value')}{inline}{' deflated' if header.compression else ''}"
-
-
-def taken(engine: RpcEngine) -> OutgoingPacket:
-    """The packet that leaves next, where there must be one."""
-    packet = engine.next_packet()
-    assert packet is not None
-    return packet

@@ -5,12 +5,12 @@ from contextlib import suppress
 import pytest
 
 from benchmarks import floor
-from benchmarks.echo import Pair, taken
+from benchmarks.echo import Pair
 from benchmarks.hostile import inputs, makers
 from benchmarks.hostile.kinds import Kind, kinds, used_up
 from benchmarks.hostile.packets import MAX_PACKET_BYTES
 from benchmarks.hostile.scene import Scene, full_scene
-from rpcproto import InvocationReceived
+from rpcproto import InvocationReceived, OutgoingPacket, RpcEngine
 from rpcproto.core.packets_pb2 import DataPacket
 
 KINDS = [*kinds(), used_up()]
@@ -83,6 +83,13 @@ def test_the_floor_of_an_inline_call_has_the_fields_of_the_engines_packets() -> 
     for ours, theirs in zip((request, ack, response), floors, strict=True):
         assert shape(ours) == shape(theirs)
         assert len(ours) == len(theirs)
+
+
+def taken(engine: RpcEngine) -> OutgoingPacket:
+    """The packet that leaves next, where there must be one."""
+    packet = engine.next_packet()
+    assert packet is not None
+    return packet
 
 
 def shape(data: bytes) -> tuple[object, ...]:
