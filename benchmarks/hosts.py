@@ -56,8 +56,8 @@ def seconds_per_call(host: str, way: str, calls: int, payload: str) -> float:
 async def _measure(host: ModuleType, way: Way, calls: int, payload: str) -> float:
     async with AsyncExitStack() as stack:
         ends = await stack.enter_async_context(asynccontextmanager(way)())
-        alice = await stack.enter_async_context(host.RpcParticipant("alice", ends[0]))
-        bob = await stack.enter_async_context(host.RpcParticipant("bob", ends[1]))
+        alice = await stack.enter_async_context(host.RpcParticipant(ends[0]))
+        bob = await stack.enter_async_context(host.RpcParticipant(ends[1]))
         bob.register_rpc_method("echo", echo)
         await alice.wait_for_participant("bob")
         await _call(alice, calls // 10, payload)

@@ -2,70 +2,52 @@
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from functools import partial
 from inspect import isawaitable
 from typing import Self
 
-from rpcproto.core.errors import RpcError
+from rpcproto.core.errors import LocalProtocolError, RpcError
 from rpcproto.core.events import InvocationReceived
-from rpcproto.participant import LEAVING_TIME, ParticipantBase, RpcInvocationData, Start, logger
-from rpcproto.transports import PacketNotSent, Transport
+from rpcproto.logs import logger
+from rpcproto.participant import (
+    LEAVING_TIME,
+    AsyncParticipantBase,
+    Outcome,
+    RpcInvocationData,
+    Start,
+)
+from rpcproto.transports import PacketsNotSent, WelcomingTransport
 
 __all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
 
 
-class RpcParticipant(ParticipantBase[Transport]):
+class RpcParticipant(AsyncParticipantBase):
     """A participant in a room: an async context manager, good for one use.
 
     Inside the `async with` it answers requests and makes calls; the transport is the participant's
     from then on, and is closed on leaving. Methods may be registered before or inside; those that
     are registered before the body first waits miss nothing. Leaving fails all calls with 1503,
-    cancels all handlers, hands out what small packets still wait and closes the transport, in at
+    cancels all handlers, sends the small packets that still wait and closes the transport, in at
     most one second, and then waits for handlers that do not end when cancelled.
 
-    Not thread-safe: everything belongs to the event loop in which it was entered.
+    Not thread-safe: everything belongs to the event loop in which it was entered. From another
+    thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
     _timer: asyncio.TimerHandle | None = None
 
-    async def perform_rpc(
-        self,
-        *,
-        destination_identity: str,
-        method: str,
-        payload: str,
-        response_timeout: float | None = None,
-        max_round_trip_latency: float | None = None,
-    ) -> str:
-        """Call `method` of a participant and wait for its answer.
-
-        `response_timeout` bounds the whole call, `max_round_trip_latency` the wait for a sign of
-        life; both in seconds, None takes the config's. They begin when the transport is connected:
-        until then the call waits. Cancelling ends the call here and now; the handler at the other
-        end may still run.
-
-        Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
-        broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
-        """
-        call = destination_identity, method, payload, response_timeout, max_round_trip_latency
-        if self._must_wait(*call):
-            await self._outcome(partial(self._expect, None))
-        return await self._outcome(partial(self._call, *call))
-
-    async def wait_for_participant(self, identity: str) -> None:
-        """Wait until somebody (1 to 256 bytes of UTF-8) is here; at once if they are already.
-
-        Raises RpcError (1503) when the transport ends before, or we leave ourselves, and
-        LocalProtocolError for misuse. How long to wait is the caller's business: `asyncio.timeout`.
-        """
-        await self._outcome(partial(self._expect, identity))
-
-    async def _outcome(self, start: Start) -> str:
-        """Start what has an outcome, and wait for it; cancelling ends it."""
-        ended: asyncio.Future[str | RpcError] = asyncio.get_running_loop().create_future()
-        cancel = start(partial(_end, ended))
+    async def outcome(self, start: Start) -> str:
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         try:
+            cancel = start(partial(_end, ended))
+        except (RpcError, LocalProtocolError):
+            await asyncio.sleep(0)  # a program that tries again and again stops nobody
+            raise
+        try:
+            if ended.done():
+                await asyncio.sleep(0)
             outcome = await ended
         finally:
             cancel()
@@ -81,10 +63,10 @@ class RpcParticipant(ParticipantBase[Transport]):
 
         Raises LocalProtocolError outside of the `async with`.
         """
-        if self._is_closed:
+        if self.is_closed:
             await self._left.wait()
             return
-        self._close()
+        self.close_engine()
         latest = asyncio.get_running_loop().time() + LEAVING_TIME
         self._reader.cancel()
         try:
@@ -97,32 +79,34 @@ class RpcParticipant(ParticipantBase[Transport]):
                 async with asyncio.timeout_at(latest):
                     await self._transport.aclose()
             except Exception:
-                logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
+                logger.warning("%s: closing the transport failed", self.identity, exc_info=True)
             finally:
                 self._left.set()
 
     async def __aenter__(self) -> Self:
-        self._open(asyncio.get_running_loop().time)
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self.open_engine(self._loop.time)
         self._context = contextvars.copy_context()
         self._wake, self._left = asyncio.Event(), asyncio.Event()
-        self._group = await asyncio.TaskGroup().__aenter__()
-        self._reader = self._group.create_task(self._read())
-        self._writer = self._group.create_task(self._write())
+        self._tasks: set[asyncio.Task[None]] = set()
+        if isinstance(self._transport, WelcomingTransport):
+            self.receive_events(self._transport.take_welcome())
+        self._reader = self._start(self._read())
+        self._writer = self._start(self._write())
         return self
 
-    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        cancelled = None
         try:
             await self.aclose()
         finally:
-            # The group need not know what the body raised, or it would wrap it in a group.
-            if not isinstance(error, asyncio.CancelledError):
-                error = None
-            try:
-                await self._group.__aexit__(type(error) if error else None, error, None)
-            except BaseExceptionGroup as group:
-                if len(group.exceptions) > 1:
-                    raise
-                raise group.exceptions[0] from None
+            while self._tasks:
+                try:
+                    await asyncio.wait(self._tasks)
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     # the tasks
 
@@ -130,61 +114,73 @@ class RpcParticipant(ParticipantBase[Transport]):
         # The body of the `async with` goes first, even where tasks start eagerly.
         await asyncio.sleep(0)
         try:
-            async for event in self._transport:
-                self._receive(event)
+            while events := await self._transport.receive():
+                self.receive_events(events)
         except Exception as error:
-            self._connection_broke(error)
+            self.connection_failed(error)
         finally:
-            self._connection_over()
+            self.connection_ended()
 
     async def _write(self) -> None:
         try:
             while True:
-                while (packet := self._next_packet()) is not None:
-                    try:
-                        await self._transport.send(packet)
-                    except PacketNotSent:
-                        self._packet_not_sent(packet)
-                    except Exception as error:
-                        self._sending_broke(error)
-                if self._is_closed:
-                    return
                 self._wake.clear()
+                while self.has_packets:
+                    try:
+                        await self._transport.send(self.next_packet)
+                    except PacketsNotSent as error:
+                        self.packets_not_sent(error.packets)
+                    except Exception as error:
+                        self.sending_failed(error)
+                if self.is_closed:
+                    return
                 await self._wake.wait()
         finally:
-            self._connection_over()  # also where a cancelling comes out of `send`
+            self.connection_ended()  # also where a cancelling comes out of `send`
 
     async def _handle(self, invocation: InvocationReceived) -> None:
-        # The pump runs no application code, even where tasks start eagerly.
-        await asyncio.sleep(0)
+        if self._loop.get_task_factory() is not None:
+            await asyncio.sleep(0)  # the pump runs no code of the program where tasks start eagerly
         try:
-            result = self._run_handler(invocation)
+            result = self.run_handler(invocation)
             if isawaitable(result):
                 result = await result
         except BaseException as error:
-            self._answer_exception(invocation, error)
-            if not isinstance(error, Exception):
+            self.answer_exception(invocation, error)
+            if isinstance(error, KeyboardInterrupt):
                 raise
         else:
-            self._answer(invocation, result)
+            self.answer(invocation, result)
+
+    def _start(
+        self, coroutine: Coroutine[object, object, None], context: contextvars.Context | None = None
+    ) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # the hooks
 
-    def _wake_writer(self) -> None:
+    def require_owner(self) -> None:
+        if self._entered_engine is not None and threading.get_ident() != self._thread:
+            raise LocalProtocolError("the participant belongs to another thread")
+
+    def wake_writer(self) -> None:
         self._wake.set()
 
-    def _set_timer(self, at: float) -> None:
+    def set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at, self._timer_fired)
+        self._timer = self._loop.call_at(at, self.timer_fired)
 
-    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        coroutine = self._handle(invocation)
-        task = self._group.create_task(coroutine, context=self._context.copy())
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        task = self._start(self._handle(invocation), self._context.copy())
+        task.add_done_callback(lambda _: self.handler_ended(invocation))
         # A handler that closes its participant is not cancelled by that.
         return lambda: task is asyncio.current_task() or task.cancel()
 
 
-def _end(ended: asyncio.Future[str | RpcError], outcome: str | RpcError) -> None:
+def _end(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:
     if not ended.done():
         ended.set_result(outcome)

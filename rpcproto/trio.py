@@ -2,75 +2,53 @@
 
 import contextvars
 from collections.abc import Callable
-from functools import partial
 from inspect import isawaitable
 from typing import Self
 
 import trio
 
-from rpcproto.core.errors import RpcError
+from rpcproto.core.errors import LocalProtocolError, RpcError
 from rpcproto.core.events import InvocationReceived
-from rpcproto.participant import LEAVING_TIME, ParticipantBase, RpcInvocationData, Start, logger
-from rpcproto.transports import PacketNotSent, Transport
+from rpcproto.logs import logger
+from rpcproto.participant import (
+    LEAVING_TIME,
+    AsyncParticipantBase,
+    Outcome,
+    RpcInvocationData,
+    Start,
+)
+from rpcproto.transports import PacketsNotSent, WelcomingTransport
 
 __all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
 
 
-class RpcParticipant(ParticipantBase[Transport]):
+class RpcParticipant(AsyncParticipantBase):
     """A participant in a room: an async context manager, good for one use.
 
     Inside the `async with` it answers requests and makes calls; the transport is the participant's
     from then on, and is closed on leaving. Methods may be registered before or inside; those that
     are registered before the body first waits miss nothing. Leaving fails all calls with 1503,
-    cancels all handlers, hands out what small packets still wait and closes the transport, in at
+    cancels all handlers, sends the small packets that still wait and closes the transport, in at
     most one second even where the scope around is cancelled, and then waits for handlers that do
     not end when cancelled.
 
-    Not thread-safe: everything belongs to the trio run in which it was entered.
+    Not thread-safe: everything belongs to the trio run in which it was entered. From another
+    thread, use `trio.from_thread.run`.
     """
 
-    async def perform_rpc(
-        self,
-        *,
-        destination_identity: str,
-        method: str,
-        payload: str,
-        response_timeout: float | None = None,
-        max_round_trip_latency: float | None = None,
-    ) -> str:
-        """Call `method` of a participant and wait for its answer.
-
-        `response_timeout` bounds the whole call, `max_round_trip_latency` the wait for a sign of
-        life; both in seconds, None takes the config's. They begin when the transport is connected:
-        until then the call waits. Cancelling ends the call here and now; the handler at the other
-        end may still run.
-
-        Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
-        broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
-        """
-        call = destination_identity, method, payload, response_timeout, max_round_trip_latency
-        if self._must_wait(*call):
-            await self._outcome(partial(self._expect, None))
-        return await self._outcome(partial(self._call, *call))
-
-    async def wait_for_participant(self, identity: str) -> None:
-        """Wait until somebody (1 to 256 bytes of UTF-8) is here; at once if they are already.
-
-        Raises RpcError (1503) when the transport ends before, or we leave ourselves, and
-        LocalProtocolError for misuse. How long to wait is the caller's business: `trio.fail_after`.
-        """
-        await self._outcome(partial(self._expect, identity))
-
-    async def _outcome(self, start: Start) -> str:
-        """Start what has an outcome, and wait for it; cancelling ends it."""
-        outcomes: list[str | RpcError] = []
+    async def outcome(self, start: Start) -> str:
+        outcomes: list[Outcome] = []
         ended = trio.Event()
 
-        def end(outcome: str | RpcError) -> None:
+        def end(outcome: Outcome) -> None:
             outcomes.append(outcome)
             ended.set()
 
-        cancel = start(end)
+        try:
+            cancel = start(end)
+        except (RpcError, LocalProtocolError):
+            await trio.lowlevel.checkpoint()  # a program that tries again and again stops nobody
+            raise
         try:
             await ended.wait()
         finally:
@@ -88,11 +66,11 @@ class RpcParticipant(ParticipantBase[Transport]):
 
         Raises LocalProtocolError outside of the `async with`.
         """
-        if self._is_closed:
+        if self.is_closed:
             with trio.CancelScope(shield=True):
                 await self._left.wait()
             return
-        self._close()
+        self.close_engine()
         latest = trio.current_time() + LEAVING_TIME
         self._reading.cancel()
         try:
@@ -105,12 +83,13 @@ class RpcParticipant(ParticipantBase[Transport]):
                 with trio.CancelScope(deadline=latest, shield=True):
                     await self._transport.aclose()
             except Exception:
-                logger.warning("%s: closing the transport failed", self._identity, exc_info=True)
+                logger.warning("%s: closing the transport failed", self.identity, exc_info=True)
             finally:
                 self._left.set()
 
     async def __aenter__(self) -> Self:
-        self._open(trio.current_time)
+        self._token = trio.lowlevel.current_trio_token()
+        self.open_engine(trio.current_time)
         self._context = contextvars.copy_context()
         # No checkpoint, as none is in entering a nursery: what the body registers first is in time.
         self._tasks = trio.open_nursery()
@@ -120,6 +99,8 @@ class RpcParticipant(ParticipantBase[Transport]):
         self._reading, self._writing = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
         self._timing = trio.CancelScope(shield=True)
         self._timer = trio.CancelScope()
+        if isinstance(self._transport, WelcomingTransport):
+            self.receive_events(self._transport.take_welcome())
         for task in (self._read, self._write, self._keep_time):
             self._nursery.start_soon(task)
         return self
@@ -143,23 +124,23 @@ class RpcParticipant(ParticipantBase[Transport]):
     async def _read(self) -> None:
         with self._reading:
             try:
-                async for event in self._transport:
-                    self._receive(event)
+                while events := await self._transport.receive():
+                    self.receive_events(events)
             except Exception as error:
-                self._connection_broke(error)
-            self._connection_over()
+                self.connection_failed(error)
+            self.connection_ended()
 
     async def _write(self) -> None:
         with self._writing:
             while True:
-                while (packet := self._next_packet()) is not None:
+                while self.has_packets:
                     try:
-                        await self._transport.send(packet)
-                    except PacketNotSent:
-                        self._packet_not_sent(packet)
+                        await self._transport.send(self.next_packet)
+                    except PacketsNotSent as error:
+                        self.packets_not_sent(error.packets)
                     except Exception as error:
-                        self._sending_broke(error)
-                if self._is_closed:
+                        self.sending_failed(error)
+                if self.is_closed:
                     break
                 await self._writer_is_wanted.park()
         self._writer_ended.set()
@@ -170,40 +151,56 @@ class RpcParticipant(ParticipantBase[Transport]):
                 with self._timer:
                     await trio.sleep_forever()
                 self._timer = trio.CancelScope()
-                self._timer_fired()
+                self.timer_fired()
 
     async def _handle(self, invocation: InvocationReceived, scope: trio.CancelScope) -> None:
-        with scope:
-            await trio.lowlevel.checkpoint()  # nobody may want the answer any more
-            try:
-                result = self._run_handler(invocation)
-                if isawaitable(result):
-                    result = await result
-            except trio.Cancelled:
-                raise  # the participant is leaving, or the invocation is over
-            except BaseException as error:
-                cancelled: BaseException | None = None
-                failed: BaseException | None = error
-                if isinstance(error, BaseExceptionGroup):
-                    cancelled, failed = error.split(trio.Cancelled)
-                if failed is not None:
-                    self._answer_exception(invocation, failed)
-                    if not isinstance(failed, Exception):
-                        raise
-                if cancelled is not None:
-                    raise cancelled from None
-            else:
-                self._answer(invocation, result)
+        try:
+            with scope:
+                await self._run(invocation)
+        finally:
+            self.handler_ended(invocation)
+
+    async def _run(self, invocation: InvocationReceived) -> None:
+        await trio.lowlevel.checkpoint()  # nobody may want the answer any more
+        try:
+            result = self.run_handler(invocation)
+            if isawaitable(result):
+                result = await result
+        except BaseException as error:
+            cancelled: BaseException | None = None
+            failed: BaseException | None = error
+            if isinstance(error, BaseExceptionGroup):
+                cancelled, failed = error.split(trio.Cancelled)
+            elif isinstance(error, trio.Cancelled):
+                cancelled, failed = error, None
+            if failed is not None:
+                self.answer_exception(invocation, failed)
+                if isinstance(failed, KeyboardInterrupt):
+                    raise
+            if cancelled is not None:  # the participant is leaving, or the invocation is over
+                raise cancelled from None
+        else:
+            self.answer(invocation, result)
 
     # the hooks
 
-    def _wake_writer(self) -> None:
+    def require_owner(self) -> None:
+        if self._entered_engine is not None and not self._is_owner():
+            raise LocalProtocolError("the participant belongs to another trio run")
+
+    def _is_owner(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def wake_writer(self) -> None:
         self._writer_is_wanted.unpark_all()
 
-    def _set_timer(self, at: float) -> None:
+    def set_timer(self, at: float) -> None:
         self._timer.deadline = at
 
-    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
         scope = trio.CancelScope()
         self._context.run(self._nursery.start_soon, self._handle, invocation, scope)
         return scope.cancel

@@ -34,7 +34,7 @@ UPPER_FLOORS = [
     {"testing"},
     {"recording"},
     {"transports", "wire"},
-    {"ids"},
+    {"ids", "logs"},
     {"core"},
 ]
 """The same of the whole house; a floor of several modules may use itself."""

@@ -1,8 +1,8 @@
-"""Ways to carry packets: what a host asks of a transport, and what a transport tells it."""
+"""Ways to carry packets: what a host asks of a transport, and what a transport reports to it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.roster import DEFLATE_CAPABILITY, INLINE_PROTOCOL
@@ -11,13 +11,19 @@ OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
 OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
 """What a participant is announced with unless it says otherwise: all that our engine reads."""
 
+BATCH_EVENTS: Final = 64
+BATCH_BYTES: Final = 262_144
+"""The most that one `Transport.receive` returns: so many events, or so many bytes of packets."""
+HIGH_WATER_MARK: Final = 65_536
+"""With so many bytes waiting in a transport, it takes no more packets."""
+
 
 @dataclass(frozen=True, slots=True)
 class PacketReceived:
     """A packet arrived.
 
-    A transport that knows who sent it says so, with the sender's sid if there is one (R36);
-    with None the packet's own claims count.
+    A transport that knows the sender names it, with the sender's sid if there is one (R36); with
+    None the packet's own claims count.
     """
 
     data: bytes
@@ -27,7 +33,7 @@ class PacketReceived:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantJoined:
-    """Somebody else is here, or something new is known of somebody who is (R40)."""
+    """Another participant is here, or something new is known of one that is (R40)."""
 
     identity: str
     sid: str = ""
@@ -37,7 +43,7 @@ class ParticipantJoined:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantLeft:
-    """Somebody else is gone; an empty sid means whoever has that identity."""
+    """Another participant left; an empty sid means whoever has that identity."""
 
     identity: str
     sid: str = ""
@@ -45,11 +51,10 @@ class ParticipantLeft:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection is there, or there again.
+    """The connection is established, for the first time or again.
 
-    Every transport says so once it carries packets, and tells who is here already before that:
-    calls wait for it. `participants_complete` says that whoever was not announced is not here
-    (R12).
+    Every transport reports this once it carries packets, after it has reported who is here: calls
+    wait for it. `participants_complete` says that whoever was not announced is not here (R12).
     """
 
     server_version: str | None = None
@@ -58,7 +63,8 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is lost, and with it everyone (R41); `Connected` may follow."""
+    """The connection is lost, and all participants count as departed (R41); `Connected` may
+    follow."""
 
     cause: BaseException | None = None
 
@@ -68,24 +74,60 @@ TransportEvent: TypeAlias = (
 )
 
 
-class PacketNotSent(Exception):  # noqa: N818 (what happened, not an error of the program)
-    """This one packet could not be sent, but the connection stands (R10)."""
+class PacketsNotSent(Exception):  # noqa: N818 (what happened, not an error of the program)
+    """Some packets could not be sent, but the connection stands (R10)."""
+
+    def __init__(self, packets: Sequence[OutgoingPacket], reason: str = "") -> None:
+        """`packets` are those that failed, as they were taken; `reason` is for the log."""
+        super().__init__(packets, reason)
+        self.packets: tuple[OutgoingPacket, ...] = tuple(packets)
+        self.reason: str = reason
+
+    def __str__(self) -> str:
+        return self.reason or f"{len(self.packets)} packets could not be sent"
 
 
 class Transport(Protocol):
     """Carries packets for one participant.
 
-    A host has one task that sends and one that iterates, once, from beginning to end. The end of
-    the iteration and any exception but `PacketNotSent` mean that the connection is lost; while the
-    iteration goes on, `Connected` may bring it back.
+    A host has one task that sends and one that receives. An exception from either, except
+    `PacketsNotSent`, means that the connection is lost. While `receive` can still be called,
+    `Connected` may restore the connection.
     """
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        """Send `packet.data` to `packet.destination_identity`, in order; wait while there is no
-        room. Raises PacketNotSent where only this packet is concerned."""
+    @property
+    def identity(self) -> str:
+        """The identity of the participant that this transport carries packets for."""
 
-    def __aiter__(self) -> AsyncIterator[TransportEvent]:
-        """What happens, in order."""
+    @property
+    def departure_grace(self) -> float:
+        """For how long a `ParticipantLeft` can overtake packets that the participant sent before,
+        in seconds (R9); 0 where it cannot."""
+
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        """Send packets, each to its `destination_identity`, in the order of `take`.
+
+        Wait until there is room; then take packets until `take` returns None, or until
+        HIGH_WATER_MARK bytes wait here. The host calls `send` again while there are more packets.
+        A packet that fails by itself does not stop those after it: raise PacketsNotSent at the end.
+        """
+
+    async def receive(self) -> Sequence[TransportEvent]:
+        """Return what has happened, in order: at least one event, at most BATCH_EVENTS events or
+        BATCH_BYTES of packets (one larger packet comes by itself). An empty sequence is the end.
+
+        Each call gives the other tasks of the program their turn, also if events wait already, and
+        so does any work on received bytes that yields no event.
+        """
 
     async def aclose(self) -> None:
-        """Let go of everything. A host calls it once, and waits at most a second in all."""
+        """Release everything. A host calls it once, and waits at most a second in all."""
+
+
+@runtime_checkable
+class WelcomingTransport(Protocol):
+    """A `Transport` that knows already, before its first `receive`, who is here."""
+
+    def take_welcome(self) -> Sequence[TransportEvent]:
+        """Return the events up to and including the first `Connected`, and not those after it;
+        empty if the connection is not established yet. `receive` then goes on after them."""

@@ -2,8 +2,8 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection
-from typing import NamedTuple, Self, TypeAlias
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -11,6 +11,9 @@ import anyio.lowlevel
 from rpcproto.core.errors import require_finite
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.transports import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    HIGH_WATER_MARK,
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
     Connected,
@@ -102,6 +105,8 @@ class MemoryRoom:
 class MemoryTransport:
     """One participant's place in a `MemoryRoom`; see `Transport`."""
 
+    departure_grace = 0.0
+
     def __init__(self, room: MemoryRoom, arrival: ParticipantJoined) -> None:
         """Made by `MemoryRoom.join`; `arrival` is how the participant was announced."""
         self.arrival = arrival
@@ -110,38 +115,67 @@ class MemoryTransport:
         self._wake: anyio.Event | None = None
         self._is_closed = False
 
+    @property
+    def identity(self) -> str:
+        """The identity that the participant joined with."""
+        return self.arrival.identity
+
     def deliver(self, event: TransportEvent, latency: float = 0.0) -> None:
-        """For the room: let the participant know of `event`, `latency` seconds from now."""
+        """For the room: report `event` to the participant, `latency` seconds from now."""
         due = anyio.current_time() + latency if latency > 0 else 0.0
         self._events.append((due, event))
         self._wake_reader()
 
     def put_out(self) -> None:
-        """For the room: somebody else has this identity now, and this is the end."""
+        """For the room: another participant has this identity now, and this is the end."""
         self._room.leave(self)
-        self.deliver(Disconnected(ConnectionError(f"{self.arrival.identity!r} joined again")))
+        self.deliver(Disconnected(ConnectionError(f"{self.identity!r} joined again")))
         self._is_closed = True
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        """Hand a packet to the room; raises ConnectionError when not in it any more."""
-        self._room.carry(self, packet)
-        await anyio.lowlevel.checkpoint()  # a long body lets others have their turn
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        """Hand packets to the room; raises ConnectionError when not in it any more."""
+        unseen = 0
+        while (packet := take()) is not None:
+            self._room.carry(self, packet)
+            unseen += len(packet.data)
+            if unseen >= HIGH_WATER_MARK:
+                await anyio.lowlevel.checkpoint()
+                return
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> TransportEvent:
-        # No checkpoint while there is something: who is here is known before the first call goes.
+    async def receive(self) -> Sequence[TransportEvent]:
+        """See `Transport`."""
+        if self._events and self._events[0][0] <= 0.0:
+            await anyio.lowlevel.checkpoint()
         while not self._events:
             if self._is_closed:
-                raise StopAsyncIteration
+                return ()
             self._wake = anyio.Event()
             await self._wake.wait()
-        due, event = self._events[0]
-        if due:
-            await anyio.sleep_until(due)
-        del self._events[0]
-        return event
+        if self._events[0][0] > 0.0:
+            await anyio.sleep_until(self._events[0][0])
+        return self._take_batch()
+
+    def _take_batch(self) -> Sequence[TransportEvent]:
+        """What is due, within the bounds of a batch."""
+        batch: list[TransportEvent] = []
+        events, size = self._events, 0
+        now = anyio.current_time() if events[0][0] > 0.0 else 0.0
+        while events and events[0][0] <= now and len(batch) < BATCH_EVENTS:
+            event = events[0][1]
+            if isinstance(event, PacketReceived):
+                size += len(event.data)
+                if size > BATCH_BYTES and batch:
+                    break
+            batch.append(event)
+            del events[0]
+        return batch
+
+    def take_welcome(self) -> Sequence[TransportEvent]:
+        """See `WelcomingTransport`."""
+        welcome: list[TransportEvent] = []
+        while self._events and not any(isinstance(event, Connected) for event in welcome):
+            welcome.append(self._events.popleft()[1])
+        return welcome
 
     async def aclose(self) -> None:
         """Leave the room; what has come in may still be read."""

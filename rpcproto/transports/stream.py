@@ -9,11 +9,10 @@ import errno
 import logging
 import os
 import socket
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, NotRequired, Self, TypedDict, Unpack
+from typing import Final, NotRequired, TypedDict, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -23,11 +22,14 @@ from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_timeout
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.transports import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    HIGH_WATER_MARK,
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
     Connected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     TransportEvent,
 )
@@ -76,8 +78,10 @@ class StreamTransport(AsyncResource):
     stream raises ConnectionError out of it: `BadPeer` for bytes that cannot be, the network's
     reason for a broken stream. Either way the stream is closed then.
 
-    One task sends and one iterates. As an async context manager it closes on leaving.
+    One task sends and one receives. As an async context manager it closes on leaving.
     """
+
+    departure_grace = 0.0
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class StreamTransport(AsyncResource):
         LocalProtocolError for values that cannot be.
         """
         ours = _checked(identity, client_protocol, capabilities, max_frame_bytes, hello_timeout)
+        self._identity = identity
         self._link = Link(ours, max_frame_bytes)
         self._max_frame_bytes = max_frame_bytes
         self._hello_timeout = hello_timeout
@@ -106,8 +111,13 @@ class StreamTransport(AsyncResource):
         self._greeted = anyio.Event()
         self._over = anyio.Event()
         self._failure: ConnectionError | None = None
-        self._events: deque[TransportEvent] = deque()
+        self._events: list[TransportEvent] = []
         _watch_over(stream)
+
+    @property
+    def identity(self) -> str:
+        """Our identity, which the peer is told."""
+        return self._identity
 
     @property
     def peer(self) -> Hello | None:
@@ -129,45 +139,69 @@ class StreamTransport(AsyncResource):
             await self._end(failure)
             raise
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        """Send a packet; waits for the peer's hello, and while the stream is full.
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        """See `Transport`; waits for the peer's hello, and while the stream is full.
 
-        Raises PacketNotSent for one of more than `max_frame_bytes`, ConnectionError once the
+        Raises PacketsNotSent for those of more than `max_frame_bytes`, ConnectionError once the
         stream is over. Cancelling may cut a packet in two, and nothing can follow one half: the
         stream is closed then.
         """
-        if len(packet.data) > self._max_frame_bytes:
-            raise PacketNotSent(f"{len(packet.data)} bytes are more than {self._max_frame_bytes}")
         if not self._greeted.is_set():
             await self._greeted.wait()
         if self._over.is_set():
             raise self._over_error()
         peer = self._link.peer
-        if peer is not None and packet.destination_identity == peer.identity:
-            await self._write(frame(packet.data))
-        else:
-            await anyio.lowlevel.checkpoint()
+        frames, failed, size = [], [], 0
+        while size < HIGH_WATER_MARK and (packet := take()) is not None:
+            if len(packet.data) > self._max_frame_bytes:
+                failed.append(packet)
+            elif peer is not None and packet.destination_identity == peer.identity:
+                frames.append(frame(packet.data))
+                size += len(packet.data)
+        if frames:
+            await self._write(b"".join(frames))
+        if failed:
+            raise PacketsNotSent(failed, f"they are over {self._max_frame_bytes} bytes")
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> TransportEvent:
+    async def receive(self) -> Sequence[TransportEvent]:
+        """See `Transport`."""
         if self._link.peer is None and not self._over.is_set():
             await self.greet()
         if self._events:
-            return self._events.popleft()
+            return self.take_welcome()
         try:
-            while (data := self._link.next_packet()) is None and await self._read():
-                pass
+            batch = self._take_batch()
+            if batch:
+                await anyio.lowlevel.checkpoint()
+            while not batch and await self._read():
+                batch = self._take_batch()
         except ConnectionError as failure:
             await self._end(failure)
             raise
-        if data is not None and self._link.peer is not None:
-            return PacketReceived(data, self._link.peer.identity)
-        await self._end(None)
-        if self._failure is not None:
-            raise self._over_error()
-        raise StopAsyncIteration
+        if not batch:
+            await self._end(None)
+            if self._failure is not None:
+                raise self._over_error()
+        return batch
+
+    def _take_batch(self) -> Sequence[TransportEvent]:
+        """The packets that are there already, within the bounds of a batch."""
+        batch: list[TransportEvent] = []
+        size, peer = 0, self._link.peer
+        if peer is None:
+            return ()
+        while len(batch) < BATCH_EVENTS and size < BATCH_BYTES - self._max_frame_bytes:
+            data = self._link.next_packet()
+            if data is None:
+                break
+            batch.append(PacketReceived(data, peer.identity))
+            size += len(data)
+        return batch
+
+    def take_welcome(self) -> Sequence[TransportEvent]:
+        """See `WelcomingTransport`: the peer, once it has said hello."""
+        welcome, self._events = self._events, []
+        return welcome
 
     async def wait_closed(self) -> None:
         """Wait until the stream is over: the iteration has come to its end, or `aclose` began."""

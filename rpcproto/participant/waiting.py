@@ -1,0 +1,118 @@
+"""What the program waits for: the ends of calls, other participants, and the connection."""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple, TypeAlias
+
+from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.logs import logger
+
+Outcome: TypeAlias = str | Exception
+"""A text, or a fresh exception to be raised."""
+Waiter: TypeAlias = Callable[[Outcome], None]
+"""Takes the one outcome of what somebody waits for."""
+Cancel: TypeAlias = Callable[[], None]
+"""Ends the waiting for an outcome, which then never comes; afterwards it does nothing."""
+Start: TypeAlias = Callable[[Waiter], Cancel]
+"""Begins something that has an outcome."""
+
+
+class Connection(Enum):
+    """The state of the transport."""
+
+    CONNECTING = auto()
+    """It has not been connected yet; calls wait for it."""
+    CONNECTED = auto()
+    LOST = auto()
+    """Calls fail; it may be connected again."""
+    ENDED = auto()
+    """It will not be connected again."""
+
+
+class CallArguments(NamedTuple):
+    """The arguments of a call, as `RpcEngine.call` takes them; timeouts in seconds."""
+
+    destination_identity: str
+    method: str
+    payload: str
+    response_timeout: float | None
+    ack_timeout: float | None
+
+
+class DelayedCall:
+    """A call that begins once there is a connection."""
+
+    __slots__ = ("arguments", "request_id")
+
+    def __init__(self, arguments: CallArguments) -> None:
+        self.arguments = arguments
+        self.request_id: str = ""
+        """Empty until it has begun."""
+
+
+class Waiting:
+    """Everybody who waits, and the state of the connection that decides about them."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+        self.connection: Connection = Connection.CONNECTING
+        self.error: BaseException | None = None
+        """Why the connection is lost or has ended, where that is known."""
+        self.calls: dict[str, Waiter] = {}
+        """Pending calls by request id."""
+        self.delayed: dict[Waiter, DelayedCall] = {}
+        """Calls that begin once there is a connection."""
+        self._expected: dict[str, dict[Waiter, None]] = {}
+        """Those who wait for a participant, by its identity; no entry is empty."""
+
+    def call_ended(self, request_id: str, outcome: Outcome) -> None:
+        """A pending call has its outcome."""
+        waiter = self.calls.pop(request_id, None)
+        if waiter is not None:
+            self.tell(waiter, outcome)
+
+    def expect(self, identity: str, waiter: Waiter) -> None:
+        """Somebody waits for a participant."""
+        self._expected.setdefault(identity, {})[waiter] = None
+
+    def expect_no_more(self, identity: str, waiter: Waiter) -> None:
+        """Undo `expect`, if its outcome has not come."""
+        waiters = self._expected.get(identity, {})
+        if waiters.pop(waiter, waiter) is None and not waiters:
+            del self._expected[identity]
+
+    def participant_came(self, identity: str) -> None:
+        """Whoever waits for this participant has waited enough."""
+        for waiter in self._expected.pop(identity, ()):
+            self.tell(waiter, "")
+
+    def fail_delayed(self) -> None:
+        """No connection comes for the calls that wait for it."""
+        delayed, self.delayed = self.delayed, {}
+        for waiter in delayed:
+            self.tell(waiter, self.error_of(ErrorCode.RECIPIENT_DISCONNECTED))
+
+    def fail_expected(self) -> None:
+        """No participant comes any more."""
+        expected, self._expected = self._expected, {}
+        for waiters in expected.values():
+            for waiter in waiters:
+                self.tell(waiter, self.error_of(ErrorCode.RECIPIENT_DISCONNECTED))
+
+    def tell(self, waiter: Waiter, outcome: Outcome) -> None:
+        """Hand over an outcome; a waiter that raises is none of the others' business."""
+        try:
+            waiter(outcome)
+        except Exception:
+            logger.exception("%s: handing over an outcome failed", self._identity)
+
+    def error_of(self, code: int, message: str = "", data: str = "") -> RpcError:
+        """A fresh error to be raised, with the reason for a lost connection as its cause."""
+        error = RpcError(int(code), message, data)
+        if code == ErrorCode.RECIPIENT_DISCONNECTED:
+            error.__cause__ = self.error
+        return error
+
+
+def noop() -> None:
+    """Cancel what has its outcome already."""
