@@ -59,7 +59,11 @@ class RpcParticipant(AsyncParticipantBase):
         try:
             raise outcome
         finally:
-            del outcome  # else its traceback and this frame would keep each other alive
+            del (
+                outcome,
+                outcomes,
+                cancel,
+            )  # else its traceback and this frame would keep each other alive
 
     async def aclose(self) -> None:
         """Leave now, as the end of the `async with` does; the second time, wait for the first.

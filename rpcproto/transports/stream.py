@@ -111,7 +111,9 @@ class StreamTransport(AsyncResource):
         self._greeted = anyio.Event()
         self._over = anyio.Event()
         self._failure: ConnectionError | None = None
-        self._events: list[TransportEvent] = []
+        self._welcome: tuple[ParticipantJoined, ...] = ()
+        self._is_connected = False
+        """Whether that was reported."""
         _watch_over(stream)
 
     @property
@@ -167,8 +169,9 @@ class StreamTransport(AsyncResource):
         """See `Transport`."""
         if self._link.peer is None and not self._over.is_set():
             await self.greet()
-        if self._events:
-            return self.take_welcome()
+        if not self._is_connected and not self._over.is_set():
+            self._is_connected = True
+            return [*self.take_welcome(), Connected(participants_complete=True)]
         try:
             batch = self._take_batch()
             if batch:
@@ -198,9 +201,9 @@ class StreamTransport(AsyncResource):
             size += len(data)
         return batch
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
+    def take_welcome(self) -> Sequence[ParticipantJoined]:
         """See `WelcomingTransport`: the peer, once it has said hello."""
-        welcome, self._events = self._events, []
+        welcome, self._welcome = self._welcome, ()
         return welcome
 
     async def wait_closed(self) -> None:
@@ -236,10 +239,8 @@ class StreamTransport(AsyncResource):
         peer = self._link.peer
         if peer is None:
             raise self._over_error()
-        self._events.append(
-            ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
-        )
-        self._events.append(Connected(participants_complete=True))
+        joined = ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
+        self._welcome = (joined,)
         self._greeted.set()
         return peer
 
