@@ -36,6 +36,8 @@ class RpcParticipant(AsyncParticipantBase):
     thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
+    _reader: asyncio.Task[None]
+    _writer: asyncio.Task[None]
     _timer: asyncio.TimerHandle | None = None
     _writer_waits: asyncio.Future[None] | None = None
 
@@ -99,7 +101,7 @@ class RpcParticipant(AsyncParticipantBase):
         if isinstance(self._transport, WelcomingTransport):
             self.receive_events(self._transport.take_welcome())
         self._reader = self._start(self._read())
-        self._writer: asyncio.Task[None] = self._start(self._write())
+        self._writer = self._start(self._write())
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -774,7 +774,7 @@ def test_a_decorator_without_its_name_and_names_that_are_none_raise_at_once(worl
         for _ in range(2):
             with pytest.raises(LocalProtocolError, match="name of the method is missing"):
 
-                @alice.register_rpc_method  # type: ignore[call-overload,untyped-decorator]
+                @alice.register_rpc_method  # type: ignore[call-overload]
                 async def greet(data: RpcInvocationData) -> str:
                     return ""
 
