@@ -377,13 +377,15 @@ class ParticipantBase(ABC, Generic[TransportT]):
                 engine.participant_joined(
                     event.identity,
                     now=now,
-                    participant_sid=event.sid,
+                    participant_sid=event.participant_sid,
                     client_protocol=event.client_protocol,
                     capabilities=event.capabilities,
                 )
                 self._waiting.participant_came(event.identity)
             case ParticipantLeft():
-                engine.participant_left(event.identity, now=now, participant_sid=event.sid)
+                engine.participant_left(
+                    event.identity, now=now, participant_sid=event.participant_sid
+                )
             case Connected():
                 engine.connected(
                     now=now,

@@ -36,17 +36,17 @@ class ParticipantJoined:
     """Another participant is here, or something new is known of one that is (R40)."""
 
     identity: str
-    sid: str = ""
+    participant_sid: str = ""
     client_protocol: int = 0
     capabilities: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ParticipantLeft:
-    """Another participant left; an empty sid means whoever has that identity."""
+    """Another participant left; an empty `participant_sid` means whoever has that identity."""
 
     identity: str
-    sid: str = ""
+    participant_sid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

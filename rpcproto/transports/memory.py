@@ -81,14 +81,14 @@ class MemoryRoom:
 
     def leave(self, transport: "MemoryTransport") -> None:
         """Take a participant out; one that is not here any more is left so."""
-        identity, sid = transport.arrival.identity, transport.arrival.sid
+        identity, sid = transport.arrival.identity, transport.arrival.participant_sid
         if self._members.get(identity) is transport:
             del self._members[identity]
             self._announce(ParticipantLeft(identity, sid))
 
     def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> None:
         """Bring a packet to its destination, if that is somebody else who is here."""
-        identity, sid = sender.arrival.identity, sender.arrival.sid
+        identity, sid = sender.arrival.identity, sender.arrival.participant_sid
         if self._members.get(identity) is not sender:
             raise ConnectionError(f"{identity!r} is not in the room any more")
         receiver = self._members.get(packet.destination_identity)
