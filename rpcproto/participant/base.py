@@ -352,6 +352,8 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def connection_ended(self) -> None:
         """The transport has ended: the connection cannot come back."""
+        if self._is_closed:
+            return  # a host that leaves has stopped reading, and may still send what waits
         self._connection_lost(None)
         self._waiting.connection = Connection.ENDED
         self._waiting.fail_expected()
@@ -406,8 +408,10 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         waiting = self._waiting
-        if not self._is_closed and waiting.connection in _SENDING:
-            waiting.connection, waiting.error = Connection.LOST, cause
+        if waiting.connection not in _SENDING:
+            return
+        waiting.connection, waiting.error = Connection.LOST, cause
+        if not self._is_closed:
             self.engine.disconnected(now=self._clock())
             waiting.fail_delayed()
             self._pump()
