@@ -37,6 +37,7 @@ class RpcParticipant(AsyncParticipantBase):
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _writer_waits: asyncio.Future[None] | None = None
 
     async def outcome(self, start: Start) -> str:
         ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -87,7 +88,7 @@ class RpcParticipant(AsyncParticipantBase):
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self.open_engine(self._loop.time)
         self._context = contextvars.copy_context()
-        self._wake, self._left = asyncio.Event(), asyncio.Event()
+        self._left = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         if isinstance(self._transport, WelcomingTransport):
             self.receive_events(self._transport.take_welcome())
@@ -124,7 +125,6 @@ class RpcParticipant(AsyncParticipantBase):
     async def _write(self) -> None:
         try:
             while True:
-                self._wake.clear()
                 while self.has_packets:
                     try:
                         await self._transport.send(self.next_packet)
@@ -134,7 +134,8 @@ class RpcParticipant(AsyncParticipantBase):
                         self.sending_failed(error)
                 if self.is_closed:
                     return
-                await self._wake.wait()
+                self._writer_waits = self._loop.create_future()
+                await self._writer_waits
         finally:
             self.connection_ended()  # also where a cancelling comes out of `send`
 
@@ -167,7 +168,8 @@ class RpcParticipant(AsyncParticipantBase):
             raise LocalProtocolError("the participant belongs to another thread")
 
     def wake_writer(self) -> None:
-        self._wake.set()
+        if self._writer_waits is not None and not self._writer_waits.done():
+            self._writer_waits.set_result(None)
 
     def set_timer(self, at: float) -> None:
         if self._timer is not None:

@@ -23,6 +23,7 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.waking import Waker
 
 
 class Carried(NamedTuple):
@@ -52,7 +53,7 @@ class MemoryRoom:
 
     def __init__(self, *, latency: float = 0.0, observe: RoomObserver | None = None) -> None:
         self._latency = require_finite(latency, "latency")
-        self._observe = observe or (lambda _: None)
+        self._observe = observe
         self._members: dict[str, MemoryTransport] = {}
         self._numbers = itertools.count(1)
 
@@ -92,12 +93,14 @@ class MemoryRoom:
             raise ConnectionError(f"{identity!r} is not in the room any more")
         receiver = self._members.get(packet.destination_identity)
         delivered = receiver is not None and receiver is not sender
-        self._observe(Carried(identity, packet, delivered))
+        if self._observe is not None:
+            self._observe(Carried(identity, packet, delivered))
         if receiver is not None and delivered:
             receiver.deliver(PacketReceived(packet.data, identity, sid), self._latency)
 
     def _announce(self, event: ParticipantJoined | ParticipantLeft) -> None:
-        self._observe(event)
+        if self._observe is not None:
+            self._observe(event)
         for member in self._members.values():
             member.deliver(event, self._latency)
 
@@ -112,7 +115,7 @@ class MemoryTransport:
         self.arrival = arrival
         self._room = room
         self._events: deque[tuple[float, TransportEvent]] = deque()
-        self._wake: anyio.Event | None = None
+        self._waker = Waker()
         self._is_closed = False
 
     @property
@@ -124,7 +127,7 @@ class MemoryTransport:
         """For the room: report `event` to the participant, `latency` seconds from now."""
         due = anyio.current_time() + latency if latency > 0 else 0.0
         self._events.append((due, event))
-        self._wake_reader()
+        self._waker.wake()
 
     def put_out(self) -> None:
         """For the room: another participant has this identity now, and this is the end."""
@@ -149,8 +152,7 @@ class MemoryTransport:
         while not self._events:
             if self._is_closed:
                 return ()
-            self._wake = anyio.Event()
-            await self._wake.wait()
+            await self._waker.wait()
         if self._events[0][0] > 0.0:
             await anyio.sleep_until(self._events[0][0])
         return self._take_batch()
@@ -181,10 +183,5 @@ class MemoryTransport:
         """Leave the room; what has come in may still be read."""
         self._room.leave(self)
         self._is_closed = True
-        self._wake_reader()
+        self._waker.wake()
         await anyio.lowlevel.checkpoint()
-
-    def _wake_reader(self) -> None:
-        if self._wake is not None:
-            self._wake.set()
-            self._wake = None
