@@ -352,8 +352,6 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def connection_ended(self) -> None:
         """The transport has ended: the connection cannot come back."""
-        if self._is_closed:
-            return  # a host that leaves has stopped reading, and may still send what waits
         self._connection_lost(None)
         self._waiting.connection = Connection.ENDED
         self._waiting.fail_expected()
@@ -408,10 +406,8 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         waiting = self._waiting
-        if waiting.connection not in _SENDING:
-            return
-        waiting.connection, waiting.error = Connection.LOST, cause
-        if not self._is_closed:
+        if not self._is_closed and waiting.connection in _SENDING:
+            waiting.connection, waiting.error = Connection.LOST, cause
             self.engine.disconnected(now=self._clock())
             waiting.fail_delayed()
             self._pump()
