@@ -59,11 +59,8 @@ class RpcParticipant(AsyncParticipantBase):
         try:
             raise outcome
         finally:
-            del (
-                outcome,
-                ended,
-                cancel,
-            )  # else its traceback and this frame would keep each other alive
+            # Else its traceback and this frame would keep each other alive.
+            del outcome, ended, cancel
 
     async def aclose(self) -> None:
         """Leave now, as the end of the `async with` does; the second time, wait for the first.

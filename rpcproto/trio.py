@@ -59,11 +59,7 @@ class RpcParticipant(AsyncParticipantBase):
         try:
             raise outcome
         finally:
-            del (
-                outcome,
-                outcomes,
-                cancel,
-            )  # else its traceback and this frame would keep each other alive
+            del outcome  # else its traceback and this frame would keep each other alive
 
     async def aclose(self) -> None:
         """Leave now, as the end of the `async with` does; the second time, wait for the first.
