@@ -11,21 +11,19 @@ from rpcproto.transports.inbox import Inbox
 
 async def read_all(box: Inbox) -> list[TransportEvent]:
     box.end()
-    events = []
-    while True:
-        try:
-            events.append(await box.next())
-        except StopAsyncIteration:
-            return events
+    events: list[TransportEvent] = []
+    while batch := await box.receive():
+        events += batch
+    return events
 
 
 def test_events_are_read_in_order_then_comes_the_end() -> None:
     async def main() -> None:
         box = Inbox("bob")
-        reading = asyncio.create_task(box.next())
+        reading = asyncio.create_task(box.receive())
         await asyncio.sleep(0)
         box.put(Connected())
-        assert await reading == Connected()
+        assert await reading == [Connected()]
         box.put(PacketReceived(b"1"))
         box.put(PacketReceived(b"2"))
         assert (len(box), box.pop()) == (2, PacketReceived(b"1"))

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from fake_transports import all_events, of
 from interop.room_server import RoomServer, Session
 from interop.routing import Passing
 from livekit.protocol.models import DisconnectReason
@@ -33,7 +34,7 @@ from rpcproto.livekit import (
 from rpcproto.livekit.link import MAX_EARLY_PACKETS, Link, is_loopback
 from rpcproto.livekit.peer_connection import PeerConnection, max_message_bytes, usable_ice_servers
 from rpcproto.livekit.signalling import IceServer
-from rpcproto.transports import PacketNotSent, PacketReceived, TransportEvent
+from rpcproto.transports import PacketReceived, PacketsNotSent, TransportEvent
 
 GUARD = 10.0
 """Seconds after which something has failed."""
@@ -219,11 +220,11 @@ def test_what_nobody_reads_is_dropped_and_logged(
         alice = await join_room(server.url, token("alice"))
         bob = await join_room(server.url, token("bob"))
         for _ in range(30):
-            await alice.send(OutgoingPacket(b"*\x03bob", "bob", "", PacketKind.ACK, 0))
+            await alice.send(of(OutgoingPacket(b"*\x03bob", "bob", "", PacketKind.ACK, 0)))
         await until(lambda: "bob: nobody reads" in caplog.text)
         await alice.aclose()
         await bob.aclose()
-        events = [event async for event in bob]
+        events = await all_events(bob)
         assert 1 <= sum(isinstance(event, PacketReceived) for event in events) <= 10
         assert "messages were dropped" in caplog.text
 
@@ -256,8 +257,8 @@ def test_packets_are_numbered_as_they_leave_and_no_number_is_burned() -> None:
             for size in (10, 64_000, 10):
                 data = b"\x22\x03bob" + b"\xfa\x7f" + _varint(size) + bytes(size)
                 packet = OutgoingPacket(data, "bob", "id", PacketKind.REQUEST, 0)
-                with suppress(PacketNotSent):
-                    await transport.send(packet)
+                with suppress(PacketsNotSent):
+                    await transport.send(of(packet))
             await until(lambda: len(sequences) == 2)
             await transport.aclose()
             await transport.aclose()

@@ -128,6 +128,6 @@ class Transport(Protocol):
 class WelcomingTransport(Protocol):
     """A `Transport` that knows already, before its first `receive`, who is here."""
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
-        """Return the events up to and including the first `Connected`, and not those after it;
-        empty if the connection is not established yet. `receive` then goes on after them."""
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
+        """Return who has joined and left so far, up to the first packet; a host calls it once, on
+        entering. `receive` goes on with all the rest, `Connected` included."""

@@ -1,18 +1,24 @@
 """What has come for a host and waits to be read, within bounds. For asyncio."""
 
 import asyncio
-import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
-from rpcproto.transports import PacketReceived, TransportEvent
+from rpcproto.logs import logger
+from rpcproto.transports import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
 
 MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
 MAX_WAITING_EVENTS: Final = 20_000
 """Events that wait for a host that does not read; packets beyond are dropped."""
-
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 class Inbox:
@@ -42,7 +48,7 @@ class Inbox:
             return True
         if not self._dropped:
             number = len(self._events)
-            _logger.warning(
+            logger.warning(
                 "%s: nobody reads, and %d events wait: dropping messages", self.owner, number
             )
         self._dropped += 1
@@ -76,14 +82,39 @@ class Inbox:
         """Let who waits look again whether this is the end."""
         self._wake.set()
 
-    async def next(self) -> TransportEvent:
-        """The next event. Raises StopAsyncIteration once all have been read and none can come."""
+    async def receive(self) -> Sequence[TransportEvent]:
+        """A batch of events, after one turn of the loop; empty once all have been read and none
+        can come. See `Transport.receive`."""
+        if self._events:
+            await asyncio.sleep(0)
         while not self._events:
             if self._dropped:
-                _logger.warning("%s: %d messages were dropped", self.owner, self._dropped)
+                logger.warning("%s: %d messages were dropped", self.owner, self._dropped)
                 self._dropped = 0
             if self._is_over:
-                raise StopAsyncIteration
+                return ()
             self._wake.clear()
             await self._wake.wait()
-        return self.pop()
+        batch: list[TransportEvent] = []
+        size = 0
+        while self._events and len(batch) < BATCH_EVENTS:
+            event = self._events[0]
+            if isinstance(event, PacketReceived):
+                size += len(event.data)
+                if size > BATCH_BYTES and batch:
+                    break
+            batch.append(self.pop())
+        return batch
+
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
+        """See `WelcomingTransport`."""
+        welcome = []
+        rest: list[TransportEvent] = []
+        while self._events and not isinstance(self._events[0], PacketReceived):
+            event = self._events.popleft()
+            if isinstance(event, ParticipantJoined | ParticipantLeft):
+                welcome.append(event)
+            else:
+                rest.append(event)
+        self._events.extendleft(reversed(rest))
+        return welcome

@@ -172,11 +172,16 @@ class MemoryTransport:
             del events[0]
         return batch
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        welcome: list[TransportEvent] = []
-        while self._events and not any(isinstance(event, Connected) for event in welcome):
-            welcome.append(self._events.popleft()[1])
+        welcome, rest = [], deque[tuple[float, TransportEvent]]()
+        while self._events and not isinstance(self._events[0][1], PacketReceived):
+            due, event = self._events.popleft()
+            if due == 0.0 and isinstance(event, ParticipantJoined | ParticipantLeft):
+                welcome.append(event)
+            else:
+                rest.append((due, event))
+        self._events = rest + self._events
         return welcome
 
     async def aclose(self) -> None:
