@@ -158,10 +158,8 @@ class RpcParticipant(AsyncParticipantBase):
         else:
             self.answer(invocation, result)
 
-    def _start(
-        self, coroutine: Coroutine[object, object, None], context: contextvars.Context | None = None
-    ) -> asyncio.Task[None]:
-        task = self._loop.create_task(coroutine, context=context)
+    def _start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -182,12 +180,14 @@ class RpcParticipant(AsyncParticipantBase):
         self._timer = self._loop.call_at(at, self.timer_fired)
 
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        task = self._start(self._handle(invocation), self._context.copy())
+        task = self._loop.create_task(self._handle(invocation), context=self._context.copy())
+        self._tasks.add(task)
         task.add_done_callback(partial(self._handler_task_ended, invocation))
         # A handler that closes its participant is not cancelled by that.
         return lambda: task is asyncio.current_task() or task.cancel()
 
     def _handler_task_ended(self, invocation: InvocationReceived, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         self.handler_ended(invocation)
         if not task.cancelled():
             task.exception()  # a KeyboardInterrupt, which has ended the loop by itself
