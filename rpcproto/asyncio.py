@@ -124,8 +124,10 @@ class RpcParticipant(AsyncParticipantBase):
                 self.receive_events(events)
         except Exception as error:
             self.connection_failed(error)
-        finally:
-            self.connection_ended()
+        except asyncio.CancelledError:
+            if self._reader.cancelling():
+                raise  # we are leaving, and what waits is still sent
+        self.connection_ended()
 
     async def _write(self) -> None:
         while True:
@@ -167,7 +169,7 @@ class RpcParticipant(AsyncParticipantBase):
     # the hooks
 
     def require_owner(self) -> None:
-        if self._entered_engine is not None and threading.get_ident() != self._thread:
+        if self._is_open and threading.get_ident() != self._thread:
             raise LocalProtocolError("the participant belongs to another thread")
 
     def wake_writer(self) -> None:

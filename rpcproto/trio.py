@@ -185,7 +185,7 @@ class RpcParticipant(AsyncParticipantBase):
     # the hooks
 
     def require_owner(self) -> None:
-        if self._entered_engine is not None and not self._is_owner():
+        if self._is_open and not self._is_owner():
             raise LocalProtocolError("the participant belongs to another trio run")
 
     def _is_owner(self) -> bool:
