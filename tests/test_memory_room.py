@@ -134,7 +134,7 @@ async def test_who_joins_again_puts_out_the_one_before() -> None:
     left, joined = await heard(alice)
     assert left == ParticipantLeft("bob", "PA_2")
     assert isinstance(joined, ParticipantJoined)
-    assert (joined.identity, joined.sid) == ("bob", "PA_3")
+    assert (joined.identity, joined.participant_sid) == ("bob", "PA_3")
     assert (await heard(second))[-1] == PacketReceived(b"data", "alice", "PA_1")
 
 

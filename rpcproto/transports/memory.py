@@ -81,14 +81,14 @@ class MemoryRoom:
 
     def leave(self, transport: "MemoryTransport") -> None:
         """Take a participant out; one that is not here any more is left so."""
-        identity, sid = transport.arrival.identity, transport.arrival.sid
+        identity, sid = transport.arrival.identity, transport.arrival.participant_sid
         if self._members.get(identity) is transport:
             del self._members[identity]
             self._announce(ParticipantLeft(identity, sid))
 
     def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> None:
         """Bring a packet to its destination, if that is somebody else who is here."""
-        identity, sid = sender.arrival.identity, sender.arrival.sid
+        identity, sid = sender.arrival.identity, sender.arrival.participant_sid
         if self._members.get(identity) is not sender:
             raise ConnectionError(f"{identity!r} is not in the room any more")
         receiver = self._members.get(packet.destination_identity)
@@ -172,11 +172,16 @@ class MemoryTransport:
             del events[0]
         return batch
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        welcome: list[TransportEvent] = []
-        while self._events and not any(isinstance(event, Connected) for event in welcome):
-            welcome.append(self._events.popleft()[1])
+        welcome, rest = [], deque[tuple[float, TransportEvent]]()
+        while self._events and not isinstance(self._events[0][1], PacketReceived):
+            due, event = self._events.popleft()
+            if due == 0.0 and isinstance(event, ParticipantJoined | ParticipantLeft):
+                welcome.append(event)
+            else:
+                rest.append((due, event))
+        self._events = rest + self._events
         return welcome
 
     async def aclose(self) -> None:

@@ -7,8 +7,9 @@ each turn of the event loop reads a bounded number of messages.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from ssl import SSLContext
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import ParseResult
 
 from nats.aio.client import Client
@@ -152,10 +153,6 @@ class _Socket(TcpTransport):
 
     def abort(self) -> None:
         """Drop the connection, and what waits for it."""
-        writer: Any = self._io_writer
-        # A transport that has closed by itself has no `abort` in Python 3.11.
-        if writer is not None and hasattr(writer.transport, "abort"):
-            try:
-                writer.transport.abort()
-            except AttributeError:
-                pass
+        if self._io_writer is not None:
+            with suppress(AttributeError):  # one that has closed by itself, in Python 3.11
+                self._io_writer.transport.abort()

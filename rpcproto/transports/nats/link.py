@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from nats.errors import Error as NatsError
@@ -129,7 +128,6 @@ class Link:
             self.refusal = error
         # Whoever asks for an answer that we are not allowed to give causes one.
         self._refusals.warning("%s: %s", self._identity, text)
-
 
     async def _on_disconnected(self) -> None:
         self.break_off()

@@ -1,8 +1,8 @@
 """Names of rooms, participants and sids as they stand in subjects, and subjects as a whole.
 
-    rpcproto.<room>.to.<receiver>.<sender>.<sid>         a packet
-    rpcproto.<room>.to.<receiver>.<sender>.<sid>.here    an announcement, to one
-    rpcproto.<room>.here.<sender>.<sid>                  an announcement, to everybody
+rpcproto.<room>.to.<receiver>.<sender>.<sid>         a packet
+rpcproto.<room>.to.<receiver>.<sender>.<sid>.here    an announcement, to one
+rpcproto.<room>.here.<sender>.<sid>                  an announcement, to everybody
 """
 
 from functools import lru_cache

@@ -162,7 +162,9 @@ class NatsTransport:
         except Exception as error:
             await link.close()
             timed_out = isinstance(error, TimeoutError) and link.last_error is None
-            reason = f"no answer in {timeout:g} s" if timed_out else text_of(link.last_error or error)
+            reason = (
+                f"no answer in {timeout:g} s" if timed_out else text_of(link.last_error or error)
+            )
             servers = ", ".join(self._servers.addresses)
             raise ConnectionError(f"cannot join a room at {servers}: {reason}") from error
         except BaseException:
