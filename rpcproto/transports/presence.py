@@ -115,8 +115,6 @@ class Heard(NamedTuple):
     """Nothing is recorded of the participant: MAX_PARTICIPANTS are known already."""
     is_sid_taken: bool = False
     """The sid belongs to another identity; the participant counts as one without a sid."""
-    is_earlier: bool = False
-    """`next_overdue` or `heartbeat_by` is earlier than it was before."""
 
 
 NOTHING: Final = Heard()
@@ -180,7 +178,7 @@ class Presence:
             )
         self.identity: Final = identity
         self.sid: str = sid
-        self.heartbeat_by: float | None = None
+        self.heartbeat_by: float = _NEVER
         """When everybody must have heard of us, because somebody asked and was not answered."""
         self._generation = generation
         self._is_fresh = True
@@ -193,7 +191,7 @@ class Presence:
         self._answers_until = -_NEVER
 
     def announcement(self, kind: Kind, *, asks: bool = False) -> bytes:
-        """Return what to tell the others now. Tell everybody at once: it is a heartbeat too."""
+        """Return what to tell the others now."""
         return self._announcement._replace(
             kind=kind, generation=self._generation, asks=asks
         ).encode()
@@ -216,7 +214,7 @@ class Presence:
         self._present.clear()
         self._owners.clear()
         self._due.clear()
-        self.heartbeat_by = None
+        self.heartbeat_by = _NEVER
 
     def hear(self, identity: str, sid: str, announcement: Announcement, now: float) -> Heard:
         """An announcement came in, at `now` in seconds on the transport's clock."""
@@ -227,19 +225,22 @@ class Presence:
             if known is None or known.sid != sid:
                 return NOTHING
             return Heard((self._remove(known),))
-        answer, is_late = self._answer(now) if announcement.asks else (None, False)
+        answer = self._answer(now) if announcement.asks else None
         if known is None and len(self._present) >= MAX_PARTICIPANTS:
-            return Heard((), answer, is_one_too_many=True, is_earlier=is_late)
-        if known is not None and announcement.kind is Kind.HERE and known.sid != sid:
+            return Heard((), answer, is_one_too_many=True)
+        if (
+            known is not None
+            and announcement.kind is Kind.HERE
+            and known.sid != sid
+            and (announcement.generation, sid) < (known.generation, known.sid)
+        ):
             # Both think that they have the identity, until the one hears of the other.
-            if (announcement.generation, sid) < (known.generation, known.sid):
-                return Heard((), answer, is_earlier=is_late)
+            return Heard((), answer)
         # Half an interval is for the way of the last one.
         overdue_at = now + (MISSED_HEARTBEATS + 0.5) * announcement.heartbeat_interval
         events, present = self._record(identity, sid, announcement)
-        is_earlier = self._expect(present, overdue_at) or is_late
-        is_sid_taken = not present.arrival.participant_sid
-        return Heard(events, answer, is_sid_taken=is_sid_taken, is_earlier=is_earlier)
+        self._expect(present, overdue_at)
+        return Heard(events, answer, is_sid_taken=not present.arrival.participant_sid)
 
     def _record(
         self, identity: str, sid: str, announcement: Announcement
@@ -275,16 +276,15 @@ class Presence:
             del self._owners[present.sid]
         return ParticipantLeft(identity, present.arrival.participant_sid)
 
-    def _answer(self, now: float) -> tuple[Kind | None, bool]:
-        """The answer to somebody who asks, and whether a heartbeat must make up for none."""
+    def _answer(self, now: float) -> Kind | None:
+        """The answer to somebody who asks; None if a heartbeat makes up for it."""
         if now >= self._answers_until:
             self._answers, self._answers_until = 0, now + ANSWERS_TIME
         self._answers += 1
         if self._answers <= MAX_ANSWERS:
-            return Kind.HERE, False
-        is_late = self.heartbeat_by is None
+            return Kind.HERE
         self.heartbeat_by = self._answers_until
-        return None, is_late
+        return None
 
     def _hear_namesake(self, sid: str, announcement: Announcement) -> Heard:
         """Of two under one identity exactly one stays, in whatever order they hear each other:
@@ -299,20 +299,23 @@ class Presence:
         self._generation = min(announcement.generation + 1, MAX_GENERATION)
         return Heard(answer=Kind.JOIN)
 
-    def _expect(self, present: _Present, overdue_at: float) -> bool:
-        """Count a participant as here until `overdue_at`; whether that is earlier than all."""
+    def _expect(self, present: _Present, overdue_at: float) -> None:
+        """Count a participant as here until `overdue_at`."""
         present.overdue_at = overdue_at
         if overdue_at >= present.is_due_at:
-            return False  # the heap's entry comes earlier, and is looked at again then
+            return  # the heap's entry comes earlier, and is looked at again then
         present.is_due_at = overdue_at
-        is_earliest = not self._due or overdue_at < self._due[0][0]
         heapq.heappush(self._due, (overdue_at, present.arrival.identity))
         if len(self._due) > 2 * len(self._present) + MAX_DEPARTURES:
             self._due = [(each.overdue_at, name) for name, each in self._present.items()]
             heapq.heapify(self._due)
             for each in self._present.values():
                 each.is_due_at = each.overdue_at
-        return is_earliest
+
+    def knows(self, identity: str, sid: str) -> bool:
+        """Whether this participant is here, under this sid."""
+        present = self._present.get(identity)
+        return present is not None and present.sid == sid
 
     def remove_overdue(self, now: float) -> list[ParticipantLeft]:
         """Take out those whose heartbeats did not come, at most MAX_DEPARTURES at once."""
@@ -330,6 +333,16 @@ class Presence:
         """When the next one is overdue if nothing more is heard."""
         present = self._first_due()
         return None if present is None else present.overdue_at
+
+    @property
+    def next_due(self) -> float:
+        """When the transport must look again: `next_overdue` or `heartbeat_by`; may be infinite."""
+        present = self._first_due()
+        return min(self.heartbeat_by, _NEVER if present is None else present.overdue_at)
+
+    def heartbeat_sent(self) -> None:
+        """Everybody was told that we are here."""
+        self.heartbeat_by = _NEVER
 
     def _first_due(self) -> _Present | None:
         """Who is overdue first; then its entry is the first of the heap."""

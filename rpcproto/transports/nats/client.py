@@ -85,7 +85,7 @@ class _Parser(Parser):
     """Keeps nothing of a message that is too large."""
 
     def __init__(self, client: RoomClient) -> None:
-        super().__init__(client)
+        super().__init__(client)  # type: ignore[no-untyped-call]
         self._too_large = SeldomLogged()
 
     async def parse(self, data: bytes = b"") -> None:

@@ -67,7 +67,9 @@ class NatsTransport:
         """Packets and announcements are dropped when it is full."""
         self._malformed, self._crowded, self._stolen = (SeldomLogged() for _ in range(3))
         self._stir = asyncio.Event()
-        """The connection broke, or something is due earlier than `_stay` knows."""
+        """The connection broke, or something is due before `_wake_at`."""
+        self._wake_at = 0.0
+        """When `_stay` looks again, on the clock of the event loop."""
         self._end: ConnectionError | None = None
         """Why nothing comes any more."""
         self._is_closing = False
@@ -233,21 +235,17 @@ class NatsTransport:
             now = loop.time()
             if not link.client.is_connected:
                 return  # nats-py tells only when it has closed what it had
-            if presence.heartbeat_by is not None:
-                next_beat = min(next_beat, presence.heartbeat_by)
-            if now >= next_beat:
-                presence.heartbeat_by = None
+            if now >= min(next_beat, presence.heartbeat_by):
+                presence.heartbeat_sent()
                 await self._announce(link, Kind.HERE)
                 next_beat = now + self._heartbeat_interval
-            wake_at = next_beat
+            self._wake_at = next_beat
             if not self._inbox.is_full:
                 for event in presence.remove_overdue(now):
                     self._inbox.put(event)
-                next_overdue = presence.next_overdue
-                if next_overdue is not None:
-                    wake_at = min(wake_at, next_overdue)
+                self._wake_at = min(next_beat, presence.next_due)
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(wake_at):
+                async with asyncio.timeout_at(self._wake_at):
                     await self._stir.wait()
             self._stir.clear()
 
@@ -353,7 +351,7 @@ class NatsTransport:
                 self.identity,
                 origin.identity,
             )
-        if heard.is_earlier:
+        if self._presence.next_due < self._wake_at:
             self._stir.set()
         if heard.is_put_out:
             self._end_with(ConnectionError(f"{self.identity!r} joined again"))
