@@ -36,6 +36,8 @@ class RpcParticipant(AsyncParticipantBase):
     thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
+    _reader: asyncio.Task[None]
+    _writer: asyncio.Task[None]
     _timer: asyncio.TimerHandle | None = None
     _writer_waits: asyncio.Future[None] | None = None
 
@@ -57,7 +59,8 @@ class RpcParticipant(AsyncParticipantBase):
         try:
             raise outcome
         finally:
-            del outcome, ended  # else its traceback and this frame would keep each other alive
+            # Else its traceback and this frame would keep each other alive.
+            del outcome, ended, cancel
 
     async def aclose(self) -> None:
         """Leave now, as the end of the `async with` does; the second time, wait for the first.
@@ -68,8 +71,10 @@ class RpcParticipant(AsyncParticipantBase):
             await self._left.wait()
             return
         self.close_engine()
-        latest = asyncio.get_running_loop().time() + LEAVING_TIME
+        latest = self._loop.time() + LEAVING_TIME
         self._reader.cancel()
+        if self._writer.cancelling():  # with all other tasks, as at the end of `asyncio.run`
+            self._writer = self._start(self._write())
         try:
             await asyncio.wait([self._writer], timeout=LEAVING_TIME / 2)
         finally:
@@ -123,21 +128,21 @@ class RpcParticipant(AsyncParticipantBase):
             self.connection_ended()
 
     async def _write(self) -> None:
-        try:
-            while True:
-                while self.has_packets:
-                    try:
-                        await self._transport.send(self.next_packet)
-                    except PacketsNotSent as error:
-                        self.packets_not_sent(error.packets)
-                    except Exception as error:
-                        self.sending_failed(error)
-                if self.is_closed:
-                    return
-                self._writer_waits = self._loop.create_future()
-                await self._writer_waits
-        finally:
-            self.connection_ended()  # also where a cancelling comes out of `send`
+        while True:
+            while self.has_packets:
+                try:
+                    await self._transport.send(self.next_packet)
+                except PacketsNotSent as error:
+                    self.packets_not_sent(error.packets)
+                except Exception as error:
+                    self.sending_failed(error)
+                except BaseException:  # a packet may have been cut in two
+                    self.connection_ended()
+                    raise
+            if self.is_closed:
+                return
+            self._writer_waits = self._loop.create_future()
+            await self._writer_waits
 
     async def _handle(self, invocation: InvocationReceived) -> None:
         if self._loop.get_task_factory() is not None:
@@ -178,9 +183,14 @@ class RpcParticipant(AsyncParticipantBase):
 
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
         task = self._start(self._handle(invocation), self._context.copy())
-        task.add_done_callback(lambda _: self.handler_ended(invocation))
+        task.add_done_callback(partial(self._handler_task_ended, invocation))
         # A handler that closes its participant is not cancelled by that.
         return lambda: task is asyncio.current_task() or task.cancel()
+
+    def _handler_task_ended(self, invocation: InvocationReceived, task: asyncio.Task[None]) -> None:
+        self.handler_ended(invocation)
+        if not task.cancelled():
+            task.exception()  # a KeyboardInterrupt, which has ended the loop by itself
 
 
 def _end(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:

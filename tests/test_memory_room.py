@@ -148,7 +148,7 @@ async def test_who_joins_again_puts_out_the_one_before() -> None:
     left, joined = await heard(alice)
     assert left == ParticipantLeft("bob", "PA_2")
     assert isinstance(joined, ParticipantJoined)
-    assert (joined.identity, joined.sid) == ("bob", "PA_3")
+    assert (joined.identity, joined.participant_sid) == ("bob", "PA_3")
     assert (await heard(second))[-1] == PacketReceived(b"data", "alice", "PA_1")
 
 
@@ -448,8 +448,15 @@ async def test_a_cut_takes_what_is_under_way_and_the_participant_comes_back_with
     assert [type(e) for e in await heard(carol)] == [ParticipantJoined, Connected]
     room.come_back("bob")
     room.come_back("bob")
-    assert [getattr(event, "sid", "") for event in await heard(bob)] == ["PA_1", "PA_3", ""]
-    assert [getattr(event, "sid", "") for event in await heard(alice)] == ["PA_3", "PA_4"]
+    assert [getattr(event, "participant_sid", "") for event in await heard(bob)] == [
+        "PA_1",
+        "PA_3",
+        "",
+    ]
+    assert [getattr(event, "participant_sid", "") for event in await heard(alice)] == [
+        "PA_3",
+        "PA_4",
+    ]
     await send(bob, packet("alice"))
     assert await heard(alice) == [PacketReceived(b"data", "bob", "PA_4")]
 

@@ -346,7 +346,7 @@ class Signalling:
                 if news != known:
                     self._others[identity] = news
                     self._events.append(news)
-            elif known is not None and known.sid == info.sid:
+            elif known is not None and known.participant_sid == info.sid:
                 del self._others[identity]
                 self._events.append(ParticipantLeft(identity, info.sid))
 

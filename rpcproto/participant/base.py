@@ -336,6 +336,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
             except LocalProtocolError as error:
                 kind = type(event).__name__
                 self._bad_events.warning("%s: ignored a %s: %s", self._identity, kind, error)
+        # Only now: who is here may come after `Connected`.
+        if self._waiting.delayed and self._waiting.connection is Connection.CONNECTED:
+            self._begin_delayed_calls()
         self._pump()
 
     def sending_failed(self, error: Exception) -> None:
@@ -346,15 +349,18 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def connection_failed(self, error: Exception) -> None:
         """The transport raised `error`: the connection is lost."""
-        if self._waiting.connection in _SENDING and not self._is_closed:
+        if self._is_closed:
+            self._waiting.connection = Connection.ENDED
+        elif self._waiting.connection in _SENDING:
             logger.warning("%s: the connection broke", self._identity, exc_info=error)
-        self._connection_lost(error)
+            self._connection_lost(error)
 
     def connection_ended(self) -> None:
         """The transport has ended: the connection cannot come back."""
-        self._connection_lost(None)
-        self._waiting.connection = Connection.ENDED
-        self._waiting.fail_expected()
+        if not self._is_closed:
+            self._connection_lost(None)
+            self._waiting.connection = Connection.ENDED
+            self._waiting.fail_expected()
 
     def timer_fired(self) -> None:
         """The timer fired, at whatever time."""
@@ -371,13 +377,15 @@ class ParticipantBase(ABC, Generic[TransportT]):
                 engine.participant_joined(
                     event.identity,
                     now=now,
-                    participant_sid=event.sid,
+                    participant_sid=event.participant_sid,
                     client_protocol=event.client_protocol,
                     capabilities=event.capabilities,
                 )
                 self._waiting.participant_came(event.identity)
             case ParticipantLeft():
-                engine.participant_left(event.identity, now=now, participant_sid=event.sid)
+                engine.participant_left(
+                    event.identity, now=now, participant_sid=event.participant_sid
+                )
             case Connected():
                 engine.connected(
                     now=now,
@@ -397,6 +405,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
         if waiting.connection is not Connection.CONNECTED:
             self._connections += 1
         waiting.connection, waiting.error = Connection.CONNECTED, None
+
+    def _begin_delayed_calls(self) -> None:
+        waiting = self._waiting
         delayed, waiting.delayed = waiting.delayed, {}
         for waiter, call in delayed.items():
             try:
@@ -406,7 +417,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         waiting = self._waiting
-        if not self._is_closed and waiting.connection in _SENDING:
+        if waiting.connection in _SENDING:
             waiting.connection, waiting.error = Connection.LOST, cause
             self.engine.disconnected(now=self._clock())
             waiting.fail_delayed()

@@ -1,17 +1,18 @@
 """Packets on a byte stream, without any I/O: frames, the hello, and what the bytes of a peer mean.
 
-A frame is 4 bytes of length, big-endian, and that many bytes. The first frame of each side is its
-hello, a small JSON object; every later one is a packet. Bytes from outside raise `BadPeer` and
-nothing else, and never cost more memory than one frame.
+A frame is 4 bytes of length, big-endian, and that many bytes, at least one. The first frame of each
+side is its hello, a small JSON object; every later one is a packet. Bytes from outside raise
+`BadPeer` and nothing else, and never cost more memory than one frame.
 """
 
 import json
+import struct
 from dataclasses import dataclass
 from typing import Final
 
 from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES
-from rpcproto.transports import OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL
+from rpcproto.transports import BATCH_BYTES, BATCH_EVENTS, OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL
 
 VERSION: Final = 1
 MAX_HELLO_BYTES: Final = 4_096
@@ -20,22 +21,24 @@ MAX_NUMBER: Final = 2**31 - 1
 """Of `client_protocol` and of a capability, which are int32 and an enum with LiveKit."""
 
 _LENGTH_BYTES: Final = 4
+_LENGTH: Final = struct.Struct(">I")
 
 
 class BadPeer(ConnectionError):  # noqa: N818 (who it was, not an error of the program)
     """What came from the peer is not what this transport speaks; the text says what it was."""
 
 
-def frame(data: bytes) -> bytes:
-    """`data`, at most 2^32 - 1 bytes, as it goes onto the stream."""
-    return len(data).to_bytes(_LENGTH_BYTES) + data
+def frame(*contents: bytes) -> bytes:
+    """Return a frame for each of `contents`, 1 to 2^32 - 1 bytes, as they go onto the stream."""
+    parts = [part for data in contents for part in (_LENGTH.pack(len(data)), data)]
+    return b"".join(parts)
 
 
 class FrameReader:
-    """Cuts a byte stream into frames, wherever the pieces of it end.
+    """Cuts a byte stream into frames, wherever its pieces end, in time linear in the bytes.
 
-    In time linear in the bytes. Who takes `next_frame` until it is None after each `feed` never has
-    it keep more than a part of one frame.
+    A caller that takes `next_frames` until it is empty after each `feed` never makes it keep more
+    than a part of one frame.
     """
 
     def __init__(self) -> None:
@@ -46,31 +49,40 @@ class FrameReader:
         return len(self._rest)
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the stream, any number of them."""
+        """Add the next bytes of the stream, any number of them."""
         self._rest += data
 
-    def next_frame(self, max_bytes: int) -> bytes | None:
-        """The next frame, or None while it is not whole.
+    def next_frames(self, max_bytes: int, most: int = 1, most_bytes: int = 0) -> list[bytes]:
+        """Return the next whole frames: at most `most`, and after the first one only as many as
+        have `most_bytes` together.
 
-        Raises BadPeer for a frame of more than `max_bytes`, as soon as its length is there, and
-        then at every further call.
+        Raises BadPeer for a frame that is empty or has more than `max_bytes`, as soon as its length
+        is there and those before it have been taken, and then at every further call.
         """
-        rest = self._rest
-        if len(rest) < _LENGTH_BYTES:
-            return None
-        length = int.from_bytes(rest[:_LENGTH_BYTES])
-        if length > max_bytes:
-            beginning = bytes(rest[:_LENGTH_BYTES])
-            raise BadPeer(
-                f"a frame of {length} bytes, more than {max_bytes} (it begins with {beginning!r})"
-            )
-        end = _LENGTH_BYTES + length
-        if len(rest) < end:
-            return None
+        rest, frames, begin = self._rest, list[bytes](), 0
+        available = len(rest)
         with memoryview(rest) as view:
-            data = bytes(view[_LENGTH_BYTES:end])
-        del rest[:end]  # moves no bytes, only the beginning
-        return data
+            while len(frames) < most and available - begin >= _LENGTH_BYTES:
+                (length,) = _LENGTH.unpack_from(view, begin)
+                if not 0 < length <= max_bytes:
+                    if frames:
+                        break
+                    raise BadPeer(_why_not(length, max_bytes))
+                end = begin + _LENGTH_BYTES + length
+                if end > available or (frames and length > most_bytes):
+                    break
+                frames.append(bytes(view[begin + _LENGTH_BYTES : end]))
+                most_bytes -= length
+                begin = end
+        del rest[:begin]  # moves no bytes, only the beginning
+        return frames
+
+
+def _why_not(length: int, max_bytes: int) -> str:
+    if not length:
+        return "an empty frame"
+    beginning = length.to_bytes(_LENGTH_BYTES)
+    return f"a frame of {length} bytes, more than {max_bytes} (it begins with {beginning!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +150,8 @@ def _are_capabilities(values: tuple[object, ...]) -> bool:
 class Link:
     """One side of a stream: what to write, and what the bytes of the peer mean.
 
-    Write `hello` first, then `frame(packet)` for each packet; hand over what comes with
-    `receive_bytes`, and take `next_packet` until it is None; say `receive_end` at the end.
+    Write `hello` first, then `frame(packet)` for each packet. Pass received bytes to
+    `receive_bytes`, then take `next_packets` until there are none; call `receive_end` at the end.
     """
 
     def __init__(self, ours: Hello, max_frame_bytes: int) -> None:
@@ -152,22 +164,30 @@ class Link:
         self._max_frame_bytes = max_frame_bytes
         self._reader = FrameReader()
 
+    @property
+    def has_bytes(self) -> bool:
+        """Whether received bytes wait, which may be packets."""
+        return bool(self._reader)
+
     def receive_bytes(self, data: bytes) -> None:
-        """The next bytes of the peer. Raises BadPeer for a hello that cannot be."""
+        """Take the next bytes of the peer. Raises BadPeer for an invalid hello."""
         self._reader.feed(data)
         if self.peer is not None:
             return
-        hello = self._reader.next_frame(MAX_HELLO_BYTES)
-        if hello is None:
-            return
-        peer = Hello.read(hello)
-        if peer.identity == self._our_identity:
-            raise BadPeer(f"the peer has our own identity, {peer.identity!r}")
-        self.peer = peer
+        for hello in self._reader.next_frames(MAX_HELLO_BYTES):
+            peer = Hello.read(hello)
+            if peer.identity == self._our_identity:
+                raise BadPeer(f"the peer has our own identity, {peer.identity!r}")
+            self.peer = peer
 
-    def next_packet(self) -> bytes | None:
-        """The next packet, or None while there is none. Raises BadPeer for one over the limit."""
-        return None if self.peer is None else self._reader.next_frame(self._max_frame_bytes)
+    def next_packets(self) -> list[bytes]:
+        """Return the packets that wait, within the bounds of a batch (see `Transport.receive`).
+
+        Raises BadPeer for one that is empty or over the limit, after those before it.
+        """
+        if self.peer is None:
+            return []
+        return self._reader.next_frames(self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)
 
     def receive_end(self) -> None:
         """The peer writes no more. Raises BadPeer unless that was after the hello and between two

@@ -101,7 +101,7 @@ class MemoryRoom:
             transport.lose_connection(ConnectionError("the connection was cut"))
         if noticed and transport.is_announced:
             transport.is_announced = False
-            self._announce(transport, ParticipantLeft(identity, transport.arrival.sid))
+            self._announce(transport, ParticipantLeft(identity, transport.arrival.participant_sid))
 
     def come_back(self, identity: str) -> None:
         """A participant that was cut is connected again.
@@ -115,12 +115,12 @@ class MemoryRoom:
         self._welcome(transport)
         if not transport.is_announced:
             transport.is_announced = True
-            transport.arrival = replace(transport.arrival, sid=self._new_sid())
+            transport.arrival = replace(transport.arrival, participant_sid=self._new_sid())
             self._announce(transport, transport.arrival)
 
     def leave(self, transport: "MemoryTransport") -> None:
         """For the transport: take a participant out, unless it is out already."""
-        identity, sid = transport.arrival.identity, transport.arrival.sid
+        identity, sid = transport.arrival.identity, transport.arrival.participant_sid
         if self._members.get(identity) is transport:
             del self._members[identity]
             if transport.is_announced:
@@ -154,7 +154,7 @@ class MemoryRoom:
         receiver = self._members.get(packet.destination_identity)
         if self._is_direct and sender.is_connected:
             if receiver is not None and receiver is not sender and receiver.is_connected:
-                identity, sid = sender.arrival.identity, sender.arrival.sid
+                identity, sid = sender.arrival.identity, sender.arrival.participant_sid
                 receiver.deliver(PacketReceived(packet.data, identity, sid))
             return True
         return self._carry_by_link(sender, receiver, packet)
@@ -164,7 +164,7 @@ class MemoryRoom:
     def _carry_by_link(
         self, sender: "MemoryTransport", receiver: "MemoryTransport | None", packet: OutgoingPacket
     ) -> bool:
-        identity, sid = sender.arrival.identity, sender.arrival.sid
+        identity, sid = sender.arrival.identity, sender.arrival.participant_sid
         if self._members.get(identity) is not sender:
             raise ConnectionError(f"{identity!r} is not in the room any more")
         sent = SentPacket(
@@ -305,12 +305,17 @@ class MemoryTransport:
             await anyio.lowlevel.checkpoint()
         return self._take_batch()
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        welcome: list[TransportEvent] = []
+        news, rest = list[ParticipantJoined | ParticipantLeft](), deque[TransportEvent]()
         while self._events and not isinstance(self._events[0], PacketReceived):
-            welcome.append(self._events.popleft())
-        return welcome
+            event = self._events.popleft()
+            if isinstance(event, ParticipantJoined | ParticipantLeft):
+                news.append(event)
+            else:
+                rest.append(event)
+        self._events = rest + self._events
+        return news
 
     async def aclose(self) -> None:
         """Leave the room; what has come in may still be read."""

@@ -175,16 +175,23 @@ class Presence:
             return self._hear_namesake(sid, announcement)
         known = self._present.get(identity)
         if announcement.kind is Kind.LEAVE:
-            if known is None or known.arrival.sid != sid:
+            if known is None or known.arrival.participant_sid != sid:
                 return Heard()
             del self._present[identity]
             return Heard(ParticipantLeft(identity, sid))
         answer = Kind.HERE if announcement.asks else None
         if known is None and len(self._present) >= MAX_PARTICIPANTS:
             return Heard(answer=answer, is_one_too_many=True)
-        if known is not None and announcement.kind is Kind.HERE and known.arrival.sid != sid:
+        if (
+            known is not None
+            and announcement.kind is Kind.HERE
+            and known.arrival.participant_sid != sid
+        ):
             # Both think that they have the identity, until the one hears of the other.
-            rank, known_rank = (announcement.generation, sid), (known.generation, known.arrival.sid)
+            rank, known_rank = (
+                (announcement.generation, sid),
+                (known.generation, known.arrival.participant_sid),
+            )
             if rank < known_rank:
                 return Heard(answer=answer)
         arrival = ParticipantJoined(
@@ -215,7 +222,8 @@ class Presence:
         for present in overdue:
             del self._present[present.arrival.identity]
         return [
-            ParticipantLeft(present.arrival.identity, present.arrival.sid) for present in overdue
+            ParticipantLeft(present.arrival.identity, present.arrival.participant_sid)
+            for present in overdue
         ]
 
     @property

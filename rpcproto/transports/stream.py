@@ -6,7 +6,6 @@ says, so let only those connect who may, or bring a stream that sees to it.
 """
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -21,9 +20,8 @@ from anyio.abc import AsyncResource, ByteStream, Listener, SocketAttribute, Sock
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_timeout
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.logs import SeldomLogged, logger
 from rpcproto.transports import (
-    BATCH_BYTES,
-    BATCH_EVENTS,
     HIGH_WATER_MARK,
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
@@ -39,6 +37,10 @@ MAX_FRAME_BYTES: Final = RpcConfig().max_packet_bytes
 """What an engine reads of one packet, unless configured otherwise (R28)."""
 HELLO_TIMEOUT: Final = 10.0
 """How long a peer may take to say who it is, in seconds."""
+SEND_TIMEOUT: Final = 30.0
+"""How long a peer may take to read HIGH_WATER_MARK bytes, in seconds."""
+MAX_CONNECTIONS: Final = 100
+"""How many connections `serve` has at the same time."""
 
 _KEEP_ALIVE: Final = (
     ("TCP_KEEPIDLE", 15),
@@ -53,18 +55,17 @@ _NO_ROOM_WAIT: Final = 0.1
 """How long to wait then, in seconds."""
 
 _STREAM_ERRORS: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
-"""What a byte stream raises when it is no more."""
-
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
+"""What a byte stream raises when it is closed or broken."""
 
 
 class StreamOptions(TypedDict):
-    """What `StreamTransport` takes by name, for those that make one."""
+    """The keyword arguments of `StreamTransport`, for functions that make one."""
 
     client_protocol: NotRequired[int]
     capabilities: NotRequired[Collection[int]]
     max_frame_bytes: NotRequired[int]
     hello_timeout: NotRequired[float]
+    send_timeout: NotRequired[float]
 
 
 class StreamTransport(AsyncResource):
@@ -74,9 +75,10 @@ class StreamTransport(AsyncResource):
     is here (R12). Every packet is from the peer, whatever it claims (R36). A packet for anybody
     else is dropped in silence, as a server would.
 
-    The peer's end of the stream, between two packets, ends the iteration. Whatever else ends the
-    stream raises ConnectionError out of it: `BadPeer` for bytes that cannot be, the network's
-    reason for a broken stream. Either way the stream is closed then.
+    `receive` returns an empty sequence when the peer ends the stream between two packets. Any other
+    end raises ConnectionError: `BadPeer` for invalid bytes, the network's reason for a broken
+    stream, and one that names `send_timeout` for a peer that does not read. The stream is then
+    closed.
 
     One task sends and one receives. As an async context manager it closes on leaving.
     """
@@ -92,26 +94,33 @@ class StreamTransport(AsyncResource):
         capabilities: Collection[int] = OUR_CAPABILITIES,
         max_frame_bytes: int = MAX_FRAME_BYTES,
         hello_timeout: float = HELLO_TIMEOUT,
+        send_timeout: float = SEND_TIMEOUT,
     ) -> None:
         """`identity`, `client_protocol` and `capabilities` are what the peer is told of us.
 
         `max_frame_bytes` bounds a packet, both ways; `hello_timeout` is how long both hellos may
-        take, in seconds. The stream is the transport's from then on, and must have room for a
-        hello, at most 4 KiB, that nobody has read yet, as sockets and pipes do. Raises
-        LocalProtocolError for values that cannot be.
+        take, and `send_timeout` how long the peer may take to read 64 KiB, or what is written at
+        once if that is less; both in seconds. The stream belongs to the transport from then on, and
+        must have room for a hello, at most 4 KiB, that nobody has read yet, as sockets and pipes
+        do. Raises LocalProtocolError for invalid values.
         """
-        ours = _checked(identity, client_protocol, capabilities, max_frame_bytes, hello_timeout)
+        ours = _checked(
+            identity, client_protocol, capabilities, max_frame_bytes, hello_timeout, send_timeout
+        )
         self._identity = identity
         self._link = Link(ours, max_frame_bytes)
         self._max_frame_bytes = max_frame_bytes
         self._hello_timeout = hello_timeout
+        self._send_timeout = send_timeout
         self._stream = stream
         self._sending = anyio.ResourceGuard("sending on")
         self._has_said_hello = False
         self._greeted = anyio.Event()
         self._over = anyio.Event()
         self._failure: ConnectionError | None = None
-        self._events: list[TransportEvent] = []
+        self._welcome: tuple[ParticipantJoined, ...] = ()
+        self._is_connected = False
+        """Whether that was reported."""
         _watch_over(stream)
 
     @property
@@ -127,9 +136,9 @@ class StreamTransport(AsyncResource):
     async def greet(self) -> Hello:
         """Say hello, and wait for the peer's; from the second time on just return it.
 
-        The iteration does so itself. Done before, a participant that takes this transport knows its
-        peer from the beginning. Raises ConnectionError where nothing came of it, BadPeer among
-        them: also for a peer that says nothing in time.
+        `receive` does so too. If it is done before, a participant that takes this transport knows
+        its peer from the beginning. Raises ConnectionError if the stream ends before, BadPeer for
+        an invalid hello and for a peer that says nothing in time.
         """
         if self._link.peer is not None:
             return self._link.peer
@@ -142,69 +151,72 @@ class StreamTransport(AsyncResource):
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """See `Transport`; waits for the peer's hello, and while the stream is full.
 
-        Raises PacketsNotSent for those of more than `max_frame_bytes`, ConnectionError once the
-        stream is over. Cancelling may cut a packet in two, and nothing can follow one half: the
-        stream is closed then.
+        Raises PacketsNotSent for packets that are empty or over `max_frame_bytes`, ConnectionError
+        once the stream is over. Cancelling may cut a packet in two, and nothing can follow one
+        half: the stream is closed then.
         """
-        if not self._greeted.is_set():
-            await self._greeted.wait()
-        if self._over.is_set():
-            raise self._over_error()
-        peer = self._link.peer
-        frames, failed, size = [], [], 0
-        while size < HIGH_WATER_MARK and (packet := take()) is not None:
-            if len(packet.data) > self._max_frame_bytes:
-                failed.append(packet)
-            elif peer is not None and packet.destination_identity == peer.identity:
-                frames.append(frame(packet.data))
-                size += len(packet.data)
-        if frames:
-            await self._write(b"".join(frames))
+        with self._sending:
+            if not self._greeted.is_set():
+                await self._greeted.wait()
+            if self._over.is_set():
+                await anyio.lowlevel.checkpoint()
+                raise self._over_error()
+            # Up to here cancelling does no harm.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            packets, failed = self._take(take)
+            if packets:
+                await self._write(frame(*packets))
+            else:
+                await anyio.lowlevel.checkpoint()
         if failed:
-            raise PacketsNotSent(failed, f"they are over {self._max_frame_bytes} bytes")
+            raise PacketsNotSent(failed, f"no packet, or one over {self._max_frame_bytes} bytes")
+
+    def _take(
+        self, take: Callable[[], OutgoingPacket | None]
+    ) -> tuple[list[bytes], list[OutgoingPacket]]:
+        """The packets to be written at once, and those that cannot be sent."""
+        peer, packets, failed, size = self._link.peer, [], [], 0
+        while size < HIGH_WATER_MARK and (packet := take()) is not None:
+            data, destination = packet.data, packet.destination_identity
+            size += len(data)
+            if not 0 < len(data) <= self._max_frame_bytes:
+                failed.append(packet)
+            elif peer is not None and destination == peer.identity:
+                packets.append(data)
+        return packets, failed
 
     async def receive(self) -> Sequence[TransportEvent]:
         """See `Transport`."""
         if self._link.peer is None and not self._over.is_set():
             await self.greet()
-        if self._events:
-            return self.take_welcome()
+        if not self._is_connected and not self._over.is_set():
+            await anyio.lowlevel.checkpoint()
+            self._is_connected = True
+            return [*self.take_welcome(), Connected(participants_complete=True)]
+        if self._link.has_bytes:
+            await anyio.lowlevel.checkpoint()
         try:
-            batch = self._take_batch()
-            if batch:
-                await anyio.lowlevel.checkpoint()
-            while not batch and await self._read():
-                batch = self._take_batch()
+            packets = self._link.next_packets()
+            while not packets and await self._read():
+                packets = self._link.next_packets()
         except ConnectionError as failure:
             await self._end(failure)
             raise
-        if not batch:
-            await self._end(None)
-            if self._failure is not None:
-                raise self._over_error()
-        return batch
+        peer = self._link.peer
+        if packets and peer is not None:
+            return [PacketReceived(data, peer.identity) for data in packets]
+        await self._end(None)
+        if self._failure is not None:
+            raise self._over_error()
+        return ()
 
-    def _take_batch(self) -> Sequence[TransportEvent]:
-        """The packets that are there already, within the bounds of a batch."""
-        batch: list[TransportEvent] = []
-        size, peer = 0, self._link.peer
-        if peer is None:
-            return ()
-        while len(batch) < BATCH_EVENTS and size < BATCH_BYTES - self._max_frame_bytes:
-            data = self._link.next_packet()
-            if data is None:
-                break
-            batch.append(PacketReceived(data, peer.identity))
-            size += len(data)
-        return batch
-
-    def take_welcome(self) -> Sequence[TransportEvent]:
+    def take_welcome(self) -> Sequence[ParticipantJoined]:
         """See `WelcomingTransport`: the peer, once it has said hello."""
-        welcome, self._events = self._events, []
+        welcome, self._welcome = self._welcome, ()
         return welcome
 
     async def wait_closed(self) -> None:
-        """Wait until the stream is over: the iteration has come to its end, or `aclose` began."""
+        """Wait until the stream is over: `receive` has reached the end, or `aclose` began."""
         await self._over.wait()
 
     async def aclose(self) -> None:
@@ -236,10 +248,8 @@ class StreamTransport(AsyncResource):
         peer = self._link.peer
         if peer is None:
             raise self._over_error()
-        self._events.append(
-            ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
-        )
-        self._events.append(Connected(participants_complete=True))
+        joined = ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
+        self._welcome = (joined,)
         self._greeted.set()
         return peer
 
@@ -261,19 +271,34 @@ class StreamTransport(AsyncResource):
         return True
 
     async def _write(self, data: bytes) -> None:
-        # Here cancelling does no harm yet.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        with self._sending:
-            try:
-                await self._stream.send(data)
-            except _STREAM_ERRORS as error:
-                if self._over.is_set():
-                    raise self._over_error() from self._failure
-                # What has come may still be read: it is the reader that finds the end.
-                raise _broken(error) from error
-            except BaseException:
-                await self._end(ConnectionError("a packet was cut off while it was being sent"))
-                raise
+        try:
+            for begin in range(0, len(data), HIGH_WATER_MARK):
+                piece = data[begin : begin + HIGH_WATER_MARK]
+                with anyio.move_on_after(self._send_timeout) as patience:
+                    await self._stream.send(piece)
+                if patience.cancelled_caught:
+                    raise await self._slow_reader_error(len(piece))
+        except anyio.EndOfStream:
+            # The peer has closed the stream as a whole: the reader finds the end, after what came
+            # before it.
+            await self._over.wait()
+            raise self._over_error() from self._failure
+        except _STREAM_ERRORS as error:
+            if self._over.is_set():
+                raise self._over_error() from self._failure
+            # What has come may still be read: it is the reader that finds the end.
+            raise _broken(error) from error
+        except BaseException:
+            await self._end(ConnectionError("a packet was cut off while it was being sent"))
+            raise
+
+    async def _slow_reader_error(self, size: int) -> ConnectionError:
+        error = ConnectionError(
+            f"the peer did not read {size:,} bytes within {self._send_timeout:g} seconds"
+            " (send_timeout)"
+        )
+        await self._end(error)
+        return error
 
     async def _end(self, failure: ConnectionError | None) -> None:
         """Nothing can follow: whoever waits hears of it, and the stream is closed at once."""
@@ -298,11 +323,13 @@ def _checked(
     capabilities: Collection[int] = OUR_CAPABILITIES,
     max_frame_bytes: int = MAX_FRAME_BYTES,
     hello_timeout: float = HELLO_TIMEOUT,
+    send_timeout: float = SEND_TIMEOUT,
 ) -> Hello:
-    """Our hello; raises LocalProtocolError for any of it that cannot be."""
+    """Our hello; raises LocalProtocolError for any of it that is invalid."""
     if type(max_frame_bytes) is not int or max_frame_bytes <= 0:
         raise LocalProtocolError("max_frame_bytes must be an int above 0")
     require_timeout(hello_timeout, "hello_timeout")
+    require_timeout(send_timeout, "send_timeout")
     return Hello(identity, client_protocol, tuple(capabilities))
 
 
@@ -399,31 +426,48 @@ async def serve(
     listener: Listener[ByteStream],
     identity: str,
     handle: Callable[[StreamTransport], Awaitable[None]],
+    *,
+    max_connections: int = MAX_CONNECTIONS,
     **options: Unpack[StreamOptions],
 ) -> None:
-    """Be the participant `identity` for whoever connects, each in a room of their own.
+    """Be the participant `identity` for everybody who connects, each in a room of their own.
 
-    Goes on until it is cancelled; with the listener closed, until the last connection ends.
+    Runs until it is cancelled; with the listener closed, until the last connection ends.
 
     `handle` is called in a task of its own with each connection, after both have said hello; when
-    it returns, the connection is closed. A peer that cannot be is refused, an exception that
-    `handle` raises is logged, and the others go on either way. Raises as `StreamTransport` does,
-    and what the listener raises.
+    it returns, the connection is closed. A connection beyond `max_connections`, those without a
+    hello included, is closed at once. A peer that is refused is logged, at most one a minute; an
+    exception that `handle` raises is logged. The others go on either way. Raises as
+    `StreamTransport` does, and what the listener raises.
     """
-    _checked(identity, **options)  # now, and not when somebody comes
+    _checked(identity, **options)  # now, and not when somebody connects
+    if type(max_connections) is not int or max_connections <= 0:
+        raise LocalProtocolError("max_connections must be an int above 0")
+    refused = SeldomLogged()
+    open_connections = 0
 
     async def welcome(stream: ByteStream) -> None:
-        async with StreamTransport(stream, identity, **options) as transport:
-            address = stream.extra(SocketAttribute.remote_address, None) or "a local peer"
-            try:
-                await transport.greet()
-            except ConnectionError as error:
-                _logger.warning("%s: refused %s: %s", identity, address, error)
-                return
-            try:
-                await handle(transport)
-            except Exception:
-                _logger.exception("%s: serving %s failed", identity, address)
+        nonlocal open_connections
+        address = stream.extra(SocketAttribute.remote_address, None) or "a local peer"
+        if open_connections >= max_connections:
+            reason = f"{open_connections} connections are open (max_connections)"
+            refused.warning("%s: refused %s: %s", identity, address, reason)
+            await anyio.aclose_forcefully(stream)
+            return
+        open_connections += 1
+        try:
+            async with StreamTransport(stream, identity, **options) as transport:
+                try:
+                    await transport.greet()
+                except ConnectionError as error:
+                    refused.warning("%s: refused %s: %s", identity, address, error)
+                    return
+                try:
+                    await handle(transport)
+                except Exception:
+                    logger.exception("%s: serving %s failed", identity, address)
+        finally:
+            open_connections -= 1
 
     async with anyio.create_task_group() as connections:
         while True:
@@ -435,7 +479,7 @@ async def serve(
                     return
                 if not all(map(_is_for_want_of_room, reasons)):
                     raise
-                _logger.warning("%s: cannot accept connections", identity, exc_info=True)
+                logger.warning("%s: cannot accept connections", identity, exc_info=True)
                 await anyio.sleep(_NO_ROOM_WAIT)
 
 

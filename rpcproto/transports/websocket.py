@@ -1,41 +1,116 @@
-"""A WebSocket as a byte stream, for `StreamTransport`. On asyncio; needs the extra `websockets`.
+"""A WebSocket as a byte stream, for `StreamTransport`. For asyncio; needs the extra `websockets`.
 
-Frames go into binary messages as they go onto any stream; where a message ends means nothing.
+Frames go into binary messages as they go onto any stream; message boundaries mean nothing.
 """
+
+import asyncio
+from contextlib import suppress
+from typing import Final
 
 import anyio
 from anyio.abc import ByteStream
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+
+from rpcproto.core.errors import LocalProtocolError
+
+READ_BYTES: Final = 8_192
+"""How much is read and parsed in one go: the library parses all that it is given without giving
+others a turn, and a peer can make 6 bytes of it a message."""
+MAX_UNREAD_PONGS: Final = 262_144
+"""How many bytes may wait for a peer: its pings are answered whether or not it reads."""
+CLOSING_TIME: Final = 0.4
+"""How long the closing handshake may take, in seconds: less than a participant has for leaving."""
+
+
+class _Bounded(Connection):
+    """A connection whose peer can neither occupy the event loop nor fill memory."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        _bound(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > MAX_UNREAD_PONGS:
+            self.transport.abort()
+
+
+class BoundedServerConnection(_Bounded, ServerConnection):
+    """For `websockets.asyncio.server.serve(..., create_connection=BoundedServerConnection)`.
+
+    Reads 8 KiB at a time, from the handshake on, and drops a peer that sends pings and does not
+    read the answers.
+    """
+
+
+class BoundedClientConnection(_Bounded, ClientConnection):
+    """The same, for `websockets.asyncio.client.connect(..., create_connection=...)`."""
+
+
+def _bound(connection: Connection) -> None:
+    transport = connection.transport
+    with suppress(AttributeError):  # the transports of other event loops have their own ways
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
+    # What waits to be sent waits in the engine, where small packets can overtake it.
+    transport.set_write_buffer_limits(0)
 
 
 class WebSocketStream(ByteStream):
-    """What `websockets.asyncio` connects or serves, as anyio has byte streams.
+    """A connection of `websockets.asyncio` as a byte stream of anyio.
 
-    The library sees to what is its own: TLS, headers, pings, the size of a message.
+    The library is responsible for TLS, headers, pings and the size of a message. Its connection
+    should be a `BoundedServerConnection` or `BoundedClientConnection`.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """The connection is the stream's from then on."""
+        """The connection belongs to the stream from then on.
+
+        Raises LocalProtocolError outside of asyncio, and for a connection of any other kind.
+        """
+        if not isinstance(connection, Connection):
+            raise LocalProtocolError(
+                "a WebSocketStream takes a connection of websockets.asyncio, not a "
+                f"{type(connection).__name__}: WebSockets work on asyncio only"
+            )
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise LocalProtocolError("WebSockets work on asyncio only") from None
         self._connection = connection
-        self._rest = b""
+        self._rest = memoryview(b"")
+        self._reading = asyncio.Lock()
+        _bound(connection)
 
     async def receive(self, max_bytes: int = 65_536) -> bytes:
-        """At least one byte; see anyio's `ByteReceiveStream.receive`."""
+        """Return at least one byte; see anyio's `ByteReceiveStream.receive`."""
+        await asyncio.sleep(0)  # neither a rest nor a message that is there already makes one wait
         while not self._rest:
-            try:
-                self._rest = await self._connection.recv(decode=False)
-            except ConnectionClosedOK:
-                raise anyio.EndOfStream from None
-            except ConnectionClosed as error:
-                raise anyio.BrokenResourceError from error
+            self._rest = memoryview(await self._next_message())
         data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
-        return data
+        return bytes(data)
+
+    async def _next_message(self) -> bytes:
+        try:
+            async with self._reading:
+                await asyncio.sleep(0)
+                return await self._connection.recv(decode=False)
+        except ConnectionClosedOK:
+            raise anyio.EndOfStream from None
+        except ConnectionClosed as error:
+            raise anyio.BrokenResourceError from error
 
     async def send(self, item: bytes) -> None:
-        """All of `item`, in a message."""
+        """Send all of `item` in one message; raises EndOfStream if the peer has closed the
+        connection in order."""
         try:
             await self._connection.send(item)
+        except ConnectionClosedOK:
+            raise anyio.EndOfStream from None
         except ConnectionClosed as error:
             raise anyio.BrokenResourceError from error
 
@@ -44,9 +119,21 @@ class WebSocketStream(ByteStream):
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        """Close the connection, and wait for the peer to do so too unless that is cancelled."""
+        """Close the connection with a closing handshake, which has CLOSING_TIME; what still comes
+        is dropped."""
+        dropping = asyncio.create_task(self._drop_what_comes())
         try:
-            await self._connection.close()
-        except BaseException:
+            async with asyncio.timeout(CLOSING_TIME):
+                await self._connection.close()
+        except TimeoutError:
+            pass
+        finally:
             self._connection.transport.abort()
-            raise
+            dropping.cancel()
+
+    async def _drop_what_comes(self) -> None:
+        """Read, since the library finds the peer's answer behind all that came before it."""
+        self._rest = memoryview(b"")
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while True:
+                await self._next_message()
