@@ -357,7 +357,8 @@ def _body_of(request: urllib.request.Request) -> str:
         with urllib.request.urlopen(request, timeout=_VALIDATE_TIME):
             return ""
     except urllib.error.HTTPError as error:
-        return error.read(1_000).decode(errors="replace")
+        with error:
+            return error.read(1_000).decode(errors="replace")
     except OSError:
         return ""
 
