@@ -79,6 +79,11 @@ class KitHandlers:
         """How many of those that take time were cancelled."""
         return sum(work.was_cancelled for work in self.works)
 
+    @property
+    def stubborn_for(self) -> float:
+        """How long those that run may go on when they are cancelled, in seconds."""
+        return max((work.stubborn_for for work in self.works if not work.done()), default=0.0)
+
     def release(self) -> None:
         """End all handlers, so that no thread waits for one."""
         for work in self.works:

@@ -200,10 +200,11 @@ class Stage:
     ) -> None:
         match step:
             case Ended():
-                self._expect_outcome(self.calls[step.name].outcome, step.outcomes, "it")
+                outcome = self.calls[step.name].outcome
+                self._expect_outcome(outcome, step.outcomes, f"the call {step.name!r}")
             case Pending():
                 outcome = self.calls[step.name].outcome
-                self._expect(outcome is None, f"the call ended with {outcome!r:.100}")
+                self._expect(outcome is None, f"the call {step.name!r} ended with {outcome!r:.100}")
             case PeerEnded():
                 self._expect_peer(self._peer_calls[step.name], step.outcome)
             case Handlers():
@@ -228,10 +229,11 @@ class Stage:
 
     def _close(self) -> None:
         before = self.clock.time()
+        limit = CLOSING_TIME + self.handlers.stubborn_for
         self._driver.close()
         times, seconds = self.channel.times_closed, self.clock.time() - before
         self._expect(times == 1, f"the host has left and closed its channel {times} times")
-        self._expect(seconds <= CLOSING_TIME, f"leaving took {seconds} s")
+        self._expect(seconds <= limit, f"leaving took {seconds} s")
         running = [work for work in self.handlers.works if not (work.done() or work.was_cancelled)]
         self._expect(not running, f"the host has left, and {len(running)} handlers are running")
 
