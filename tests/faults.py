@@ -81,11 +81,7 @@ FAULTS = [
         "            call.state = CALL_TABLE[call.state][what]\n",
     ),
     Fault(
-        "an ack does not end the ack window",
-        "caller",
-        "search",
-        "        call.state = state\n",
-        "",
+        "an ack does not end the ack window", "caller", "search", "        call.state = state\n", ""
     ),
     Fault(
         "one call more than may be pending is made",
@@ -189,7 +185,7 @@ FAULTS = [
         "a request is not acknowledged",
         "responder",
         "search",
-        "outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))",
+        "outbox.small.append((data, identity, request_id, _ACK, 0))",
         "pass",
     ),
     Fault(
