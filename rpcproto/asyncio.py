@@ -36,6 +36,8 @@ class RpcParticipant(AsyncParticipantBase):
     thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
+    _reader: asyncio.Task[None]
+    _writer: asyncio.Task[None]
     _timer: asyncio.TimerHandle | None = None
     _writer_waits: asyncio.Future[None] | None = None
 
@@ -57,7 +59,8 @@ class RpcParticipant(AsyncParticipantBase):
         try:
             raise outcome
         finally:
-            del outcome, ended  # else its traceback and this frame would keep each other alive
+            # Else its traceback and this frame would keep each other alive.
+            del outcome, ended, cancel
 
     async def aclose(self) -> None:
         """Leave now, as the end of the `async with` does; the second time, wait for the first.
@@ -68,8 +71,10 @@ class RpcParticipant(AsyncParticipantBase):
             await self._left.wait()
             return
         self.close_engine()
-        latest = asyncio.get_running_loop().time() + LEAVING_TIME
+        latest = self._loop.time() + LEAVING_TIME
         self._reader.cancel()
+        if self._writer.cancelling():  # with all other tasks, as at the end of `asyncio.run`
+            self._writer = self._start(self._write())
         try:
             await asyncio.wait([self._writer], timeout=LEAVING_TIME / 2)
         finally:
@@ -119,25 +124,27 @@ class RpcParticipant(AsyncParticipantBase):
                 self.receive_events(events)
         except Exception as error:
             self.connection_failed(error)
-        finally:
-            self.connection_ended()
+        except asyncio.CancelledError:
+            if self._reader.cancelling():
+                raise  # we are leaving, and what waits is still sent
+        self.connection_ended()
 
     async def _write(self) -> None:
-        try:
-            while True:
-                while self.has_packets:
-                    try:
-                        await self._transport.send(self.next_packet)
-                    except PacketsNotSent as error:
-                        self.packets_not_sent(error.packets)
-                    except Exception as error:
-                        self.sending_failed(error)
-                if self.is_closed:
-                    return
-                self._writer_waits = self._loop.create_future()
-                await self._writer_waits
-        finally:
-            self.connection_ended()  # also where a cancelling comes out of `send`
+        while True:
+            while self.has_packets:
+                try:
+                    await self._transport.send(self.next_packet)
+                except PacketsNotSent as error:
+                    self.packets_not_sent(error.packets)
+                except Exception as error:
+                    self.sending_failed(error)
+                except BaseException:  # a packet may have been cut in two
+                    self.connection_ended()
+                    raise
+            if self.is_closed:
+                return
+            self._writer_waits = self._loop.create_future()
+            await self._writer_waits
 
     async def _handle(self, invocation: InvocationReceived) -> None:
         if self._loop.get_task_factory() is not None:
@@ -153,10 +160,8 @@ class RpcParticipant(AsyncParticipantBase):
         else:
             self.answer(invocation, result)
 
-    def _start(
-        self, coroutine: Coroutine[object, object, None], context: contextvars.Context | None = None
-    ) -> asyncio.Task[None]:
-        task = self._loop.create_task(coroutine, context=context)
+    def _start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -164,7 +169,7 @@ class RpcParticipant(AsyncParticipantBase):
     # the hooks
 
     def require_owner(self) -> None:
-        if self._entered_engine is not None and threading.get_ident() != self._thread:
+        if self._is_open and threading.get_ident() != self._thread:
             raise LocalProtocolError("the participant belongs to another thread")
 
     def wake_writer(self) -> None:
@@ -177,10 +182,17 @@ class RpcParticipant(AsyncParticipantBase):
         self._timer = self._loop.call_at(at, self.timer_fired)
 
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        task = self._start(self._handle(invocation), self._context.copy())
-        task.add_done_callback(lambda _: self.handler_ended(invocation))
+        task = self._loop.create_task(self._handle(invocation), context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._handler_task_ended, invocation))
         # A handler that closes its participant is not cancelled by that.
         return lambda: task is asyncio.current_task() or task.cancel()
+
+    def _handler_task_ended(self, invocation: InvocationReceived, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.handler_ended(invocation)
+        if not task.cancelled():
+            task.exception()  # a KeyboardInterrupt, which has ended the loop by itself
 
 
 def _end(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:

@@ -6,10 +6,11 @@ import gc
 import random
 import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
+from fake_transports import ScriptedTransport
 
 from rpcproto import (
     CallSucceeded,
@@ -23,39 +24,41 @@ from rpcproto import (
     RpcError,
 )
 from rpcproto.asyncio import RpcParticipant
-from rpcproto.participant import ParticipantBase, RpcInvocationData
+from rpcproto.participant import CallArguments, Outcome, ParticipantBase, RpcInvocationData, Waiter
 from rpcproto.testing import counting_ids, virtual_time_run
 from rpcproto.transports import (
     Connected,
     Disconnected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.links import Link
 from rpcproto.transports.memory import MemoryRoom
 
 
-class FakeTransport:
+class FakeTransport(ScriptedTransport):
     """A transport that does what a test tells it to."""
 
-    def __init__(self, *, connected: bool = True) -> None:
-        self.events: asyncio.Queue[TransportEvent | Exception | None] = asyncio.Queue()
+    def __init__(self, identity: str = "alice", *, connected: bool = True) -> None:
+        super().__init__(identity)
+        self.queue: asyncio.Queue[TransportEvent | Exception | None] = asyncio.Queue()
         if connected:
-            self.events.put_nowait(Connected())
+            self.queue.put_nowait(Connected())
         self.sent: list[OutgoingPacket] = []
         self.closed_at: float | None = None
         self.on_send: Callable[[OutgoingPacket], Awaitable[None]] | None = None
         self.on_close: Callable[[], Awaitable[None]] | None = None
 
-    async def send(self, packet: OutgoingPacket) -> None:
+    async def send_packet(self, packet: OutgoingPacket) -> None:
         if self.on_send is not None:
             await self.on_send(packet)
         self.sent.append(packet)
 
-    async def __aiter__(self) -> AsyncIterator[TransportEvent]:
-        while (event := await self.events.get()) is not None:
+    async def events(self) -> AsyncIterator[TransportEvent]:
+        while (event := await self.queue.get()) is not None:
             if isinstance(event, Exception):
                 raise event
             yield event
@@ -99,11 +102,11 @@ def in_a_room(
     """Play a scene with alice and bob; afterwards no task must be left."""
 
     async def main() -> None:
-        room = MemoryRoom(latency=latency)
+        room = MemoryRoom(link=Link(latency=latency))
         transport = room.join("bob")
         async with (
-            RpcParticipant("alice", room.join("alice"), new_id=counting_ids("a")) as alice,
-            RpcParticipant("bob", transport, new_id=counting_ids("b")) as bob,
+            RpcParticipant(room.join("alice"), new_id=counting_ids("a")) as alice,
+            RpcParticipant(transport, new_id=counting_ids("b")) as bob,
         ):
             await scene(alice, bob)
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -117,13 +120,13 @@ def in_a_room(
 def test_a_greeting_comes_back() -> None:
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
 
             @alice.register_rpc_method("greet")
             async def greet(data: RpcInvocationData) -> str:
                 return f"Hello, {data.caller_identity}!"
 
-            async with RpcParticipant("bob", room.join("bob")) as bob:
+            async with RpcParticipant(room.join("bob")) as bob:
                 reply = await bob.perform_rpc(
                     destination_identity="alice", method="greet", payload="Hi", response_timeout=5.0
                 )
@@ -181,8 +184,8 @@ def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
         room = MemoryRoom()
         variable.set("the owner's")
         async with (
-            RpcParticipant("bob", room.join("bob")) as bob,
-            RpcParticipant("alice", room.join("alice")) as alice,
+            RpcParticipant(room.join("bob")) as bob,
+            RpcParticipant(room.join("alice")) as alice,
         ):
             variable.set("the body's")
 
@@ -201,20 +204,19 @@ def test_what_a_transport_does_to_its_context_is_not_seen_by_handlers() -> None:
     variable = contextvars.ContextVar("variable", default="nobody's")
 
     class Transport(FakeTransport):
-        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        async def receive(self) -> Sequence[TransportEvent]:
             variable.set("the transport's")
-            async for event in super().__aiter__():
-                yield event
+            return await super().receive()
 
     async def main() -> None:
-        transport = Transport()
-        async with RpcParticipant("bob", transport) as bob:
+        transport = Transport("bob")
+        async with RpcParticipant(transport) as bob:
             bob.register_rpc_method("greet", lambda data: variable.get())
             alice = RpcEngine("alice", new_id=counting_ids("a"))
             alice.call("bob", "greet", "", now=0.0)
             request = alice.next_packet()
             assert request is not None
-            transport.events.put_nowait(PacketReceived(request.data))
+            transport.queue.put_nowait(PacketReceived(request.data))
             await asyncio.sleep(1.0)
             for packet in transport.sent:
                 alice.receive_packet(packet.data, now=1.0)
@@ -226,7 +228,7 @@ def test_what_a_transport_does_to_its_context_is_not_seen_by_handlers() -> None:
 def test_methods_may_be_registered_before_entering() -> None:
     async def main() -> None:
         room = MemoryRoom()
-        bob = RpcParticipant("bob", room.join("bob"))
+        bob = RpcParticipant(room.join("bob"))
         bob.register_rpc_method("greet", lambda data: "Hello")
         with pytest.raises(LocalProtocolError, match="registered already"):
             bob.register_rpc_method("greet", lambda data: "Hello again")
@@ -234,7 +236,7 @@ def test_methods_may_be_registered_before_entering() -> None:
             bob.register_rpc_method("m" * 65, lambda data: "")
         bob.register_rpc_method("dropped", lambda data: "")
         bob.unregister_rpc_method("dropped")
-        async with bob, RpcParticipant("alice", room.join("alice")) as alice:
+        async with bob, RpcParticipant(room.join("alice")) as alice:
             assert await call_bob(alice) == "Hello"
             assert (await failure(call_bob(alice, "dropped"))).code == 1400
 
@@ -245,10 +247,10 @@ def test_a_request_that_waits_already_finds_a_method_registered_in_the_body() ->
     async def main() -> None:
         room = MemoryRoom()
         transport = room.join("bob")
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
             call = asyncio.create_task(call_bob(alice))
             await asyncio.sleep(1.0)
-            async with RpcParticipant("bob", transport) as bob:
+            async with RpcParticipant(transport) as bob:
                 bob.register_rpc_method("greet", lambda data: "in time")
                 assert await call == "in time"
 
@@ -290,9 +292,9 @@ def test_a_method_unregistered_between_request_and_handler_answers_1400() -> Non
                 return events
 
         room = MemoryRoom()
-        bob = RpcParticipant("bob", room.join("bob"), engine_factory=Engine)
+        bob = RpcParticipant(room.join("bob"), engine_factory=Engine)
         bob.register_rpc_method("greet", lambda data: "Hello")
-        async with bob, RpcParticipant("alice", room.join("alice")) as alice:
+        async with bob, RpcParticipant(room.join("alice")) as alice:
             assert (await failure(call_bob(alice))).code == 1400
 
     virtual_time_run(main())
@@ -464,10 +466,10 @@ def test_the_timer_fires_when_something_is_due_and_never_after_leaving() -> None
 
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("bob", room.join("bob")) as bob:
+        async with RpcParticipant(room.join("bob")) as bob:
             bob.register_rpc_method("greet", sleep_for_ever)
             transport = room.join("alice")
-            async with RpcParticipant("alice", transport, engine_factory=Engine) as alice:
+            async with RpcParticipant(transport, engine_factory=Engine) as alice:
                 calls = [
                     asyncio.create_task(failure(call_bob(alice, response_timeout=timeout)))
                     for timeout in (20.0, 3.0, 100.0)
@@ -484,7 +486,7 @@ def test_a_recipient_that_gives_no_sign_of_life_ends_a_call_with_1501() -> None:
     async def main() -> None:
         room = MemoryRoom()
         room.join("bob")
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
             assert (await failure(call_bob(alice))).code == 1501
             assert now() == 7.0
             assert (await failure(call_bob(alice, max_round_trip_latency=2.0))).code == 1501
@@ -497,7 +499,7 @@ def test_a_recipient_that_leaves_ends_its_calls_with_1503() -> None:
     async def main() -> None:
         room = MemoryRoom()
         transport = room.join("bob")
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
             call = asyncio.create_task(failure(call_bob(alice)))
             await asyncio.sleep(1.0)
             await transport.aclose()
@@ -509,7 +511,7 @@ def test_a_recipient_that_leaves_ends_its_calls_with_1503() -> None:
 
 def test_the_first_call_knows_already_who_is_in_the_room() -> None:
     async def main() -> None:
-        async with RpcParticipant("alice", MemoryRoom().join("alice")) as alice:
+        async with RpcParticipant(MemoryRoom().join("alice")) as alice:
             assert (await failure(call_bob(alice))).code == 1401
             assert now() == 0.0
 
@@ -540,7 +542,7 @@ def test_a_handler_is_cancelled_when_its_caller_leaves(caplog: pytest.LogCapture
 
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("bob", room.join("bob")) as bob:
+        async with RpcParticipant(room.join("bob")) as bob:
 
             @bob.register_rpc_method("greet")
             async def greet(data: RpcInvocationData) -> str:
@@ -550,7 +552,7 @@ def test_a_handler_is_cancelled_when_its_caller_leaves(caplog: pytest.LogCapture
                     cancelled_at.append(now())
                 return "never"
 
-            async with RpcParticipant("alice", room.join("alice")) as alice:
+            async with RpcParticipant(room.join("alice")) as alice:
                 call = asyncio.create_task(failure(call_bob(alice)))
                 await asyncio.sleep(1.0)
             assert (await call).code == 1503
@@ -590,10 +592,10 @@ def test_a_packet_that_was_not_sent_fails_its_call_alone() -> None:
 
         async def on_send(packet: OutgoingPacket) -> None:
             if packet.destination_identity == "far":
-                raise PacketNotSent
+                raise PacketsNotSent([packet])
 
         transport.on_send = on_send
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             near = asyncio.create_task(failure(call_bob(alice)))
             far = alice.perform_rpc(destination_identity="far", method="greet", payload="")
             assert (await failure(far)).code == 1505
@@ -607,7 +609,7 @@ def test_a_transport_that_breaks_while_sending_ends_all_calls_with_its_cause() -
     async def main() -> None:
         transport = FakeTransport()
         broken = OSError("cable cut")
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             first = asyncio.create_task(failure(call_bob(alice)))
             await asyncio.sleep(1.0)
 
@@ -628,10 +630,10 @@ def test_a_transport_that_breaks_while_reading_ends_calls_and_handlers(
     async def main() -> None:
         transport = FakeTransport()
         broken = OSError("cable cut")
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = asyncio.create_task(failure(call_bob(alice)))
             await asyncio.sleep(1.0)
-            transport.events.put_nowait(broken)
+            transport.queue.put_nowait(broken)
             error = await call
             assert (error.code, error.__cause__, now()) == (1503, broken, 1.0)
             again = await failure(call_bob(alice))
@@ -644,10 +646,10 @@ def test_a_transport_that_breaks_while_reading_ends_calls_and_handlers(
 def test_a_transport_at_its_end_is_a_lost_connection() -> None:
     async def main() -> None:
         transport = FakeTransport()
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = asyncio.create_task(failure(call_bob(alice)))
             await asyncio.sleep(1.0)
-            transport.events.put_nowait(None)
+            transport.queue.put_nowait(None)
             error = await call
             assert (error.code, error.__cause__, now()) == (1503, None, 1.0)
 
@@ -663,7 +665,7 @@ def test_a_cancelling_that_comes_out_of_a_transport_is_a_lost_connection(where: 
         await task
 
     class Transport(FakeTransport):
-        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        async def events(self) -> AsyncIterator[TransportEvent]:
             yield Connected()
             if where == "iteration":
                 await cancelled()
@@ -672,7 +674,7 @@ def test_a_cancelling_that_comes_out_of_a_transport_is_a_lost_connection(where: 
     async def main() -> None:
         transport = Transport()
         transport.on_send = cancelled
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             for lost in (call_bob(alice), alice.wait_for_participant("bob")):
                 assert (await failure(lost)).code == 1503
             assert now() == 0.0
@@ -684,17 +686,17 @@ def test_a_connection_that_comes_back_carries_calls_again() -> None:
     async def main() -> None:
         transport = FakeTransport()
         cause = OSError("no signal")
-        async with RpcParticipant("alice", transport) as alice:
-            transport.events.put_nowait(Disconnected(cause))
+        async with RpcParticipant(transport) as alice:
+            transport.queue.put_nowait(Disconnected(cause))
             assert (await failure(call_bob(alice))).__cause__ is cause
-            transport.events.put_nowait(Connected(server_version="1.7.9"))
+            transport.queue.put_nowait(Connected(server_version="1.7.9"))
             await asyncio.sleep(1.0)
             assert (await failure(call_bob(alice))).code == 1403
-            transport.events.put_nowait(Connected(server_version="1.8.0"))
+            transport.queue.put_nowait(Connected(server_version="1.8.0"))
             await asyncio.sleep(1.0)
             error = await failure(call_bob(alice))
             assert (error.code, error.__cause__) == (1501, None)
-            transport.events.put_nowait(ParticipantLeft("bob"))
+            transport.queue.put_nowait(ParticipantLeft("bob"))
             error = await failure(call_bob(alice))
             assert (error.code, error.__cause__) == (1503, None)
 
@@ -706,8 +708,8 @@ def test_an_impossible_participant_is_logged_and_changes_nothing(
 ) -> None:
     async def main() -> None:
         transport = FakeTransport()
-        async with RpcParticipant("alice", transport) as alice:
-            transport.events.put_nowait(ParticipantJoined("x" * 257))
+        async with RpcParticipant(transport) as alice:
+            transport.queue.put_nowait(ParticipantJoined("x" * 257))
             await asyncio.sleep(1.0)
             assert (await failure(call_bob(alice))).code == 1501
 
@@ -723,7 +725,7 @@ def test_what_the_body_raises_comes_out_as_itself() -> None:
         room = MemoryRoom()
         raised = ValueError("mine")
         with pytest.raises(ValueError, match="mine") as caught:
-            async with RpcParticipant("alice", room.join("alice")):
+            async with RpcParticipant(room.join("alice")):
                 raise raised
         assert caught.value is raised
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -736,7 +738,7 @@ def test_cancelling_the_body_leaves_no_task_and_closes_the_transport() -> None:
         transport = FakeTransport()
 
         async def body() -> None:
-            async with RpcParticipant("alice", transport):
+            async with RpcParticipant(transport):
                 await for_ever()
 
         task = asyncio.create_task(body())
@@ -756,8 +758,8 @@ def test_leaving_ends_the_calls_of_others_and_cancels_handlers() -> None:
     async def main() -> None:
         room = MemoryRoom()
         bob_transport = room.join("bob")
-        async with RpcParticipant("alice", room.join("alice")) as alice:
-            async with RpcParticipant("bob", bob_transport) as bob:
+        async with RpcParticipant(room.join("alice")) as alice:
+            async with RpcParticipant(bob_transport) as bob:
 
                 @bob.register_rpc_method("greet")
                 async def greet(data: RpcInvocationData) -> str:
@@ -792,7 +794,7 @@ def test_leaving_hands_out_what_still_waits_and_then_closes() -> None:
             await asyncio.sleep(0.125)
 
         transport.on_send = on_send
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             calls = [asyncio.create_task(failure(call_bob(alice))) for _ in range(3)]
             await asyncio.sleep(0.0625)
         assert len(transport.sent) == 3
@@ -807,7 +809,7 @@ def test_leaving_a_transport_that_hangs_takes_at_most_a_second(hanging: str) -> 
     async def main() -> None:
         transport = FakeTransport()
         setattr(transport, hanging, for_ever)
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = asyncio.create_task(failure(call_bob(alice)))
             await asyncio.sleep(1.0)
         assert 1.0 < now() <= 2.0
@@ -824,7 +826,7 @@ def test_leaving_may_be_cancelled_and_still_leaves_nothing_behind() -> None:
         transport.on_send = transport.on_close = for_ever
 
         async def body() -> None:
-            async with RpcParticipant("alice", transport) as alice:
+            async with RpcParticipant(transport) as alice:
                 async with asyncio.timeout(1.0):
                     await call_bob(alice)
 
@@ -850,7 +852,7 @@ def test_a_transport_that_cannot_be_closed_is_logged_only(caplog: pytest.LogCapt
             raise OSError("stuck")
 
         transport.on_close = on_close
-        async with RpcParticipant("alice", transport):
+        async with RpcParticipant(transport):
             pass
 
     virtual_time_run(main())
@@ -859,7 +861,7 @@ def test_a_transport_that_cannot_be_closed_is_logged_only(caplog: pytest.LogCapt
 
 def test_a_participant_is_of_use_only_inside_its_context() -> None:
     async def main() -> None:
-        alice = RpcParticipant("alice", MemoryRoom().join("alice"))
+        alice = RpcParticipant(MemoryRoom().join("alice"))
         with pytest.raises(LocalProtocolError, match="async with"):
             await call_bob(alice)
         async with alice:
@@ -891,7 +893,7 @@ def test_the_config_and_the_ids_are_the_ones_that_were_given() -> None:
     async def main() -> None:
         transport = FakeTransport()
         config = RpcConfig(response_timeout=3.0, ack_timeout=1.0)
-        alice = RpcParticipant("alice", transport, config=config, new_id=counting_ids("abc"))
+        alice = RpcParticipant(transport, config=config, new_id=counting_ids("abc"))
         assert alice.identity == "alice"
         async with alice:
             assert (await failure(call_bob(alice))).code == 1501
@@ -911,7 +913,7 @@ def test_the_engine_learns_what_its_clock_lacks_to_unix_time(
         return RpcEngine(identity, **options)
 
     async def main() -> None:
-        alice = RpcParticipant("alice", FakeTransport(), engine_factory=engine_factory)
+        alice = RpcParticipant(FakeTransport(), engine_factory=engine_factory)
         await asyncio.sleep(1.0)
         async with alice:
             pass
@@ -963,10 +965,10 @@ def test_tasks_that_start_eagerly_change_nothing() -> None:
         )
         room = MemoryRoom()
         transport = room.join("bob")
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
             call = asyncio.create_task(call_bob(alice))
             await asyncio.sleep(1.0)
-            async with RpcParticipant("bob", transport) as bob:
+            async with RpcParticipant(transport) as bob:
                 bob.register_rpc_method("greet", lambda data: "Hello")
                 assert await call == "Hello"
                 assert await call_bob(alice) == "Hello"
@@ -980,8 +982,8 @@ def test_calls_and_handlers_work_on_uvloop() -> None:
     async def main() -> None:
         room = MemoryRoom()
         async with (
-            RpcParticipant("alice", room.join("alice")) as alice,
-            RpcParticipant("bob", room.join("bob")) as bob,
+            RpcParticipant(room.join("alice")) as alice,
+            RpcParticipant(room.join("bob")) as bob,
         ):
             bob.register_rpc_method("greet", lambda data: "Hello")
             assert await asyncio.gather(*(call_bob(alice) for _ in range(100))) == ["Hello"] * 100
@@ -997,12 +999,12 @@ def test_calls_and_handlers_work_on_uvloop() -> None:
 def test_a_call_waits_for_the_connection() -> None:
     async def main() -> None:
         transport = FakeTransport(connected=False)
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = asyncio.create_task(failure(call_bob(alice, response_timeout=3.0)))
             await asyncio.sleep(100.0)
             assert not transport.sent
-            transport.events.put_nowait(ParticipantJoined("bob", client_protocol=1))
-            transport.events.put_nowait(Connected())
+            transport.queue.put_nowait(ParticipantJoined("bob", client_protocol=1))
+            transport.queue.put_nowait(Connected())
             assert (await call).code == 1502
             assert now() == 103.0
             assert transport.sent[0].kind is PacketKind.STREAM_HEADER  # bob was known in time
@@ -1014,11 +1016,11 @@ def test_a_call_that_waits_for_a_connection_that_never_comes_fails_with_the_caus
     async def main() -> None:
         transport = FakeTransport(connected=False)
         refused = ConnectionError("wrong token")
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = asyncio.create_task(failure(call_bob(alice)))
             somebody = asyncio.create_task(failure(alice.wait_for_participant("bob")))
             await asyncio.sleep(1.0)
-            transport.events.put_nowait(refused)
+            transport.queue.put_nowait(refused)
             for error in (await call, await somebody, await failure(call_bob(alice))):
                 assert (error.code, error.__cause__, now()) == (1503, refused, 1.0)
 
@@ -1028,7 +1030,7 @@ def test_a_call_that_waits_for_a_connection_that_never_comes_fails_with_the_caus
 def test_waiting_for_somebody_ends_when_they_come() -> None:
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
             waiting = asyncio.create_task(alice.wait_for_participant("bob"))
             given_up = asyncio.create_task(alice.wait_for_participant("bob"))
             await asyncio.sleep(1.0)
@@ -1055,12 +1057,12 @@ def test_waiting_for_somebody_ends_when_they_come() -> None:
 def test_waiting_for_somebody_goes_on_while_the_connection_may_come_back() -> None:
     async def main() -> None:
         transport = FakeTransport()
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             waiting = asyncio.create_task(alice.wait_for_participant("bob"))
-            transport.events.put_nowait(Disconnected())
+            transport.queue.put_nowait(Disconnected())
             await asyncio.sleep(1.0)
-            transport.events.put_nowait(Connected())
-            transport.events.put_nowait(ParticipantJoined("bob"))
+            transport.queue.put_nowait(Connected())
+            transport.queue.put_nowait(ParticipantJoined("bob"))
             await waiting
 
     virtual_time_run(main())
@@ -1069,7 +1071,7 @@ def test_waiting_for_somebody_goes_on_while_the_connection_may_come_back() -> No
 def test_leaving_by_hand_is_like_leaving_the_context() -> None:
     async def main() -> None:
         transport = FakeTransport()
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = asyncio.create_task(failure(call_bob(alice)))
             waiting = asyncio.create_task(failure(alice.wait_for_participant("bob")))
             await asyncio.sleep(1.0)
@@ -1087,7 +1089,7 @@ def test_leaving_by_hand_is_like_leaving_the_context() -> None:
 def test_an_identity_that_is_none_is_refused_at_once() -> None:
     for wrong in ("", "x" * 257, 7):
         with pytest.raises(LocalProtocolError, match="identity"):
-            RpcParticipant(wrong, FakeTransport())  # type: ignore[arg-type]
+            RpcParticipant(ScriptedTransport(wrong))  # type: ignore[arg-type]
 
 
 # what all hosts share
@@ -1098,21 +1100,19 @@ class HostWithoutATask(ParticipantBase[None]):
 
     def __init__(self) -> None:
         super().__init__("alice", None, new_id=counting_ids("a"))
-        self._open(lambda: 0.0)
+        self.open_engine(lambda: 0.0)
+        self.receive_events([Connected()])
 
-    def call(self, destination: str, waiter: Callable[[str | RpcError], None]) -> None:
-        self._call(destination, "greet", "", None, None, waiter)
+    def call(self, destination: str, waiter: Waiter) -> None:
+        self.begin_call(CallArguments(destination, "greet", "", None, None), waiter)
 
-    def receive(self, event: TransportEvent) -> None:
-        self._receive(event)
-
-    def _wake_writer(self) -> None:
+    def wake_writer(self) -> None:
         pass
 
-    def _set_timer(self, at: float) -> None:
+    def set_timer(self, at: float) -> None:
         pass
 
-    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], None]:
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], None]:
         raise AssertionError("nobody calls")
 
 
@@ -1120,14 +1120,14 @@ def test_an_outcome_that_cannot_be_told_costs_nobody_else_theirs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     host = HostWithoutATask()
-    told: list[str | RpcError] = []
+    told: list[Outcome] = []
 
-    def fail(_: str | RpcError) -> None:
+    def fail(_: Outcome) -> None:
         raise ValueError("mine")
 
     host.call("bob", fail)
     host.call("bob", told.append)
-    host.receive(ParticipantLeft("bob"))
+    host.receive_events([ParticipantLeft("bob")])
     assert len(told) == 1
     assert "ValueError: mine" in caplog.text
 
@@ -1136,11 +1136,11 @@ def test_outcomes_are_told_in_order_even_if_one_of_them_leads_to_the_next() -> N
     host = HostWithoutATask()
     told: list[str] = []
 
-    def first(_: str | RpcError) -> None:
+    def first(_: Outcome) -> None:
         told.append("first")
         host.call("alice", lambda _: told.append("third"))  # oneself: fails at once
 
     host.call("bob", first)
     host.call("bob", lambda _: told.append("second"))
-    host.receive(ParticipantLeft("bob"))
+    host.receive_events([ParticipantLeft("bob")])
     assert told == ["first", "second", "third"]

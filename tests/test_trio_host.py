@@ -5,12 +5,13 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from fake_transports import ScriptedTransport
 
 from rpcproto import LocalProtocolError, OutgoingPacket, RpcEngine, RpcError
 from rpcproto.testing import counting_ids
@@ -25,10 +26,11 @@ from rpcproto.transports.memory import MemoryRoom
 from rpcproto.trio import RpcInvocationData, RpcParticipant
 
 
-class FakeTransport:
+class FakeTransport(ScriptedTransport):
     """A transport that does what a test tells it to; `tell` brings events."""
 
-    def __init__(self, *events: TransportEvent) -> None:
+    def __init__(self, *events: TransportEvent, identity: str = "alice") -> None:
+        super().__init__(identity)
         self.tell, self._events = trio.open_memory_channel[TransportEvent | Exception](100)
         self.sent: list[OutgoingPacket] = []
         self.closed_at: float | None = None
@@ -37,12 +39,12 @@ class FakeTransport:
         for event in events or (Connected(),):
             self.tell.send_nowait(event)
 
-    async def send(self, packet: OutgoingPacket) -> None:
+    async def send_packet(self, packet: OutgoingPacket) -> None:
         if self.on_send is not None:
             await self.on_send(packet)
         self.sent.append(packet)
 
-    async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+    async def events(self) -> AsyncIterator[TransportEvent]:
         async for event in self._events:
             if isinstance(event, Exception):
                 raise event
@@ -67,8 +69,8 @@ def in_a_room(scene: Scene) -> None:
         room = MemoryRoom()
         transport = room.join("bob")
         async with (
-            RpcParticipant("alice", room.join("alice"), new_id=counting_ids("a")) as alice,
-            RpcParticipant("bob", transport, new_id=counting_ids("b")) as bob,
+            RpcParticipant(room.join("alice"), new_id=counting_ids("a")) as alice,
+            RpcParticipant(transport, new_id=counting_ids("b")) as bob,
         ):
             await scene(alice, bob)
 
@@ -132,13 +134,12 @@ def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
     variable = contextvars.ContextVar("variable", default="nobody's")
 
     class Transport(FakeTransport):
-        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        async def receive(self) -> Sequence[TransportEvent]:
             variable.set("the transport's")
-            async for event in super().__aiter__():
-                yield event
+            return await super().receive()
 
     async def main() -> None:
-        transport = Transport()
+        transport = Transport(identity="bob")
         seen: list[str] = []
 
         def greet(data: RpcInvocationData) -> str:
@@ -147,7 +148,7 @@ def test_a_handler_runs_in_a_copy_of_the_context_of_entering() -> None:
             return ""
 
         variable.set("the owner's")
-        async with RpcParticipant("bob", transport) as bob:
+        async with RpcParticipant(transport) as bob:
             variable.set("the body's")
             bob.register_rpc_method("greet", greet)
             alice = RpcEngine("alice", new_id=counting_ids("a"))
@@ -183,7 +184,7 @@ def test_a_handler_is_cancelled_when_its_caller_leaves(caplog: pytest.LogCapture
 
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("bob", room.join("bob")) as bob:
+        async with RpcParticipant(room.join("bob")) as bob:
 
             @bob.register_rpc_method("greet")
             async def greet(data: RpcInvocationData) -> str:
@@ -192,10 +193,7 @@ def test_a_handler_is_cancelled_when_its_caller_leaves(caplog: pytest.LogCapture
                 finally:
                     cancelled_at.append(trio.current_time())
 
-            async with (
-                trio.open_nursery() as nursery,
-                RpcParticipant("alice", room.join("alice")) as alice,
-            ):
+            async with trio.open_nursery() as nursery, RpcParticipant(room.join("alice")) as alice:
                 nursery.start_soon(failure, call_bob(alice))
                 await trio.sleep(1.0)
             await trio.sleep(1.0)
@@ -214,7 +212,7 @@ def test_a_handler_whose_caller_leaves_before_it_has_begun_never_begins() -> Non
     received = PacketReceived(request.data)
 
     class Transport(FakeTransport):
-        async def __aiter__(self) -> AsyncIterator[TransportEvent]:
+        async def events(self) -> AsyncIterator[TransportEvent]:
             yield Connected()
             yield received
             yield ParticipantLeft("alice")
@@ -227,7 +225,7 @@ def test_a_handler_whose_caller_leaves_before_it_has_begun_never_begins() -> Non
             begun.append(data)
             return ""
 
-        bob = RpcParticipant("bob", Transport())
+        bob = RpcParticipant(Transport(identity="bob"))
         bob.register_rpc_method("greet", greet)
         async with bob:
             await trio.testing.wait_all_tasks_blocked()
@@ -243,7 +241,7 @@ def test_what_the_body_raises_comes_out_as_itself() -> None:
     async def main() -> None:
         transport = FakeTransport()
         with pytest.raises(ValueError, match="mine") as caught:
-            async with RpcParticipant("alice", transport):
+            async with RpcParticipant(transport):
                 raise raised
         assert caught.value is raised
         assert transport.closed_at == 0.0
@@ -263,7 +261,7 @@ def test_cancelling_the_body_sends_what_waits_closes_the_transport_and_logs_noth
         async with trio.open_nursery() as nursery:
             transport.on_send = on_send
             with trio.move_on_after(1.0) as scope:
-                async with RpcParticipant("alice", transport) as alice:
+                async with RpcParticipant(transport) as alice:
                     alice.register_rpc_method("sleep", sleep_for_ever)
                     bob = RpcEngine("bob", new_id=counting_ids("b"))
                     bob.call("alice", "sleep", "", now=0.0)
@@ -287,12 +285,9 @@ def test_a_handler_that_ends_with_the_scope_around_has_not_failed(
 ) -> None:
     async def main() -> None:
         room = MemoryRoom()
-        async with (
-            RpcParticipant("alice", room.join("alice")) as alice,
-            trio.open_nursery() as nursery,
-        ):
+        async with RpcParticipant(room.join("alice")) as alice, trio.open_nursery() as nursery:
             with trio.move_on_after(1.0):
-                async with RpcParticipant("bob", room.join("bob")) as bob:
+                async with RpcParticipant(room.join("bob")) as bob:
                     bob.register_rpc_method("greet", sleep_for_ever)
 
                     @nursery.start_soon
@@ -321,7 +316,7 @@ def test_leaving_a_transport_that_hangs_takes_at_most_a_second(hanging: str) -> 
 
         setattr(transport, hanging, hang)
         async with trio.open_nursery() as nursery:
-            async with RpcParticipant("alice", transport) as alice:
+            async with RpcParticipant(transport) as alice:
                 nursery.start_soon(failure, call_bob(alice))
                 await trio.sleep(1.0)
             assert 1.0 < trio.current_time() <= 2.0
@@ -338,7 +333,7 @@ def test_a_transport_that_cannot_be_closed_is_logged_only(caplog: pytest.LogCapt
             raise OSError("stuck")
 
         transport.on_close = on_close
-        async with RpcParticipant("alice", transport):
+        async with RpcParticipant(transport):
             pass
 
     run(main)
@@ -349,7 +344,7 @@ def test_a_transport_that_breaks_while_reading_ends_calls_with_its_cause() -> No
     async def main() -> None:
         transport = FakeTransport()
         broken = OSError("cable cut")
-        async with RpcParticipant("alice", transport) as alice, trio.open_nursery() as nursery:
+        async with RpcParticipant(transport) as alice, trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def call() -> None:
@@ -367,7 +362,7 @@ def test_a_lost_call_of_the_nursery_comes_out_alone() -> None:
 
     async def main() -> None:
         transport = FakeTransport()
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             transport.tell.send_nowait(OSError("cable cut"))
             with pytest.raises(RpcError):
                 await call_bob(alice)
@@ -378,9 +373,9 @@ def test_a_lost_call_of_the_nursery_comes_out_alone() -> None:
 def test_every_async_function_is_a_checkpoint() -> None:
     async def main() -> None:
         room = MemoryRoom()
-        bob = RpcParticipant("bob", room.join("bob"))
+        bob = RpcParticipant(room.join("bob"))
         bob.register_rpc_method("greet", lambda data: "Hello")
-        alice = RpcParticipant("alice", room.join("alice"))
+        alice = RpcParticipant(room.join("alice"))
         with trio.testing.assert_no_checkpoints():  # like a nursery
             await bob.__aenter__()
             await alice.__aenter__()
@@ -408,7 +403,7 @@ def test_a_handler_whose_clean_up_fails_harms_nobody_else(caplog: pytest.LogCapt
 
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("bob", room.join("bob")) as bob:
+        async with RpcParticipant(room.join("bob")) as bob:
 
             @bob.register_rpc_method("greet")
             async def greet(data: RpcInvocationData) -> str:
@@ -423,10 +418,7 @@ def test_a_handler_whose_clean_up_fails_harms_nobody_else(caplog: pytest.LogCapt
                     nursery.start_soon(trio.sleep, math.inf)
                 return "never"
 
-            async with (
-                trio.open_nursery() as nursery,
-                RpcParticipant("alice", room.join("alice")) as alice,
-            ):
+            async with trio.open_nursery() as nursery, RpcParticipant(room.join("alice")) as alice:
                 nursery.start_soon(failure, call_bob(alice))
                 await trio.sleep(1.0)
             await trio.sleep(1.0)
@@ -440,7 +432,7 @@ def test_a_handler_whose_clean_up_fails_harms_nobody_else(caplog: pytest.LogCapt
 def test_what_the_body_raises_comes_out_also_of_a_cancelled_scope(when: str) -> None:
     async def main() -> None:
         with trio.CancelScope() as scope:
-            async with RpcParticipant("alice", FakeTransport()):
+            async with RpcParticipant(FakeTransport()):
                 scope.cancel()
                 if when == "cleaning up":
                     with pytest.raises(trio.Cancelled):
@@ -455,11 +447,11 @@ def test_a_shielded_call_after_a_cancelled_scope_is_answered_or_ends_in_time() -
     async def main() -> None:
         room = MemoryRoom()
         ends: list[object] = []
-        async with RpcParticipant("bob", room.join("bob")) as bob:
+        async with RpcParticipant(room.join("bob")) as bob:
             bob.register_rpc_method("greet", lambda data: "Goodbye")
             bob.register_rpc_method("sleep", sleep_for_ever)
             with trio.move_on_after(1.0):
-                async with RpcParticipant("alice", room.join("alice")) as alice:
+                async with RpcParticipant(room.join("alice")) as alice:
                     try:
                         await trio.sleep(math.inf)
                     finally:
@@ -481,19 +473,24 @@ from rpcproto.transports import Connected
 from rpcproto.trio import RpcParticipant
 
 class Transport:
-    async def send(self, packet):
+    identity, departure_grace, connected = "bob", 0.0, True
+
+    async def send(self, take):
+        take()
         print("leaving", flush=True)
         await trio.sleep_forever()
 
-    async def __aiter__(self):
-        yield Connected()
+    async def receive(self):
+        if self.connected:
+            self.connected = False
+            return [Connected()]
         await trio.sleep_forever()
 
     async def aclose(self):
         print("closed", flush=True)
 
 async def main():
-    async with RpcParticipant("bob", Transport()) as bob:
+    async with RpcParticipant(Transport()) as bob:
         with trio.move_on_after(0.05):
             await bob.perform_rpc(destination_identity="alice", method="greet", payload="")
 
@@ -519,7 +516,7 @@ def test_entering_another_participant_misses_no_request() -> None:
     async def main() -> None:
         room = MemoryRoom()
         alice_transport = room.join("alice")
-        async with RpcParticipant("carol", room.join("carol")) as carol, trio.open_nursery() as n:
+        async with RpcParticipant(room.join("carol")) as carol, trio.open_nursery() as n:
 
             @n.start_soon
             async def call() -> None:
@@ -529,10 +526,7 @@ def test_entering_another_participant_misses_no_request() -> None:
                 assert reply == "in time"
 
             await trio.sleep(1.0)
-            async with (
-                RpcParticipant("alice", alice_transport) as alice,
-                RpcParticipant("bob", room.join("bob")),
-            ):
+            async with RpcParticipant(alice_transport) as alice, RpcParticipant(room.join("bob")):
                 alice.register_rpc_method("greet", lambda data: "in time")
                 await trio.sleep(1.0)
 
@@ -546,7 +540,7 @@ def test_entering_another_participant_misses_no_request() -> None:
 def test_waiting_for_somebody_ends_when_they_come() -> None:
     async def main() -> None:
         room = MemoryRoom()
-        async with RpcParticipant("alice", room.join("alice")) as alice:
+        async with RpcParticipant(room.join("alice")) as alice:
             async with trio.open_nursery() as nursery:
 
                 @nursery.start_soon
@@ -571,7 +565,7 @@ def test_waiting_for_somebody_ends_when_they_come() -> None:
 def test_leaving_by_hand_is_like_leaving_the_context() -> None:
     async def main() -> None:
         transport = FakeTransport()
-        async with RpcParticipant("alice", transport) as alice, trio.open_nursery() as nursery:
+        async with RpcParticipant(transport) as alice, trio.open_nursery() as nursery:
 
             @nursery.start_soon
             async def call() -> None:

@@ -173,6 +173,8 @@ def _respond_rpc_error(
             "" if error.data is None else str.__str__(error.data),
             now=now,
         )
-    except Exception:  # whatever the handler has made of its exception
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever the handler has made of its exception
         return False
     return True

@@ -11,7 +11,7 @@ from rpcproto.core.events import (
     InvocationAbandoned,
     InvocationReceived,
 )
-from rpcproto.testing.links import Fate, SentPacket
+from rpcproto.transports.links import Fate, SentPacket
 from rpcproto.wire import (
     METHOD,
     REQUEST_ID,

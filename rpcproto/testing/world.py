@@ -16,9 +16,9 @@ from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.testing.agenda import Agenda
 from rpcproto.testing.ids import counting_ids
-from rpcproto.testing.links import Fate, Link, SentPacket
 from rpcproto.testing.participants import WorldCall, WorldParticipant
 from rpcproto.testing.transcript import Happening, lines
+from rpcproto.transports.links import Fate, Link, Links, SentPacket, Way
 from rpcproto.wire import stamp
 
 MAX_REPLAYED: Final = 64
@@ -31,16 +31,6 @@ class EngineFactory(Protocol):
     def __call__(self, identity: str, *, new_id: Callable[[], str], config: RpcConfig) -> RpcEngine:
         """An engine for the participant `identity`."""
         ...
-
-
-class _Way:
-    """One direction between two participants, and when the last packet in order arrives."""
-
-    __slots__ = ("arrives_until", "link")
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.arrives_until = 0.0
 
 
 class _Session:
@@ -109,8 +99,7 @@ class World:
         self._engine_factory = engine_factory
         self._engine_numbers = itertools.count(1)
         self._sessions: dict[str, _Session] = {}
-        self._links: list[tuple[str | None, str | None, Link]] = [(None, None, link)]
-        self._ways: dict[tuple[str, str], _Way] = {}
+        self._links = Links(link, lambda *_: self._random)
         self._happenings: list[Happening] = []
 
     # time
@@ -221,16 +210,11 @@ class World:
     ) -> None:
         """Let packets take this link from now on: those of `sender`, those to `receiver`, those of
         the one to the other, or all. What is under way stays so."""
-        self._links.append((sender, receiver, link))
-        for (from_, to), way in self._ways.items():
-            if sender in (None, from_) and receiver in (None, to):
-                way.link = link
+        self._links.set_link(link, sender, receiver)
 
     def heal(self) -> None:
         """From now on nothing is lost, repeated, held back or not sent, and all are here again."""
-        self._links = [(from_, to, link.healed()) for from_, to, link in self._links]
-        for way in self._ways.values():
-            way.link = way.link.healed()
+        self._links.heal()
         for identity in self.participants:
             self.come_back(identity)
 
@@ -363,9 +347,7 @@ class World:
         self.sent.append(sent)
         self._happenings.append((self.now, sent.sender_identity, sent))
         way = self._way(sent.sender_identity, sent.destination_identity)
-        chance = self._random.random
-        link = way.link
-        if link.send_failure and chance() < link.send_failure:
+        if way.fails():
             sent.fate = Fate.NOT_SENT
             return
         data = self._stamped_data(sent)
@@ -374,19 +356,11 @@ class World:
             sent.fate = Fate.LOST
             return
         self._sessions[receiver.identity].newest.append((sent, data))
-        if self.lose(sent) or (link.loss and chance() < link.loss):
+        if self.lose(sent):
             sent.fate = Fate.LOST
             return
-        in_turn = max(self.now + link.latency + link.jitter * chance(), way.arrives_until)
-        sent.is_held_back = link.reordering > 0 and chance() < link.reordering
-        sent.is_repeated = link.repetition > 0 and chance() < link.repetition
-        if sent.is_held_back:
-            self._bring(receiver, sent, data, in_turn + link.straggling * chance())
-        else:
-            way.arrives_until = in_turn
-            self._bring(receiver, sent, data, in_turn)
-        if sent.is_repeated:
-            self._bring(receiver, sent, data, in_turn + link.straggling * chance())
+        for at in way.arrivals(sent):
+            self._bring(receiver, sent, data, at)
 
     def _stamped_data(self, sent: SentPacket) -> bytes:
         """The packet as it arrives; what is not a packet by itself cannot be stamped."""
@@ -424,18 +398,8 @@ class World:
             )
         receiver.settle()
 
-    def _way(self, sender: str, receiver: str) -> _Way:
-        """The direction of packets; of all links that fit, the last that was set counts."""
-        ends = sender, receiver
-        way = self._ways.get(ends)
-        if way is None:
-            link = next(
-                link
-                for from_, to, link in reversed(self._links)
-                if from_ in (None, sender) and to in (None, receiver)
-            )
-            way = self._ways[ends] = _Way(link)
-        return way
+    def _way(self, sender: str, receiver: str) -> Way:
+        return self._links.way(sender, receiver)
 
     # within: the rest
 

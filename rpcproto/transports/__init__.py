@@ -36,17 +36,17 @@ class ParticipantJoined:
     """Another participant is here, or something new is known of one that is (R40)."""
 
     identity: str
-    sid: str = ""
+    participant_sid: str = ""
     client_protocol: int = 0
     capabilities: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ParticipantLeft:
-    """Another participant left; an empty sid means whoever has that identity."""
+    """Another participant left; an empty `participant_sid` means whoever has that identity."""
 
     identity: str
-    sid: str = ""
+    participant_sid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,6 @@ class Transport(Protocol):
 class WelcomingTransport(Protocol):
     """A `Transport` that knows already, before its first `receive`, who is here."""
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
-        """Return the events up to and including the first `Connected`, and not those after it;
-        empty if the connection is not established yet. `receive` then goes on after them."""
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
+        """Return who has joined and left so far, up to the first packet; a host calls it once, on
+        entering. `receive` goes on with all the rest, `Connected` included."""

@@ -12,12 +12,7 @@ from typing import Final
 
 from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES
-from rpcproto.transports import (
-    BATCH_BYTES,
-    BATCH_EVENTS,
-    OUR_CAPABILITIES,
-    OUR_CLIENT_PROTOCOL,
-)
+from rpcproto.transports import BATCH_BYTES, BATCH_EVENTS, OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL
 
 VERSION: Final = 1
 MAX_HELLO_BYTES: Final = 4_096
