@@ -789,15 +789,15 @@ def test_what_answers_but_is_no_participant_is_told(call_here: Here) -> None:
 def test_without_its_extra_a_room_says_how_to_get_it(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "rpcproto.transports.nats", raising=False)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nats"]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in list(sys.modules):
+        if re.match(r"(rpcproto\.transports\.)?nats\b", name):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "nats", None)
     code, out, err = here("serve", "--transport", "nats://127.0.0.1/lobby", "--identity", "bob")
     assert (code, out) == (3, "")
     assert err == (
-        "rpcproto: a room on NATS needs nats-py, which is not installed; "
-        "get it with: pip install 'rpcproto[nats]'\n"
+        "rpcproto: rpcproto.transports.nats needs the package 'nats', which is not installed; "
+        "install it with: pip install 'rpcproto[nats]'\n"
     )
 
 

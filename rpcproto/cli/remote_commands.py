@@ -20,7 +20,7 @@ from rpcproto.cli.calling import call as make_call
 from rpcproto.cli.reaching import identity as identity_type
 from rpcproto.cli.reaching import reaching
 from rpcproto.cli.serving import Service, load_methods
-from rpcproto.cli.urls import Address, LiveKit, Nats, NoConnection, Stdio
+from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
 from rpcproto.cli.watching import Watcher
 from rpcproto.core.errors import LocalProtocolError, RpcError
 from rpcproto.participant import LEAVING_TIME

@@ -119,13 +119,10 @@ def _read_stdio(url: str, parts: SplitResult) -> Address:
 def _read_nats(url: str, parts: SplitResult) -> Address:
     try:
         from rpcproto.transports.nats import split_room_url  # noqa: PLC0415 (it may be missing)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "nats":
             raise
-        raise NoConnection(
-            "a room on NATS needs nats-py, which is not installed; "
-            "get it with: pip install 'rpcproto[nats]'"
-        ) from None
+        raise NoConnection(str(error)) from None
     servers, room = split_room_url(url)
     return Nats(tuple(servers), room)
 
@@ -166,9 +163,7 @@ _READERS: Final = {
 }
 
 
-async def connect(
-    address: Address, identity: str, **options: Unpack[StreamOptions]
-) -> Transport:
+async def connect(address: Address, identity: str, **options: Unpack[StreamOptions]) -> Transport:
     """Connect to whoever serves there, or come into the room; raises NoConnection.
 
     `options` are for a stream, and ignored in a room.
