@@ -11,6 +11,7 @@ from rpcproto.transports import (
     Connected,
     PacketReceived,
     ParticipantJoined,
+    ParticipantLeft,
     TransportEvent,
     inbox,
 )
@@ -110,17 +111,18 @@ def test_a_reader_that_is_cancelled_loses_nothing() -> None:
     virtual_time_run(main())
 
 
-def test_the_welcome_ends_with_the_connection_and_the_rest_comes_later() -> None:
+def test_the_welcome_is_who_came_before_the_first_packet_and_the_rest_comes_later() -> None:
     async def main() -> None:
         box = Inbox("bob")
         alice, carol = ParticipantJoined("alice", "PA_a"), ParticipantJoined("carol", "PA_c")
-        box.put(alice)
-        assert box.take_welcome() == ()
-        box.put(Connected())
-        box.put(carol)
-        box.put(Connected())
-        assert box.take_welcome() == [alice, Connected()]
-        assert await box.receive() == [carol, Connected()]
+        left, late = ParticipantLeft("alice", "PA_a"), ParticipantJoined("dave", "PA_d")
+        assert box.take_welcome() == []
+        for event in (alice, Connected(), carol, left, packet(b"1"), late):
+            box.put(event)
+        assert box.take_welcome() == [alice, carol, left]
+        assert len(box) == 3
+        assert await box.receive() == [Connected(), packet(b"1"), late]
+        assert len(box) == 0
 
     virtual_time_run(main())
 

@@ -12,6 +12,8 @@ from rpcproto.transports import (
     Connected,
     Disconnected,
     PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
     TransportEvent,
 )
 
@@ -153,13 +155,18 @@ class Inbox:
             batch.append(self._pop())
         return batch
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
-        """Return the events up to and including the first `Connected`; empty if there is none."""
-        if not any(isinstance(event, Connected) for event in self._events):
-            return ()
-        welcome = [self._pop()]
-        while not isinstance(welcome[-1], Connected):
-            welcome.append(self._pop())
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
+        """See `WelcomingTransport`."""
+        welcome: list[ParticipantJoined | ParticipantLeft] = []
+        rest: list[TransportEvent] = []
+        while self._events and not isinstance(self._events[0], PacketReceived):
+            event = self._pop()
+            if isinstance(event, ParticipantJoined | ParticipantLeft):
+                welcome.append(event)
+            else:
+                rest.append(event)
+        self._events.extendleft(reversed(rest))
+        self._all.events += len(rest)
         return welcome
 
 

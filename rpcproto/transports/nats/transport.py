@@ -17,6 +17,8 @@ from rpcproto.transports import (
     Disconnected,
     PacketReceived,
     PacketsNotSent,
+    ParticipantJoined,
+    ParticipantLeft,
     TransportEvent,
 )
 from rpcproto.transports.inbox import Inbox
@@ -129,7 +131,7 @@ class NatsTransport:
         """See `Transport`."""
         return await self._inbox.receive()
 
-    def take_welcome(self) -> Sequence[TransportEvent]:
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`: who answered while we joined."""
         return self._inbox.take_welcome()
 
