@@ -50,8 +50,8 @@ class Come(NamedTuple):
     name: str
 
 
-others_sids = st.sampled_from([f"<{name}>" for name in (*NAMES, *map("next {}".format, NAMES))])
-sids = others_sids | st.sampled_from(
+sids = st.sampled_from([f"<{name}>" for name in (*NAMES, *map("next {}".format, NAMES))])
+sids |= st.sampled_from(
     ["PA_m", "PA_n", "%", "%2e", "a%2Eb", "here", "x" * 256, "x" * 257, "a.b", "*", ">", "é"]
 )
 subjects = st.one_of(
@@ -105,20 +105,28 @@ packets = st.builds(
     st.sampled_from([*NAMES, "mallory"]),
 )
 
-claims = others_sids.map("rpcproto.lobby.here.mallory.{}".format)
-steps = st.one_of(
-    st.builds(Publish, claims, valid_announcements, st.just(1)),
-    st.builds(
-        Publish,
-        subjects,
-        valid_announcements
-        | odd_announcements
-        | packets
-        | st.sampled_from([b"", b"[]", b"[" * 1000, b"\xff"]),
-        st.sampled_from([1, 1, 1, 50, 500]),
-    ),
-    st.builds(Come, st.sampled_from(NAMES)),
+publishing = st.builds(
+    Publish,
+    subjects,
+    valid_announcements
+    | odd_announcements
+    | packets
+    | st.sampled_from([b"", b"[]", b"[" * 1000, b"\xff"]),
+    st.sampled_from([1, 1, 1, 50, 500]),
 )
+coming = st.builds(Come, st.sampled_from(NAMES))
+
+
+def claim_and_come(name: str, data: bytes) -> list[Publish | Come]:
+    return [Publish(f"rpcproto.lobby.here.mallory.<next {name}>", data, 1), Come(name)]
+
+
+scripts = st.lists(
+    st.lists(publishing | coming, min_size=1, max_size=5)
+    | st.builds(claim_and_come, st.sampled_from(NAMES), valid_announcements),
+    min_size=1,
+    max_size=5,
+).map(lambda scenes: [step for scene in scenes for step in scene])
 
 
 # what the others do
@@ -202,7 +210,7 @@ def play(server: NatsServer, script: Callable[[Everybody], Any]) -> None:
 
 
 @settings(max_examples=choose(fast=100, deep=1_000, night=5_000))
-@given(script=st.lists(steps, min_size=1, max_size=12))
+@given(script=scripts)
 def test_whatever_a_member_publishes_others_call_each_other_under_their_names(
     server: NatsServer, script: list[Publish | Come]
 ) -> None:
