@@ -786,7 +786,7 @@ def test_a_decorator_without_its_name_and_names_that_are_none_raise_at_once(worl
                     alice.register_rpc_method(wrong)
                 with pytest.raises(LocalProtocolError, match="method"):
                     alice.unregister_rpc_method(wrong)
-            if alice._entered_engine is None:
+            if not alice._is_open:
                 await alice.__aenter__()
         await alice.__aexit__(None, None, None)
 
