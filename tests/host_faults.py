@@ -701,6 +701,12 @@ _BASE_ON_CALLBACK: Final = (
         "timers that fire early",
     ),
     _F(
+        "deadlines are read once a second",
+        ("deadline = engine.next_deadline\n"),
+        ("deadline = engine.next_deadline and max(engine.next_deadline, self._clock() + 1.0)\n"),
+        "payloads of megabytes,",
+    ),
+    _F(
         "nobody is told of packets",
         ("        self._is_drained = False\n        self.wake_writer()"),
         "        self._is_drained = False",
@@ -828,6 +834,30 @@ _HANDLERS_ON_CALLBACK: Final = (
         ("                invocation.caller_identity,\n                invocation.method"),
         ("                invocation.request_id,\n                invocation.method"),
         "many requests at once,",
+    ),
+    _F(
+        "a handler is given the wrong timeout",
+        ("                invocation.response_timeout,\n"),
+        ("                invocation.response_timeout + 2.0,\n"),
+        "a payload that is too",
+    ),
+    _F(
+        "a handler is given the wrong request id",
+        ("                invocation.request_id,\n                invocation.caller"),
+        ("                str(invocation.invocation_id),\n                invocation.caller"),
+        "a payload that is too",
+    ),
+    _F(
+        "an RpcError that cannot be sent is not answered",
+        (
+            "    except BaseException:  # whatever the handler has made of its exception\n"
+            "        return False"
+        ),
+        (
+            "    except BaseException:  # whatever the handler has made of its exception\n"
+            "        return True"
+        ),
+        "whatever a handler",
     ),
     _F(
         "a method without a handler crashes",

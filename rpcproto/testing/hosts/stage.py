@@ -171,11 +171,11 @@ class Stage:
                     self._cancelled.add(step.name)
                 self._driver.cancel(self.calls[step.name])
             case PeerStarts():
-                self._peer_calls[step.name] = self._peer.call(step)
+                self._peer_calls[step.name] = self._call_host(step)
                 if not self.channel.times_closed:
                     self._driver.advance(0.0)
             case PeerCall():
-                self._call_host(step)
+                self._expect_answer(step)
 
     def _set(self, step: Timers | Network | Room | NotSent | Breaks) -> None:
         channel, clock = self.channel, self.clock
@@ -246,9 +246,14 @@ class Stage:
 
     # the peer, and the network
 
-    def _call_host(self, step: PeerCall) -> None:
+    def _call_host(self, step: PeerCall | PeerStarts) -> str:
+        request_id, timeout = self._peer.call(step)
+        self.handlers.timeouts[request_id] = timeout
+        return request_id
+
+    def _expect_answer(self, step: PeerCall) -> None:
         runs_before = self.handlers.runs
-        request_id = self._peer.call(step)
+        request_id = self._call_host(step)
         self._driver.advance(2.0)
         self._expect_peer(request_id, step.outcome)
         runs = self.handlers.runs - runs_before
