@@ -123,11 +123,11 @@ _CALLBACK: Final = (
     _F(
         "the timer outlives the participant",
         (
-            "        self.close_engine()\n"
+            "        self._has_left = True\n"
             "        if self._timer is not None:\n"
             "            self._timer.cancel()"
         ),
-        "        self.close_engine()",
+        "        self._has_left = True",
         "leaving ends all calls",
     ),
     _F(
@@ -180,9 +180,21 @@ _CALLBACK: Final = (
     ),
     _F(
         "packets are sent from within the sending of others",
-        ("        if self._is_sending:\n            return"),
-        ("        if False:\n            return"),
+        "if self._is_sending or self._has_left:",
+        "if self._has_left:",
         "hundreds of packets",
+    ),
+    _F(
+        "packets are sent after leaving",
+        "if self._is_sending or self._has_left:",
+        "if self._is_sending:",
+        "leaving is not held",
+    ),
+    _F(
+        "a call that was cancelled just now has its outcome",
+        ("            waiters.clear()\n"),
+        "",
+        "a call that is cancelled when",
     ),
     _F(
         "one packet is sent each time",
@@ -268,8 +280,8 @@ _CALLBACK: Final = (
     ),
     _F(
         "leaving ends nothing",
-        ("        self.close_engine()\n        if"),
-        "        if",
+        ("        self.close_engine()\n        self._has_left"),
+        "        self._has_left",
         "leaving ends calls",
     ),
     _F(

@@ -17,7 +17,8 @@ class CallHandle:
         self.outcomes: list[str | Exception] = []
         """The outcomes so far: none, or one."""
         self.cancel: Callable[[], object] = lambda: None
-        """For the driver: what cancels the call."""
+        """For the driver: what cancels the call, and returns at once; False means that it was too
+        late, and that the outcome may still come."""
         self.noticed: Callable[[], object] = lambda: None
         """For the kit: called when there is an outcome."""
 

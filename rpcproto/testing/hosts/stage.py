@@ -117,6 +117,8 @@ class Stage:
             not self.clock.pending_timers,
             f"the host has left, and {self.clock.pending_timers} of its timers are still set",
         )
+        self.channel.is_full = False
+        self.channel.report_room()
         self.clock.advance(_AFTERWARDS)
         self._expect(
             (sent, runs) == (len(self.channel.sent), self.handlers.runs),
@@ -167,15 +169,24 @@ class Stage:
                 handle.noticed = self._look_where_it_ended
                 self.calls[step.name] = handle
             case Cancel():
-                if self.calls[step.name].outcome is None:
-                    self._cancelled.add(step.name)
-                self._driver.cancel(self.calls[step.name])
+                handle = self.calls[step.name]
+                if step.after_report:
+                    self.channel.reported = lambda: self._cancel_now(step.name)
+                else:
+                    if handle.outcome is None:
+                        self._cancelled.add(step.name)
+                    self._driver.cancel(handle)
             case PeerStarts():
                 self._peer_calls[step.name] = self._call_host(step)
                 if not self.channel.times_closed:
                     self._driver.advance(0.0)
             case PeerCall():
                 self._expect_answer(step)
+
+    def _cancel_now(self, name: str) -> None:
+        self.channel.reported = lambda: None
+        if self.calls[name].cancel() is not False:
+            self._cancelled.add(name)
 
     def _set(self, step: Timers | Network | Room | NotSent | Breaks) -> None:
         channel, clock = self.channel, self.clock
