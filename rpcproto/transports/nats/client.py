@@ -131,7 +131,13 @@ class _Socket(TcpTransport):
         buffer_size: int,
         connect_timeout: int,
     ) -> None:
-        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        try:
+            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        except BaseException:
+            # asyncio never says that such a connection has closed, and nats-py would wait for it.
+            self.abort()
+            self._io_writer = None
+            raise
         self._is_encrypted = True
         self._limit_buffer()
 
