@@ -5,10 +5,9 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Self
 
-import trio
-
 from rpcproto.core.errors import LocalProtocolError, RpcError
 from rpcproto.core.events import InvocationReceived
+from rpcproto.extras import extra
 from rpcproto.logs import logger
 from rpcproto.participant import (
     LEAVING_TIME,
@@ -18,6 +17,9 @@ from rpcproto.participant import (
     Start,
 )
 from rpcproto.transports import PacketsNotSent, WelcomingTransport
+
+with extra("trio", __name__):
+    import trio
 
 __all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
 
