@@ -37,6 +37,12 @@ def test_a_module_whose_extra_is_missing_names_it(module: str, package: str, ext
     )
 
 
+def test_streams_and_rooms_in_memory_need_nothing_that_only_trio_brings() -> None:
+    hidden = "sys.modules['sniffio'] = sys.modules['trio'] = None"
+    code = f"import sys; {hidden}; import rpcproto.transports.memory, rpcproto.transports.stream"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_module_of_ours_that_cannot_be_imported_is_not_taken_for_an_extra() -> None:
     told = import_without("rpcproto.transports.inbox", "rpcproto.transports.nats")
     assert told.startswith("ModuleNotFoundError: import of rpcproto.transports.inbox halted")
