@@ -905,7 +905,7 @@ async def test_a_small_call_overtakes_a_large_one_and_little_waits_in_between() 
             while packets_out < alice.statistics().packets_out:
                 packets_out = alice.statistics().packets_out
                 await turns(100)
-            link = transport._link
+            link = transport._traffic.link
             assert link is not None
             assert alice.statistics().open_streams_out == 1, "the sockets take it all"
             assert HIGH_WATER_MARK // 2 <= link.client.unsent_bytes <= HIGH_WATER_MARK + 64_000
@@ -923,7 +923,7 @@ async def test_small_packets_share_a_write(room: Room, monkeypatch: pytest.Monke
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob")
         await meets(bob, joined(alice, "alice"))
-        link = alice._link
+        link = alice._traffic.link
         assert link is not None
         writes: list[bytes] = []
         write = link.client.socket.write
