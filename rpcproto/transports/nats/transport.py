@@ -224,6 +224,8 @@ class NatsTransport:
                 presence.heartbeat_sent()
                 await self._traffic.announce(link, Kind.HERE)
                 next_beat = now + self._heartbeat_interval
+            for identity in presence.take_late_answers(now):
+                await self._traffic.announce(link, Kind.HERE, to=identity)
             self._traffic.wake_at = next_beat
             if not self._inbox.is_full:
                 for event in presence.remove_overdue(now):
