@@ -22,7 +22,7 @@ from nats_permissions import credentials, guarded_server
 from nats_server import NatsServer, running
 
 import rpcproto.transports.inbox as inbox
-from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, PacketKind, RpcError
+from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, PacketKind, RpcConfig, RpcError
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
 from rpcproto.transports import (
@@ -1043,6 +1043,25 @@ async def test_after_a_restart_of_the_server_the_room_comes_back(
                 assert watcher.sid != sid
                 await room.aclose()
     assert "alice: connected to NATS again" in caplog.text
+
+
+@scene
+async def test_a_program_that_tries_again_at_once_is_connected_again() -> None:
+    with running() as first:
+        async with Room(first.url, "lobby") as room:
+            await room.enter("bob", **QUICK)
+            transport = await room.join("alice", **QUICK)
+            impatient = RpcConfig(ack_timeout=0.5)
+            alice = await room.enter_async_context(RpcParticipant(transport, config=impatient))
+            await alice.wait_for_participant("bob")
+            first.kill()
+            await eventually(lambda: alice.participants == ())
+            with running(port=first.port):
+                while True:
+                    with suppress(RpcError):
+                        assert await greet(alice, "bob") == "Hello, alice!"
+                        break
+                await room.aclose()
 
 
 @pytest.mark.environments

@@ -1,7 +1,7 @@
-"""Who is here, where nobody keeps a list: participants announce themselves, again and again.
+"""The participants of a room where nobody keeps a list: they announce themselves periodically.
 
-For transports over a broker that carries messages and knows nothing of rooms. Plain objects: a
-transport hands over what it hears, and when, and carries out what comes of it.
+For transports over a broker that carries messages and does not know about rooms. These are plain
+objects: the transport passes announcements in, with the time, and acts on the result.
 """
 
 import heapq
@@ -20,10 +20,10 @@ HEARTBEAT_INTERVAL: Final = 5.0
 MIN_HEARTBEAT_INTERVAL: Final = 0.05
 MAX_HEARTBEAT_INTERVAL: Final = 3600.0
 MISSED_HEARTBEATS: Final = 3
-"""So many heartbeats in a row that do not come mean that a participant is gone."""
+"""If so many heartbeats in a row are missing, a participant counts as departed."""
 
 MAX_PARTICIPANTS: Final = 10_000
-"""Participants that are known at once; those beyond are as if they had announced nothing."""
+"""The most participants that are known at a time; further ones are not recorded."""
 MAX_ANSWERS: Final = 100
 """Answers within ANSWERS_TIME; beyond that a heartbeat at its end answers everybody who asks."""
 MAX_ANSWERS_EACH: Final = 10

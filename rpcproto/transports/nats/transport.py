@@ -31,10 +31,10 @@ _NO_CONNECTION: Final = "there is no connection to a NATS server"
 class NatsTransport:
     """One participant's place in a room on NATS; see `Transport`. For asyncio.
 
-    A connection that is lost comes back by itself, for ever, each time under a new sid: what was
-    under way is given up on our side (R41), and so the others see at once that nothing comes of it.
-    The list of participants is never complete (R12). When somebody else joins under our identity,
-    we are put out, and `receive` comes to its end.
+    A lost connection is established again, without a limit of attempts, each time under a new sid:
+    our engine has given up all calls (R41), and the others notice that by the sid. The list of
+    participants is never complete (R12). When another participant joins under our identity, this
+    one is disconnected, and `receive` comes to its end.
     """
 
     departure_grace = 0.0
@@ -70,14 +70,14 @@ class NatsTransport:
 
     @property
     def sid(self) -> str:
-        """Our sid in the room; another after each lost connection."""
+        """Our sid in the room. It changes whenever the connection is lost."""
         return self._presence.sid
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """See `Transport`.
 
-        Raises PacketsNotSent for packets that the server does not take, and for all while there is
-        no connection; ConnectionError when we are not in the room any more.
+        Raises PacketsNotSent for packets that the server does not accept, and for all packets while
+        there is no connection; ConnectionError after leaving the room.
         """
         if self._traffic.end is not None:
             raise ConnectionError(str(self._traffic.end))
@@ -118,11 +118,11 @@ class NatsTransport:
         return await self._inbox.receive()
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """See `WelcomingTransport`: who answered while we joined."""
+        """See `WelcomingTransport`: those who answered while we joined."""
         return self._inbox.take_welcome()
 
     async def aclose(self) -> None:
-        """Say goodbye and leave the room; what has come in may still be read."""
+        """Leave the room. Events that have arrived can still be received."""
         if self._is_closing:
             return
         self._is_closing = True
