@@ -39,8 +39,7 @@ class RpcParticipant(AsyncParticipantBase):
     """
 
     async def outcome(self, start: Start) -> str:
-        outcomes: list[Outcome] = []
-        ended = trio.Event()
+        ended, outcomes = trio.Event(), list[Outcome]()
 
         def end(outcome: Outcome) -> None:
             outcomes.append(outcome)
@@ -99,8 +98,7 @@ class RpcParticipant(AsyncParticipantBase):
         self._writer_is_wanted = trio.lowlevel.ParkingLot()
         self._writer_ended, self._left = trio.Event(), trio.Event()
         self._reading, self._writing = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
-        self._timing = trio.CancelScope(shield=True)
-        self._timer = trio.CancelScope()
+        self._timing, self._timer = trio.CancelScope(shield=True), trio.CancelScope()
         if isinstance(self._transport, WelcomingTransport):
             self.receive_events(self._transport.take_welcome())
         for task in (self._read, self._write, self._keep_time):
