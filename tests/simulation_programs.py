@@ -236,7 +236,8 @@ class Played:
         if life is None:
             return
         self.reached[how] += 1
-        back_at = max(min(leaving.at + leaving.back_after, HEALED_AT), leaving.at)
+        soon_after_healing = HEALED_AT + leaving.at % 0.5  # and at an instant of its own
+        back_at = min(leaving.at + leaving.back_after, soon_after_healing)
         if how in ("closes", "cancels"):
             self._leave(life, how, back_at)
             return
