@@ -6,7 +6,7 @@ from functools import partial
 from faults import Fault
 
 HOST_LAYERS = {
-    "hosts": ("asyncio_host", "trio_host", "hosts_alike"),
+    "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
@@ -128,7 +128,7 @@ HOST_FAULTS = [
     ),
     _base(
         name="a lost connection is told to nobody",
-        layer="worlds",
+        layer="hosts",
         original="            waiting.fail_delayed()\n            self._pump()\n",
         faulty="            waiting.fail_delayed()\n",
     ),
@@ -204,18 +204,6 @@ HOST_FAULTS = [
         layer="hosts",
         original="            raise RpcError(ErrorCode.UNSUPPORTED_METHOD)\n",
         faulty="            raise LookupError(invocation.method)\n",
-    ),
-    _waiting(
-        name="a call that has ended is kept",
-        layer="worlds",
-        original="        waiter = self.calls.pop(request_id, None)\n",
-        faulty="        waiter = self.calls.get(request_id)\n",
-    ),
-    _waiting(
-        name="who has waited for a participant is kept",
-        layer="worlds",
-        original="        for waiter in self._expected.pop(identity, ()):\n",
-        faulty="        for waiter in self._expected.get(identity, ()):\n",
     ),
     _waiting(
         name="a participant that nobody waits for any more is kept",
