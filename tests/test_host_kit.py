@@ -7,7 +7,7 @@ import pytest
 from callback_host import CallbackParticipant
 from host_driver import Driver
 from host_drivers import DRIVERS
-from host_faults import FAULTS, finders_of
+from kit_faults import FAULTS, finders_of
 from planted_hosts import HOSTS, Fault, attempt, source_of
 
 from rpcproto import RpcConfig
