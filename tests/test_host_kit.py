@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from callback_host import CallbackParticipant
@@ -15,8 +16,10 @@ from rpcproto.testing.hosts import (
     Advance,
     Call,
     CallHandle,
+    Cancel,
     Ended,
     Handlers,
+    Happens,
     HostDriver,
     HostFailed,
     HostSetup,
@@ -252,3 +255,35 @@ def test_a_cancelled_timer_does_not_fire_unless_timers_are_stale() -> None:
     clock.stale = True
     clock.advance(1.0)
     assert fired == [2.0]
+
+
+def test_a_host_that_sets_a_timer_for_this_instant_again_and_again_fails() -> None:
+    class NeverReadsTheClock(CallbackParticipant):
+        def timer_fired(self) -> None:
+            self.set_timer(self._loop.time())
+
+    class RestlessDriver(Driver):
+        host_type = NeverReadsTheClock
+
+    reason = failure_of(RestlessDriver(), "no sign of life").splitlines()[0]
+    assert "timers are set for one instant again and again" in reason
+
+
+def test_a_host_that_can_no_longer_cancel_a_call_says_so() -> None:
+    class LateDriver(Driver):
+        """Like a host of threads: the outcome is there before the program knows."""
+
+        def perform(self, *arguments: Any) -> CallHandle:
+            handle = super().perform(*arguments)
+            handle.cancel = lambda: False
+            return handle
+
+    steps = (
+        Network(is_held=True),
+        Call("a"),
+        Advance(1.0),
+        Cancel("a", after_report=True),
+        Happens(),
+        Ended("a", ("Hi",)),
+    )
+    play(Scenario("mine", steps), LateDriver())
