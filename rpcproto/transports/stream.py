@@ -279,13 +279,14 @@ class StreamTransport(AsyncResource):
         return True
 
     async def _write(self, data: bytes) -> None:
+        for begin in range(0, len(data), HIGH_WATER_MARK):
+            await self._write_piece(data[begin : begin + HIGH_WATER_MARK])
+
+    async def _write_piece(self, piece: bytes) -> None:
         try:
-            for begin in range(0, len(data), HIGH_WATER_MARK):
-                piece = data[begin : begin + HIGH_WATER_MARK]
-                with anyio.move_on_after(self._send_timeout) as patience:
-                    await self._stream.send(piece)
-                if patience.cancelled_caught:
-                    raise await self._slow_reader_error(len(piece))
+            with anyio.move_on_after(self._send_timeout):
+                await self._stream.send(piece)
+                return
         except anyio.EndOfStream:
             raise
         except _STREAM_ERRORS as error:
@@ -296,14 +297,12 @@ class StreamTransport(AsyncResource):
         except BaseException:
             await self._end(ConnectionError("a packet was cut off while it was being sent"))
             raise
-
-    async def _slow_reader_error(self, size: int) -> ConnectionError:
-        error = ConnectionError(
-            f"the peer did not read {size:,} bytes within {self._send_timeout:g} seconds"
+        late = ConnectionError(
+            f"the peer did not read {len(piece):,} bytes within {self._send_timeout:g} seconds"
             " (send_timeout)"
         )
-        await self._end(error)
-        return error
+        await self._end(late)
+        raise late
 
     async def _end(self, failure: ConnectionError | None) -> None:
         """Nothing can follow: whoever waits hears of it, and the stream is closed at once."""
