@@ -173,7 +173,7 @@ class StreamTransport(AsyncResource):
                 except anyio.EndOfStream:
                     # The peer has closed the stream as a whole: the reader finds the end, after
                     # what came before it.
-                    raise await self._over_error() from self._failure
+                    raise await self._over_error()
             else:
                 await anyio.lowlevel.checkpoint()
         if failed:
@@ -292,7 +292,7 @@ class StreamTransport(AsyncResource):
             raise
         except _STREAM_ERRORS as error:
             if self._over.is_set():
-                raise await self._over_error() from self._failure
+                raise await self._over_error()
             # What has come may still be read: it is the reader that finds the end.
             raise _broken(error) from error
         except BaseException:
@@ -303,7 +303,10 @@ class StreamTransport(AsyncResource):
             " (send_timeout)"
         )
         await self._end(late)
-        raise late
+        try:
+            raise late
+        finally:
+            del late  # else its traceback and this frame would keep each other alive
 
     async def _end(self, failure: ConnectionError | None) -> None:
         """Nothing can follow: whoever waits hears of it, and the stream is closed at once."""
@@ -318,11 +321,14 @@ class StreamTransport(AsyncResource):
         # The reader reports the end, and why, before the writer stumbles over it.
         await self._reported.wait()
         error = ConnectionError("the stream is over")
-        error.__cause__ = self._failure
+        if self._failure is not None:
+            error.__cause__ = type(self._failure)(*self._failure.args)
         return error
 
     def _say_it_is_over(self, failure: ConnectionError | None) -> None:
-        self._failure = failure
+        if failure is not None:
+            # A copy: with its traceback it would keep the transport, and all that uses it, alive.
+            self._failure = type(failure)(*failure.args)
         self._over.set()
         self._greeted.set()
 
