@@ -101,10 +101,8 @@ def serve(
     tells = _is_terminal(sys.stderr) if verbose is None else verbose
     service = Service(identity, methods, _say, _say if tells else None)
     serving = service.serve(address, max_connections=max_connections, send_timeout=send_timeout)
-    try:
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
         _run(_until_stopped(service, serving), in_detail=bool(verbose))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        pass
 
 
 @click.command()
@@ -263,7 +261,8 @@ async def _until_stopped(service: Service, serving: Coroutine[Any, Any, None]) -
 
     def say_what_we_wait_for() -> None:
         methods = ", ".join(method for method, count in service.running.items() if count)
-        _say(f"waiting for the handlers of {methods}; interrupt again to stop at once")
+        what = f"the handlers of {methods}" if methods else "the connections to close"
+        _say(f"waiting for {what}; interrupt again to stop at once")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # on Windows

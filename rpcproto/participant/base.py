@@ -299,6 +299,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         self._is_closed = True
         self._waiting.fail_delayed()
         self._waiting.fail_expected()
+        self._waiting.error = None  # with its traceback it would keep all of this alive
         self._pump()
 
     # for the host: what happened to it
