@@ -919,6 +919,28 @@ async def test_a_small_call_overtakes_a_large_one_and_little_waits_in_between() 
 
 
 @scene
+async def test_calls_that_wait_to_be_sent_end_with_the_connection() -> None:
+    with running() as server:
+        async with Room(server.url, "lobby") as room:
+            alice = await room.enter("alice")
+            await room.enter("bob", capabilities=[])
+            await alice.wait_for_participant("bob")
+            server.freeze()
+            failures = []
+            for text in ("x" * 16_000_000, "small", "also small"):
+                call = alice.perform_rpc(
+                    destination_identity="bob", method="echo", payload=text, response_timeout=GUARD
+                )
+                failures.append(asyncio.create_task(failure(call)))
+                await turns(1000)
+            assert alice.statistics().waiting_packets, "the sockets take it all"
+            server.kill()
+            for error in await asyncio.gather(*failures):
+                assert error.code == ErrorCode.RECIPIENT_DISCONNECTED
+                assert "lost" in str(error.__cause__)
+
+
+@scene
 async def test_small_packets_share_a_write(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob")

@@ -27,7 +27,7 @@ class Traffic:
         """The connection that counts. What comes on another one is ignored."""
         self.end: ConnectionError | None = None
         """Why nothing comes any more."""
-        self.stir = asyncio.Event()
+        self.stir: asyncio.Event = asyncio.Event()
         """The connection broke, or something is due before `wake_at`."""
         self.wake_at: float = 0.0
         """When whoever waits for `stir` looks again, on the clock of the event loop."""

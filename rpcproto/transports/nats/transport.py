@@ -37,7 +37,7 @@ class NatsTransport:
     one is disconnected, and `receive` comes to its end.
     """
 
-    departure_grace = 0.0
+    departure_grace: float = 0.0
     """NATS keeps the order of what one connection publishes, and so does this transport: a
     departure is reported after the packets that were sent before it."""
 
@@ -84,8 +84,11 @@ class NatsTransport:
         link = self._traffic.link
         if link is not None and not link.has_room:
             await link.make_room()
-            # If the connection broke meanwhile, that is reported as an event.
+        if link is not None and not link.is_usable:
+            # Let `_stay` see it now, and the host be told before it gives away more packets.
+            self._traffic.stir.set()
             await asyncio.sleep(0)
+        link = self._traffic.link
         failed: list[OutgoingPacket] = []
         failed_bytes, reason = 0, ""
         while failed_bytes < HIGH_WATER_MARK and (link is None or link.has_room):
