@@ -8,19 +8,17 @@ from functools import partial
 from inspect import isawaitable
 from typing import Self
 
-from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.core.errors import LocalProtocolError
+from rpcproto.core.errors import RpcError as RpcError
 from rpcproto.core.events import InvocationReceived
 from rpcproto.logs import logger
-from rpcproto.participant import (
-    LEAVING_TIME,
-    AsyncParticipantBase,
-    Outcome,
-    RpcInvocationData,
-    Start,
-)
+from rpcproto.participant import LEAVING_TIME, AsyncParticipantBase, Outcome, Start
+from rpcproto.participant import IncomingRpcNext as IncomingRpcNext
+from rpcproto.participant import OutgoingRpcNext as OutgoingRpcNext
+from rpcproto.participant import RpcCallInfo as RpcCallInfo
+from rpcproto.participant import RpcInterceptor as RpcInterceptor
+from rpcproto.participant import RpcInvocationData as RpcInvocationData
 from rpcproto.transports import PacketsNotSent, WelcomingTransport
-
-__all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
 
 
 class RpcParticipant(AsyncParticipantBase):
@@ -185,7 +183,7 @@ class RpcParticipant(AsyncParticipantBase):
         task = self._start(self._handle(invocation), self._context.copy())
         task.add_done_callback(partial(self._handler_task_ended, invocation))
         # A handler that closes its participant is not cancelled by that.
-        return lambda: task is asyncio.current_task() or task.cancel()
+        return lambda: task is not asyncio.current_task() and task.cancel()
 
     def _handler_task_ended(self, invocation: InvocationReceived, task: asyncio.Task[None]) -> None:
         self.handler_ended(invocation)
