@@ -49,7 +49,7 @@ class AnsweringParticipant(ParticipantRoot):
         self.require_owner()
         if handler is None:
             return lambda function: self.register_rpc_method(method_name, function)
-        self._handlers.register(self._entered_engine, method_name, handler)
+        self._handlers.register(self._engine if self._is_open else None, method_name, handler)
         return handler
 
     def unregister_rpc_method(self, method: str) -> None:
@@ -59,7 +59,7 @@ class AnsweringParticipant(ParticipantRoot):
         """
         require_method(method)
         self.require_owner()
-        self._handlers.unregister(self._entered_engine, method)
+        self._handlers.unregister(self._engine if self._is_open else None, method)
 
     # for the host
 
@@ -81,12 +81,12 @@ class AnsweringParticipant(ParticipantRoot):
     def answer(self, invocation: InvocationReceived, result: object) -> None:
         """The handler returned: answer with its result, an empty text for None, 1500 for anything
         else that is not a valid text."""
-        self._handlers.answer(self.engine, invocation, result, self._clock())
+        self._handlers.answer(self._engine, invocation, result, self._clock())
         self._pump()
 
     def answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
         """The handler raised: answer with an RpcError as it is, with 1500 otherwise (R18)."""
-        self._handlers.answer_exception(self.engine, invocation, error, self._clock())
+        self._handlers.answer_exception(self._engine, invocation, error, self._clock())
         self._pump()
 
     def handler_ended(self, invocation: InvocationReceived) -> None:
@@ -100,4 +100,4 @@ class AnsweringParticipant(ParticipantRoot):
         if refusal is None:
             self._handlers.started(invocation, self.start_handler(invocation))
         else:
-            self._handlers.refuse(self.engine, invocation, refusal, self._clock())
+            self._handlers.refuse(self._engine, invocation, refusal, self._clock())

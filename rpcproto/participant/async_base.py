@@ -130,8 +130,8 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
     def _interceptors_changed(self) -> None:
         are_there = bool(self._interceptors.all)
         self._handlers.intercept = self._handle_through_interceptors if are_there else None
-        if self._entered_engine is not None:
-            self._entered_engine.hand_over_unknown_methods = are_there
+        if self._is_open:
+            self._engine.hand_over_unknown_methods = are_there
 
     def _handle_through_interceptors(self, handed_on: list[RpcInvocationData]) -> object:
         return self._interceptors.around_handler(handed_on, self._handlers.call)

@@ -22,7 +22,7 @@ from rpcproto.core.events import (
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.ids import random_ids
 from rpcproto.logs import SeldomLogged, logger
-from rpcproto.participant.draining import SENDING, DrainingParticipant
+from rpcproto.participant.draining import DrainingParticipant
 from rpcproto.participant.totals import ParticipantStatistics
 from rpcproto.participant.waiting import Connection
 from rpcproto.transports import (
@@ -117,13 +117,13 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
 
         Raises LocalProtocolError the second time.
         """
-        if self._entered_engine is not None:
+        if self._is_open:
             raise LocalProtocolError("a participant can be entered only once")
         engine = self._make_engine(unix_time_offset=time.time() - clock())
         for method in self._handlers.methods:
             engine.register_method(method)
         self._clock = self._totals.clock = clock
-        self._entered_engine = engine
+        self._engine, self._is_open = engine, True
 
     def close_engine(self) -> None:
         """End all calls with 1503 and cancel all handlers; what waits may still be sent (R42)."""
@@ -140,7 +140,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def has_packets(self) -> bool:
         """Whether the writer should call `Transport.send`, now, with `next_packet`."""
         self._sending_over = self._connections
-        if not self._is_drained and self._waiting.connection in SENDING:
+        if not self._is_drained and self._waiting.may_send:
             self._is_sending = True
             return True
         self._is_sending = False
@@ -151,19 +151,19 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def next_packet(self) -> OutgoingPacket | None:
         """The packet to be sent next, chosen at this moment (R30); None if there is none."""
         self._sending_over = self._connections
-        packet = self.engine.next_packet()
+        packet = self._engine.next_packet()
         self._is_drained = packet is None
         return packet
 
     def packets_not_sent(self, packets: Sequence[OutgoingPacket]) -> None:
         """These packets could not be sent, but the connection stands (R10)."""
         for packet in packets:
-            self.engine.send_failed(packet, now=self._clock())
+            self._engine.send_failed(packet, now=self._clock())
         self._pump()
 
     def receive_events(self, events: Sequence[TransportEvent]) -> None:
         """The transport returned these events."""
-        engine, now = self.engine, self._clock()
+        engine, now = self._engine, self._clock()
         for event in events:
             try:
                 if type(event) is PacketReceived:
@@ -193,7 +193,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         """The transport raised `error`: the connection is lost."""
         if self._is_closed:
             self._waiting.connection = Connection.ENDED
-        elif self._waiting.connection in SENDING:
+        elif self._waiting.may_send:
             logger.warning("%s: the connection broke", self._identity, exc_info=error)
             self._connection_lost(error)
 
@@ -207,7 +207,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def timer_fired(self) -> None:
         """The timer fired, at whatever time."""
         self._timer_at = None
-        self.engine.handle_deadline(now=self._clock())
+        self._engine.handle_deadline(now=self._clock())
         # Timers fire early: the pump looks at the next deadline again.
         self._pump()
 
@@ -250,9 +250,9 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         waiting = self._waiting
-        if waiting.connection in SENDING:
+        if waiting.may_send:
             waiting.connection, waiting.error = Connection.LOST, cause
-            self.engine.disconnected(now=self._clock())
+            self._engine.disconnected(now=self._clock())
             self._fail_delayed_calls()
             self._pump()
 
@@ -260,7 +260,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         """After any input: hand out the events, arm the timer, wake the writer."""
         if self._is_pumping:
             return  # the loop below takes what has come of this
-        engine = self.engine
+        engine = self._engine
         self._is_pumping = True
         try:
             while events := engine.take_events():

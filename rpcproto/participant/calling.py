@@ -53,7 +53,7 @@ class CallingParticipant(ParticipantRoot):
 
     def _make_call(self, call: CallArguments, waiter: Waiter, now: float) -> str:
         destination_identity, method, payload, response_timeout, ack_timeout, begun = call
-        request_id = self.engine.call(
+        request_id = self._engine.call(
             destination_identity,
             method,
             payload,
@@ -70,7 +70,7 @@ class CallingParticipant(ParticipantRoot):
         pending = self._waiting.calls.pop(request_id, None)
         if pending is not None:
             self._totals.call_ended(pending, OTHER, request_id)
-            self.engine.cancel(request_id, now=self._clock())
+            self._engine.cancel(request_id, now=self._clock())
             self._pump()
 
     def _cancel_delayed(self, waiter: Waiter, call: DelayedCall) -> None:

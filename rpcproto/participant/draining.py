@@ -9,14 +9,11 @@ from rpcproto.core.errors import LocalProtocolError, require_finite
 from rpcproto.core.events import InvocationReceived
 from rpcproto.participant.answering import AnsweringParticipant
 from rpcproto.participant.calling import CallingParticipant
-from rpcproto.participant.waiting import Cancel, Connection, Waiter, noop
+from rpcproto.participant.waiting import Cancel, Waiter, noop
 
 DRAINED: Final = "drained"
 NOT_DRAINED: Final = ""
 """The two outcomes of draining."""
-
-SENDING: Final = frozenset({Connection.CONNECTING, Connection.CONNECTED})
-"""While a connection is there or may be coming, packets go to the transport."""
 
 
 class DrainingParticipant(CallingParticipant, AnsweringParticipant):
@@ -79,10 +76,10 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
 
     def _is_idle(self) -> bool:
         """Whether nothing runs, nothing is awaited, and everything has left."""
-        now = self.engine.statistics()
+        now = self._engine.statistics()
         if now.pending_calls or now.running_invocations:
             return False
         if self._waiting.delayed or self._chains_of_calls or self._handlers.are_running:
             return False
         waiting = now.waiting_packets or now.waiting_bytes or now.open_streams_out
-        return not (waiting or self._is_sending) or self._waiting.connection not in SENDING
+        return not (waiting or self._is_sending) or not self._waiting.may_send

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 class ParticipantRoot(ABC):
     """The engine of a participant, and the clock that it counts by."""
 
+    _engine: RpcEngine
+    """From `open_engine` on; the methods that a program can call before use `engine`."""
+
     def __init__(self, identity: str, config: RpcConfig) -> None:
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         self._identity = identity
-        self._entered_engine: RpcEngine | None = None
+        self._is_open = False
         self._clock: Callable[[], float] = time.monotonic
         self._totals = Totals(identity)
         self._is_closed = False
@@ -33,9 +36,9 @@ class ParticipantRoot(ABC):
     @property
     def engine(self) -> RpcEngine:
         """The engine, for reading; raises LocalProtocolError before `open_engine`."""
-        if self._entered_engine is None:
+        if not self._is_open:
             raise LocalProtocolError("use the participant inside its `async with`")
-        return self._entered_engine
+        return self._engine
 
     @property
     def is_closed(self) -> bool:

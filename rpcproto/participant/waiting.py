@@ -73,6 +73,12 @@ class Waiting:
         self._expected: dict[str, dict[Waiter, None]] = {}
         """Those who wait for a participant, by its identity; no entry is empty."""
 
+    @property
+    def may_send(self) -> bool:
+        """Whether packets go to the transport: a connection is there, or may be coming."""
+        connection = self.connection
+        return connection is Connection.CONNECTED or connection is Connection.CONNECTING
+
     def expect(self, identity: str, waiter: Waiter) -> None:
         """Somebody waits for a participant."""
         self._expected.setdefault(identity, {})[waiter] = None
