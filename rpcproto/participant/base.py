@@ -22,7 +22,7 @@ from rpcproto.core.events import (
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.ids import random_ids
 from rpcproto.logs import SeldomLogged, logger
-from rpcproto.participant.draining import DrainingParticipant
+from rpcproto.participant.draining import NOT_SENDING, DrainingParticipant
 from rpcproto.participant.totals import ParticipantStatistics
 from rpcproto.participant.waiting import Connection
 from rpcproto.transports import (
@@ -72,11 +72,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
             engine_factory, identity, new_id=new_id or random_ids(), config=config
         )
         self._bad_events = SeldomLogged()
-        self._timer_at: float | None = None
         self._connections = 0
         """How many connections there have been, one after another."""
-        self._sending_over = 0
-        """The number of the connection that the last sending began on."""
         self._is_drained = True
         """Whether the engine had no more packets when it was last asked."""
         self._is_pumping = False
@@ -103,12 +100,6 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         Called after every input, from within the other methods of this class; it must not send
         by itself unless `next_packet` may be called from there, and it must not block.
         """
-
-    @abstractmethod
-    def set_timer(self, at: float) -> None:
-        """Call `timer_fired` at `at` on the clock, in seconds, and not at the instant given before.
-
-        A timer may fire early or late."""
 
     # for the host: what it brings about
 
@@ -139,11 +130,10 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     @property
     def has_packets(self) -> bool:
         """Whether the writer should call `Transport.send`, now, with `next_packet`."""
-        self._sending_over = self._connections
         if not self._is_drained and self._waiting.may_send:
-            self._is_sending = True
+            self._sending_over = self._connections
             return True
-        self._is_sending = False
+        self._sending_over = NOT_SENDING
         if self._drains:
             self._look_at_drains()
         return False
@@ -210,6 +200,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         self._engine.handle_deadline(now=self._clock())
         # Timers fire early: the pump looks at the next deadline again.
         self._pump()
+        if self._drains:
+            self._look_at_drains()
 
     # within
 
@@ -269,8 +261,6 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         finally:
             self._is_pumping = False
         deadline = engine.next_deadline
-        if self._drains:
-            deadline = self._look_at_drains(deadline)
         # A timer that is set for earlier stays: it will fire, and look again.
         if deadline is not None and (self._timer_at is None or deadline < self._timer_at):
             self._timer_at = deadline

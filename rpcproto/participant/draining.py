@@ -1,6 +1,7 @@
 """Leaving gracefully: no new requests, and time for what is under way."""
 
 import math
+from abc import abstractmethod
 from functools import partial
 from typing import Final
 
@@ -15,6 +16,9 @@ DRAINED: Final = "drained"
 NOT_DRAINED: Final = ""
 """The two outcomes of draining."""
 
+NOT_SENDING: Final = -1
+"""Instead of the number of a connection."""
+
 
 class DrainingParticipant(CallingParticipant, AnsweringParticipant):
     """Can stop taking requests, and wait until nothing is under way."""
@@ -25,8 +29,9 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         """Who waits until nothing is under way, and until when."""
         self._chains_of_calls = 0
         """How many calls of ours are in the hands of interceptors."""
-        self._is_sending = False
-        """Whether `Transport.send` has been called and has not ended."""
+        self._sending_over = NOT_SENDING
+        """The number of the connection that a sending began on which has not ended."""
+        self._timer_at: float | None = None
 
     def begin_drain(self, timeout: float | None, waiter: Waiter) -> Cancel:
         """Refuse new requests from now on, and tell `waiter` DRAINED once nothing is under way, or
@@ -46,7 +51,7 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
             self._waiting.tell(waiter, DRAINED if self._is_idle() else NOT_DRAINED)
             return noop
         self._drains[waiter] = until
-        self._pump()
+        self._look_at_drains()
         return partial(self._end_drain, waiter)
 
     def handler_ended(self, invocation: InvocationReceived) -> None:
@@ -54,6 +59,12 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         self._handlers.ended(invocation.invocation_id)
         if self._drains:
             self._look_at_drains()
+
+    @abstractmethod
+    def set_timer(self, at: float) -> None:
+        """Call `timer_fired` at `at` on the clock, in seconds, and not at the instant given before.
+
+        A timer may fire early or late."""
 
     def _end_drain(self, waiter: Waiter) -> None:
         self._drains.pop(waiter, None)
@@ -63,16 +74,21 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         for waiter in drains:
             self._waiting.tell(waiter, NOT_DRAINED)
 
-    def _look_at_drains(self, deadline: float | None = None) -> float | None:
-        """Something has ended, or time has passed: tell those who need not wait any more. Returns
-        the first of a deadline and of the instants until which the others wait."""
+    def _look_at_drains(self) -> None:
+        """Something has ended, or time has passed: tell those who need not wait any more.
+
+        All that ends calls or invocations wakes the writer, which comes here when it has no more
+        packets. So the pump does not have to, which is on the way of every call.
+        """
         now = math.inf if self._is_idle() else self._clock()
         outcome = DRAINED if now == math.inf else NOT_DRAINED
         for waiter in [waiter for waiter, until in self._drains.items() if until <= now]:
             del self._drains[waiter]
             self._waiting.tell(waiter, outcome)
-        first = min([*self._drains.values(), math.inf if deadline is None else deadline])
-        return None if first == math.inf else first
+        first = min(self._drains.values(), default=math.inf)
+        if first < (math.inf if self._timer_at is None else self._timer_at):
+            self._timer_at = first
+            self.set_timer(first)
 
     def _is_idle(self) -> bool:
         """Whether nothing runs, nothing is awaited, and everything has left."""
@@ -82,4 +98,4 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         if self._waiting.delayed or self._chains_of_calls or self._handlers.are_running:
             return False
         waiting = now.waiting_packets or now.waiting_bytes or now.open_streams_out
-        return not (waiting or self._is_sending) or not self._waiting.may_send
+        return not (waiting or self._sending_over != NOT_SENDING) or not self._waiting.may_send
