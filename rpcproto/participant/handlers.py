@@ -222,6 +222,13 @@ def require_method(method: object) -> None:
     require_name(method, "method", MAX_METHOD_BYTES)
 
 
+def only_leaf(error: BaseException) -> BaseException:
+    """The only exception in a group, however deep; the exception itself if it is no such group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
 def _set_cancel_reason(handed_on: Sequence[RpcInvocationData], reason: ErrorCode | None) -> None:
     for data in handed_on:
         with suppress(Exception):  # an interceptor may hand on an object of its own making
@@ -244,8 +251,7 @@ def _respond_rpc_error(
     """The code that was sent, -1 if nobody waits for it; None if this is no RpcError, or one that
     cannot be sent."""
     try:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = only_leaf(error)
         if not isinstance(error, RpcError):
             return None
         code = int.__int__(error.code)

@@ -37,7 +37,7 @@ class RpcInterceptor:
     Both methods pass everything through unless they are overridden.
     """
 
-    async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:  # noqa: A002
+    async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:
         """Around a call of ours: return the answer that the program gets, or raise.
 
         Without `next`, nothing is sent; each time that it is called, it makes a call of its own.
@@ -45,9 +45,7 @@ class RpcInterceptor:
         return await next(call)
 
     async def intercept_incoming(
-        self,
-        invocation: RpcInvocationData,
-        next: IncomingRpcNext,  # noqa: A002
+        self, invocation: RpcInvocationData, next: IncomingRpcNext
     ) -> str | None:
         """Around a handler of ours: return the answer that the caller gets, or raise.
 
