@@ -19,22 +19,15 @@ from rpcproto.core.errors import (
 )
 from rpcproto.core.messages import (
     DEFLATE_RAW,
-    MAX_DESTINATIONS,
     MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
     MAX_METHOD_BYTES,
     MAX_UINT32,
     MAX_V1_PAYLOAD_BYTES,
-    METHOD,
     PACKET_VERSION,
-    REQUEST_ID,
     REQUEST_TOPIC,
-    RESPONSE_TIMEOUT_MS,
     RESPONSE_TOPIC,
-    STREAM_VERSION,
     UNCOMPRESSED,
-    UNSTATED_TIMEOUT_MS,
-    VERSION,
     Ack,
     Attributes,
     ErrorResponse,
@@ -45,15 +38,21 @@ from rpcproto.core.messages import (
     Unread,
     fits,
     is_id,
-    request_attributes,
 )
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.core.stream_writer import CANCELLED, CHUNK_BYTES
 from rpcproto.core.wire import (
+    MAX_DESTINATIONS,
     MAX_UINT64,
-    MESSAGE_READERS,
+    METHOD,
+    REQUEST_ID,
+    RESPONSE_TIMEOUT_MS,
+    STREAM_VERSION,
+    UNSTATED_TIMEOUT_MS,
+    VERSION,
     parse,
-    read_unread,
+    read_response,
+    request_attributes,
     sized_field,
     text_field,
     uint_field,
@@ -205,7 +204,14 @@ def _message(packet: DataPacket) -> Message:
         return _request(packet)
     if which == "stream_header":
         return _header(packet)
-    return MESSAGE_READERS.get(which, read_unread)(packet)
+    if which == "rpc_response":
+        return read_response(packet)
+    if which == "stream_chunk":
+        chunk = packet.stream_chunk
+        return StreamChunk(chunk.stream_id, chunk.chunk_index, chunk.content)
+    if which == "stream_trailer":
+        return StreamTrailer(packet.stream_trailer.stream_id, packet.stream_trailer.reason)
+    return Unread(which or "")
 
 
 def _request(packet: DataPacket) -> Request:

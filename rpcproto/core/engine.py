@@ -28,14 +28,17 @@ from rpcproto.core.messages import (
     StreamChunk,
     StreamTrailer,
     Unread,
+    new_value,
 )
 from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
-from rpcproto.core.roster import abilities_from, is_too_old
+from rpcproto.core.roster import Origin, abilities_from, is_too_old
 from rpcproto.core.shared import Shared
-from rpcproto.core.wire import Kind, read
+from rpcproto.core.wire import Envelope, Kind, read
 
 _NEVER: Final = math.inf
+_GREETING: Final = Envelope("", "", True, 0)
+"""What a packet says that begins as a known sender greets us, where the host names the sender."""
 
 
 class RpcEngine:
@@ -97,7 +100,7 @@ class RpcEngine:
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
-        self._handlers: dict[Kind, Callable[[Any, str, str, float], IgnoreReason | None]] = {
+        self._handlers: dict[Kind, Callable[[Any, Origin, float], IgnoreReason | None]] = {
             Request: self._responder.receive_request,
             Ack: self._caller.receive_ack,
             Response: self._caller.receive_response,
@@ -153,11 +156,9 @@ class RpcEngine:
             self._require_open()
             self._require_events_taken()
             raise LocalProtocolError("the engine is disconnected")
-        if type(now) is not float or not self._now <= now < _NEVER:
+        if now is not self._now:
             now = self._checked(now)
-        timeouts = None
-        if response_timeout is not None or ack_timeout is not None:
-            timeouts = response_timeout, ack_timeout
+        timeouts = response_timeout, ack_timeout
         request_id = self._caller.call(destination_identity, method, payload, now, timeouts)
         self._now = now
         return request_id
@@ -199,7 +200,7 @@ class RpcEngine:
         """
         if len(self._events) >= self._max_untaken_events:
             self._require_events_taken()
-        if type(now) is not float or not self._now <= now < _NEVER:
+        if now is not self._now:
             now = self._checked(now)
         answered = self._responder.respond(invocation_id, payload, now)
         self._now = now
@@ -258,32 +259,23 @@ class RpcEngine:
         if sender_identity is not None or sender_sid is not None:
             require_name(sender_identity, "sender_identity", MAX_IDENTITY_BYTES, 0)
             require_name(sender_sid or "", "sender_sid", MAX_IDENTITY_BYTES, 0)
-        if type(now) is not float or not self._now <= now < _NEVER:
-            now = self._checked(now)
-        self._now = now
-        packet = None
-        if len(data) <= self._max_readable_bytes:
-            packet = read(data, self._identity, self._senders)
-        if packet is None:
+        if now is not self._now:
+            self._now = now = self._checked(now)
+        if (
+            len(data) > self._max_readable_bytes
+            or (packet := read(data, self._identity, self._senders)) is None
+        ):
             self._receive_unreadable(data, sender_identity or "")
             return
         self._packets_in += 1
-        sender, identity, sid, is_for_us, sequence, kind, fields = packet
-        if sender_identity is not None:
-            identity, sid = sender_identity, sender_sid or ""
-            sender = self._senders.get(identity)
-        if sender is None or sid or sequence or not is_for_us:
-            may_be_false = sender_identity is None
-            reason = self._why_not(identity, sid, is_for_us, sequence, may_be_false)
-            if reason is not None:
-                self._ignore(reason, identity)
+        kind, fields, sender, envelope = packet
+        if envelope is not None or sender_identity is not None:
+            sender = self._judged(envelope or _GREETING, sender_identity, sender_sid)
+            if sender is None:
                 return
-        if sender is not None:
-            identity = sender.identity  # one string for all that is kept of it
-            sid = sid or sender.sid
-        reason = self._handlers[kind](fields, identity, sid, now)
+        reason = self._handlers[kind](fields, sender, now)
         if reason is not None:
-            self._ignore(reason, identity)
+            self._ignore(reason, sender.identity)
 
     def participant_joined(
         self,
@@ -423,7 +415,7 @@ class RpcEngine:
         packet = small.popleft()
         outbox.waiting_bytes -= len(packet[0])
         outbox.packets_out += 1
-        return packet
+        return new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
         """Everything that has come of the inputs since the last time, in order."""
@@ -434,9 +426,9 @@ class RpcEngine:
     @property
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
-        deadline = self._deadlines.next_deadline()
         if not self._half_read:
-            return deadline
+            return self._deadlines.next_deadline()
+        deadline = self._deadlines.next_deadline()
         idle, turn_at = self._reader.first(), self._reader.turn_at
         others = (deadline, idle[0] if idle else None, turn_at)
         return min(instant for instant in others if instant is not None)
@@ -473,22 +465,31 @@ class RpcEngine:
             reason = IgnoreReason.TOO_LARGE
         self._ignore(reason, sender_identity)
 
-    def _why_not(
-        self, identity: str, sid: str, is_for_us: bool, sequence: int, may_be_false: bool
-    ) -> IgnoreReason | None:
-        """Why a packet is ignored, judging by its envelope; None if it is not.
-
-        `may_be_false` says that nobody but the packet itself vouches for identity and sid.
-        """
+    def _judged(
+        self, envelope: Envelope, sender_identity: str | None, sender_sid: str | None
+    ) -> Envelope | None:
+        """The envelope as it counts, the host's word before the packet's (R36); None if the packet
+        is ignored for it."""
+        identity, sid, is_for_us, sequence = envelope
+        if sender_identity is not None:
+            identity, sid = sender_identity, sender_sid or ""
+        reason = None
         if not is_for_us:
-            return IgnoreReason.NOT_FOR_US
-        if identity == self._identity:
-            return IgnoreReason.FROM_OURSELVES
-        if sid and may_be_false and self._roster.is_of_another(sid, identity):
-            return IgnoreReason.IMPERSONATION
-        if sequence and not self._roster.is_new_packet(identity, sid, sequence):
-            return IgnoreReason.REPEAT
-        return None
+            reason = IgnoreReason.NOT_FOR_US
+        elif identity == self._identity:
+            reason = IgnoreReason.FROM_OURSELVES
+        elif sid and sender_identity is None and self._roster.is_of_another(sid, identity):
+            reason = IgnoreReason.IMPERSONATION
+        elif sequence and not self._roster.is_new_packet(identity, sid, sequence):
+            reason = IgnoreReason.REPEAT
+        if reason is not None:
+            self._ignore(reason, identity)
+            return None
+        known = self._senders.get(identity)
+        if known is None:
+            return Envelope(identity, sid, is_for_us, sequence)
+        # One string for all that is kept of it.
+        return Envelope(known.identity, sid or known.sid, is_for_us, sequence)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
@@ -517,6 +518,8 @@ class RpcEngine:
 
     def _checked(self, now: float) -> float:
         """`now` as the engine counts it: finite, and never going back."""
+        if type(now) is float and self._now <= now < _NEVER:
+            return now
         return max(require_finite(now, "now"), self._now)
 
 
@@ -524,8 +527,8 @@ def _receive_other_header(*_: object) -> IgnoreReason:
     return IgnoreReason.UNKNOWN_TOPIC
 
 
-def _receive_unread(message: Unread, *_: object) -> IgnoreReason:
-    encrypted = message.kind == "encrypted_packet"
+def _receive_unread(fields: tuple[str], *_: object) -> IgnoreReason:
+    encrypted = fields[0] == "encrypted_packet"
     return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
 
 

@@ -4,7 +4,7 @@ import zlib
 from typing import Final, TypeAlias
 
 from rpcproto.core import wire
-from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketKind, new_value
+from rpcproto.core.messages import OutgoingPacket, PacketKind, new_value
 
 CHUNK_BYTES: Final = 15_000
 """The most that one chunk carries, and an inline header packet is (A2)."""
@@ -70,13 +70,17 @@ class DeflatedSource:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        # To set up the state takes longer than to compress a small body, which needs less of it.
-        sizes = _SMALL_STATE if len(body) <= _SMALL_BODY_BYTES else _USUAL_STATE
-        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *sizes)
         self.bytes_in: int = 0
         self.ready: bytearray = bytearray()
-        self.is_whole: bool = False
+        self.is_whole: bool = len(body) <= _SMALL_BODY_BYTES
         """Whether `ready` holds all there is."""
+        if self.is_whole:
+            # To set up the state takes longer than to compress so little, which needs less of it.
+            small = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_SMALL_STATE)
+            self.ready += small.compress(body) + small.flush()
+            self.bytes_in = len(body)
+        else:
+            self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_USUAL_STATE)
 
     @property
     def is_shrunk(self) -> bool:
@@ -144,15 +148,3 @@ class StreamWriter:
             data = wire.write_trailer(self._envelope, self.stream_id)
         packet = (data, self.destination_identity, self.request_id, kind, self.token)
         return new_value(OutgoingPacket, packet)
-
-
-def deflated_inline(
-    opening: wire.Opening, size: int, source: DeflatedSource, max_bytes: int
-) -> bytes | None:
-    """A header packet of at most `max_bytes` with all of a compressed body, if that is smaller."""
-    source.fill(max_bytes)
-    content = source.ready
-    if not source.is_whole or len(content) >= size:
-        return None
-    header = wire.write_header(opening, size, content, DEFLATE_RAW)
-    return header if len(header) <= max_bytes else None
