@@ -9,9 +9,8 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
-import anyio
-
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.extras import extra
 from rpcproto.logs import logger as guarded_logger
 from rpcproto.participant.handlers import RpcInvocationData, only_leaf
 from rpcproto.participant.interceptors import (
@@ -20,6 +19,9 @@ from rpcproto.participant.interceptors import (
     RpcCallInfo,
     RpcInterceptor,
 )
+
+with extra("anyio", __name__):
+    import anyio
 
 __all__ = ["ANYONE", "RETRIED", "Allow", "Log", "Retry"]
 

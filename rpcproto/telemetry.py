@@ -9,13 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-import anyio
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, Counter, Histogram, MeterProvider, Observation
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
-from opentelemetry.util.types import AttributeValue
-
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.extras import extra
 from rpcproto.participant.async_base import AsyncParticipantBase
 from rpcproto.participant.handlers import RpcInvocationData, only_leaf
 from rpcproto.participant.interceptors import (
@@ -25,6 +20,19 @@ from rpcproto.participant.interceptors import (
     RpcInterceptor,
 )
 from rpcproto.participant.totals import OTHER, SUCCESS, ParticipantStatistics, outcome_of
+
+with extra("opentelemetry", __name__):
+    import anyio
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import (
+        CallbackOptions,
+        Counter,
+        Histogram,
+        MeterProvider,
+        Observation,
+    )
+    from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
+    from opentelemetry.util.types import AttributeValue
 
 __all__ = ["MAX_PAYLOAD_LENGTH", "OTHER_METHOD", "Telemetry"]
 
