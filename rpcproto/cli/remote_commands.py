@@ -101,10 +101,8 @@ def serve(
     tells = _is_terminal(sys.stderr) if verbose is None else verbose
     service = Service(identity, methods, _say, _say if tells else None)
     serving = service.serve(address, max_connections=max_connections, send_timeout=send_timeout)
-    try:
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
         _run(_until_stopped(service, serving), in_detail=bool(verbose))
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        pass
 
 
 @click.command()
