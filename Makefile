@@ -73,8 +73,9 @@ bench: .venv/dev/.installed
 fuzz: .venv/fuzz/.installed
 	.venv/fuzz/bin/python -m fuzz $(SECONDS)
 
+# Faults put in by hand; those of hosts and transports alone: make mutants HOSTS=1
 mutants: .venv/dev/.installed
-	$(BIN)/python tests/mutants.py $(if $(ALL),--all)
+	$(BIN)/python tests/mutants.py $(if $(ALL),--all) $(if $(HOSTS),--hosts)
 
 # All small faults that mutmut knows: make mutation [SAMPLE=200] [SEED=7] [MODULES="caller wire"]
 mutation: .venv/dev/.installed

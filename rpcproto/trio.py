@@ -6,11 +6,10 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Self
 
-import trio
-
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.errors import RpcError as RpcError
 from rpcproto.core.events import InvocationReceived
+from rpcproto.extras import extra
 from rpcproto.logs import logger
 from rpcproto.participant import LEAVING_TIME, AsyncParticipantBase, Outcome, Start
 from rpcproto.participant import IncomingRpcNext as IncomingRpcNext
@@ -19,6 +18,9 @@ from rpcproto.participant import RpcCallInfo as RpcCallInfo
 from rpcproto.participant import RpcInterceptor as RpcInterceptor
 from rpcproto.participant import RpcInvocationData as RpcInvocationData
 from rpcproto.transports import PacketsNotSent, WelcomingTransport
+
+with extra("trio", __name__):
+    import trio
 
 
 class RpcParticipant(AsyncParticipantBase):
@@ -36,8 +38,7 @@ class RpcParticipant(AsyncParticipantBase):
     """
 
     async def outcome(self, start: Start) -> str:
-        outcomes: list[Outcome] = []
-        ended = trio.Event()
+        ended, outcomes = trio.Event(), list[Outcome]()
 
         def end(outcome: Outcome) -> None:
             outcomes.append(outcome)
@@ -96,8 +97,7 @@ class RpcParticipant(AsyncParticipantBase):
         self._writer_is_wanted = trio.lowlevel.ParkingLot()
         self._writer_ended, self._left = trio.Event(), trio.Event()
         self._reading, self._writing = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
-        self._timing = trio.CancelScope(shield=True)
-        self._timer = trio.CancelScope()
+        self._timing, self._timer = trio.CancelScope(shield=True), trio.CancelScope()
         if isinstance(self._transport, WelcomingTransport):
             self.receive_events(self._transport.take_welcome())
         for task in (self._read, self._write, self._keep_time):

@@ -42,6 +42,7 @@ from rpcproto.core.messages import (
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.core.stream_writer import CANCELLED, CHUNK_BYTES
 from rpcproto.core.wire import (
+    MALFORMED,
     MAX_DESTINATIONS,
     MAX_UINT64,
     METHOD,
@@ -50,7 +51,6 @@ from rpcproto.core.wire import (
     STREAM_VERSION,
     UNSTATED_TIMEOUT_MS,
     VERSION,
-    parse,
     read_response,
     request_attributes,
     sized_field,
@@ -184,7 +184,7 @@ def decode(data: bytes) -> Packet | None:
     No bytes raise. Raises LocalProtocolError for anything but bytes.
     """
     _require_bytes(data, "data")
-    packet = parse(data)
+    packet = _parse(data)
     if packet is None:
         return None
     message = _message(packet)
@@ -194,6 +194,14 @@ def decode(data: bytes) -> Packet | None:
     if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
         return None
     return Packet(identity, sid, tuple(packet.destination_identities), packet.sequence, message)
+
+
+def _parse(data: bytes) -> DataPacket | None:
+    """The packet in `data` as protobuf has it; None if there is none."""
+    try:
+        return DataPacket.FromString(data)
+    except MALFORMED:
+        return None
 
 
 def _message(packet: DataPacket) -> Message:
@@ -290,7 +298,7 @@ def stamp(
         + _uint32(16, sequence, "sequence")
         + _text(17, sender_sid, "sender_sid")
     )
-    if (sender_identity or sender_sid) and parse(data) is None:
+    if (sender_identity or sender_sid) and _parse(data) is None:
         raise LocalProtocolError(
             "data is not a packet by itself, so that a stamp would not say who sent it"
         )

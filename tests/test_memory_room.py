@@ -6,8 +6,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
-from worlds import World, each_world
+from worlds import WORLDS, World, each_world
 
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind, RpcError
 from rpcproto.testing import virtual_time_run
@@ -570,3 +571,21 @@ def test_calls_fail_while_a_connection_is_cut_and_succeed_when_it_is_back(world:
             assert await attempt() == "Hello!"
 
     world.run(main)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_link_delays_on_real_time_too(backend: str) -> None:
+    async def main() -> None:
+        room = MemoryRoom(link=Link(latency=0.01, repetition=1.0, straggling=0.01))
+        host = {world.name: world for world in WORLDS}[backend]
+        async with (
+            host.participant(room.join("bob")) as bob,
+            host.participant(room.join("alice")) as alice,
+        ):
+            bob.register_rpc_method("greet", lambda data: "Hello!")
+            began_at = anyio.current_time()
+            reply = await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
+            assert reply == "Hello!"
+            assert anyio.current_time() - began_at >= 0.02
+
+    anyio.run(main, backend=backend)

@@ -71,15 +71,7 @@ def _milliseconds(text: str) -> int | None:
 _parse: Final = DataPacket.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
-_MALFORMED: Final = (DecodeError, ValueError, RecursionError)
-
-
-def parse(data: bytes) -> DataPacket | None:
-    """The packet in `data` as protobuf has it; None if there is none."""
-    try:
-        return _parse(data)
-    except _MALFORMED:
-        return None
+MALFORMED: Final = (DecodeError, ValueError, RecursionError)
 
 
 Kind: TypeAlias = type[Message] | str
@@ -111,7 +103,7 @@ def read(
     """
     try:
         packet = _parse(data)
-    except _MALFORMED:
+    except MALFORMED:
         return None
     which = packet.WhichOneof("value")
     kind: Kind

@@ -8,11 +8,9 @@ from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
-import anyio
-import anyio.lowlevel
-
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.extras import extra
 from rpcproto.transports import (
     BATCH_BYTES,
     BATCH_EVENTS,
@@ -28,7 +26,12 @@ from rpcproto.transports import (
     TransportEvent,
 )
 from rpcproto.transports.links import Fate, Link, Links, SentPacket
-from rpcproto.transports.waking import Waker
+
+with extra("anyio", __name__):
+    import anyio
+    import anyio.lowlevel
+
+    from rpcproto.transports.waking import Waker
 
 RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | ParticipantLeft], None]
 
