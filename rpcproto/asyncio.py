@@ -65,7 +65,7 @@ class RpcParticipant(AsyncParticipantBase):
 
         Raises LocalProtocolError outside of the `async with`.
         """
-        if self.is_closed:
+        if self._is_closed:
             await self._left.wait()
             return
         self.close_engine()
@@ -139,7 +139,7 @@ class RpcParticipant(AsyncParticipantBase):
                 except BaseException:  # a packet may have been cut in two
                     self.connection_ended()
                     raise
-            if self.is_closed:
+            if self._is_closed:
                 return
             self._writer_waits = self._loop.create_future()
             await self._writer_waits

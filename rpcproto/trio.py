@@ -66,7 +66,7 @@ class RpcParticipant(AsyncParticipantBase):
 
         Raises LocalProtocolError outside of the `async with`.
         """
-        if self.is_closed:
+        if self._is_closed:
             with trio.CancelScope(shield=True):
                 await self._left.wait()
             return
@@ -139,7 +139,7 @@ class RpcParticipant(AsyncParticipantBase):
                         self.packets_not_sent(error.packets)
                     except Exception as error:
                         self.sending_failed(error)
-                if self.is_closed:
+                if self._is_closed:
                     break
                 await self._writer_is_wanted.park()
         self._writer_ended.set()

@@ -182,7 +182,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def connection_failed(self, error: Exception) -> None:
         """The transport raised `error`: the connection is lost."""
         if self._is_closed:
-            self._waiting.connection = Connection.ENDED
+            self._waiting.connection_is(Connection.ENDED, self._waiting.error)
         elif self._waiting.may_send:
             logger.warning("%s: the connection broke", self._identity, exc_info=error)
             self._connection_lost(error)
@@ -191,7 +191,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         """The transport has ended: the connection cannot come back."""
         if not self._is_closed:
             self._connection_lost(None)
-            self._waiting.connection = Connection.ENDED
+            self._waiting.connection_is(Connection.ENDED, self._waiting.error)
             self._waiting.fail_expected()
 
     def timer_fired(self) -> None:
@@ -238,12 +238,12 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         waiting = self._waiting
         if waiting.connection is not Connection.CONNECTED:
             self._connections += 1
-        waiting.connection, waiting.error = Connection.CONNECTED, None
+        waiting.connection_is(Connection.CONNECTED)
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         waiting = self._waiting
         if waiting.may_send:
-            waiting.connection, waiting.error = Connection.LOST, cause
+            waiting.connection_is(Connection.LOST, cause)
             self._engine.disconnected(now=self._clock())
             self._fail_delayed_calls()
             self._pump()
@@ -270,12 +270,12 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
 
     def _dispatch(self, event: Event) -> None:
         match event:
-            case CallAcknowledged() | PacketIgnored():
-                pass
-            case CallSucceeded():
-                self._call_succeeded(event)
             case InvocationReceived():
                 self._start_handler(event)
+            case CallSucceeded():
+                self._call_succeeded(event)
+            case CallAcknowledged() | PacketIgnored():
+                pass
             case CallFailed():
                 self._call_failed(event)
             case InvocationAbandoned():

@@ -34,10 +34,12 @@ class CallingParticipant(ParticipantRoot):
         returns. Raises LocalProtocolError for misuse, and RpcError (1503) when the connection is
         lost.
         """
-        engine, waiting, now = self.engine, self._waiting, self._clock()
+        if not self._is_open:
+            self.engine  # noqa: B018 (raises)
         self.require_owner()
+        waiting, now = self._waiting, self._clock()
         if waiting.connection is not Connection.CONNECTED and not self._is_closed:
-            engine.check_call(*call[:3], response_timeout=call[3], ack_timeout=call[4])
+            self._engine.check_call(*call[:3], response_timeout=call[3], ack_timeout=call[4])
             if waiting.connection is not Connection.CONNECTING:
                 code = ErrorCode.RECIPIENT_DISCONNECTED
                 self._totals.calls_begun += 1

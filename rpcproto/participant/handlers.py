@@ -118,11 +118,11 @@ class Handlers:
         if self.is_draining:
             return ErrorCode.UNSUPPORTED_METHOD, ""
         if (
-            len(self._running) < self._most
-            and self._running_of.get(caller_identity, 0) < self._most_of_one
+            len(self._running) >= self._most
+            or self._running_of.get(caller_identity, 0) >= self._most_of_one
         ):
-            return None
-        return ErrorCode.APPLICATION_ERROR, TOO_MANY_REQUESTS
+            return ErrorCode.APPLICATION_ERROR, TOO_MANY_REQUESTS
+        return None
 
     def refuse(
         self, engine: RpcEngine, invocation: InvocationReceived, refusal: Refusal, now: float
@@ -168,7 +168,8 @@ class Handlers:
         self._running[invocation_id].handed_on = handed_on = [data]
         if self.intercept is not None:
             return self.intercept(handed_on)
-        return self.call(data)
+        handler = self._registered.get(method)
+        return self.call(data) if handler is None else handler(data)
 
     def call(self, data: RpcInvocationData) -> object:
         """Call the handler of a method; RpcError (1400) if there is none."""

@@ -64,6 +64,8 @@ class Waiting:
     def __init__(self, identity: str) -> None:
         self._identity = identity
         self.connection: Connection = Connection.CONNECTING
+        self.may_send = True
+        """Whether packets go to the transport: a connection is there, or may be coming."""
         self.error: BaseException | None = None
         """Why the connection is lost or has ended, where that is known."""
         self.calls: dict[str, PendingCall] = {}
@@ -73,11 +75,10 @@ class Waiting:
         self._expected: dict[str, dict[Waiter, None]] = {}
         """Those who wait for a participant, by its identity; no entry is empty."""
 
-    @property
-    def may_send(self) -> bool:
-        """Whether packets go to the transport: a connection is there, or may be coming."""
-        connection = self.connection
-        return connection is Connection.CONNECTED or connection is Connection.CONNECTING
+    def connection_is(self, connection: Connection, error: BaseException | None = None) -> None:
+        """The connection has changed; `error` is why, where that is known."""
+        self.connection, self.error = connection, error
+        self.may_send = connection in (Connection.CONNECTED, Connection.CONNECTING)
 
     def expect(self, identity: str, waiter: Waiter) -> None:
         """Somebody waits for a participant."""
