@@ -11,7 +11,10 @@ HOST_LAYERS = {
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
     "websocket": ("websocket",),
+    "floods": ("floods",),
     "presence": ("presence", "inbox"),
+    "nats": ("nats_client", "nats_tls", "nats"),
+    "livekit": ("livekit_signalling",),
 }
 """The kinds of tests by their files. A fault is to be caught by the kind that is there for it:
 
@@ -21,7 +24,10 @@ HOST_LAYERS = {
 * memory: the room in memory and its links;
 * streams: frames, and the transport over byte streams and pipes;
 * websocket: the same over WebSockets;
-* presence: who is here on a broker, and what waits for a host, as far as no server is needed.
+* floods: whatever a stranger sends, and however fast, other tasks get their turns;
+* presence: who is here on a broker, and what waits for a host, without a server;
+* nats: a room on a NATS server, and what is read from it;
+* livekit: the signalling of a LiveKit room, without a server.
 """
 
 _base = partial(Fault, folder="participant", module="base")
@@ -36,6 +42,9 @@ _stream = partial(Fault, folder="transports", module="stream", layer="streams")
 _pipes = partial(Fault, folder="transports", module="pipes", layer="streams")
 _websocket = partial(Fault, folder="transports", module="websocket", layer="websocket")
 _presence = partial(Fault, folder="transports", module="presence", layer="presence")
+_nats_client = partial(Fault, folder="transports/nats", module="client", layer="nats")
+_nats_traffic = partial(Fault, folder="transports/nats", module="traffic", layer="nats")
+_signalling = partial(Fault, folder="livekit", module="signalling", layer="livekit")
 _inbox = partial(Fault, folder="transports", module="inbox", layer="presence")
 
 HOST_FAULTS = [
@@ -266,12 +275,6 @@ HOST_FAULTS = [
         original=", context=self._context.copy())",
         faulty=")",
     ),
-    _asyncio(
-        name="asyncio: any thread may use a participant",
-        layer="hosts",
-        original="        if self._is_open and threading.get_ident() != self._thread:\n",
-        faulty="        if False:\n",
-    ),
     # trio
     _trio(
         name="trio: a call that fails at once gives nobody a turn",
@@ -360,7 +363,6 @@ HOST_FAULTS = [
     ),
     _memory(
         name="receiving gives nobody a turn",
-        layer="hosts",
         original="        if not gives_turn:\n",
         faulty="        if False:\n",
     ),
@@ -479,8 +481,8 @@ HOST_FAULTS = [
     ),
     _presence(
         name="one who asks again and again is always answered",
-        original="        if self._answers <= MAX_ANSWERS:\n",
-        faulty="        if True:\n",
+        original="        if self._answers[identity] >= MAX_ANSWERS_EACH:\n",
+        faulty="        if False:\n",
     ),
     _presence(
         name="a taken sid is announced for another participant",
@@ -506,5 +508,71 @@ HOST_FAULTS = [
         name="what an inbox has dropped is told nowhere",
         original="            self._dropped += 1\n",
         faulty="            pass\n",
+    ),
+    _nats_client(
+        name="a message that is too large is kept",
+        original="self.needed <= MAX_MESSAGE_BYTES:",
+        faulty="True:",
+    ),
+    _nats_client(
+        name="a credential is sent in the clear",
+        original="        if self._requires_tls and not self._is_encrypted:\n",
+        faulty="        if False:\n",
+    ),
+    _nats_client(
+        name="reading from NATS gives nobody a turn",
+        original="            self._turn = 0\n            await asyncio.sleep(0)\n",
+        faulty="            self._turn = 0\n",
+    ),
+    _nats_traffic(
+        name="a packet on NATS has no sid",
+        original="PacketReceived(data, origin.identity, origin.sid)",
+        faulty="PacketReceived(data, origin.identity)",
+    ),
+    # what floods
+    _framing(
+        name="all packets that have come are one batch",
+        layer="floods",
+        original="self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)",
+        faulty="self._max_frame_bytes, 1 << 30, 1 << 30)",
+    ),
+    _stream(
+        name="packets that have come give nobody a turn",
+        layer="floods",
+        original="        if self._link.has_bytes:\n",
+        faulty="        if False:\n",
+    ),
+    _websocket(
+        name="a WebSocket is read in large pieces",
+        layer="floods",
+        original="        transport.max_size = READ_BYTES ",
+        faulty="        transport.max_size = 1 << 22 ",
+    ),
+    _websocket(
+        name="messages without content give nobody a turn",
+        layer="floods",
+        original="                await asyncio.sleep(0)\n                return",
+        faulty="                return",
+    ),
+    # LiveKit rooms
+    _signalling(
+        name="a LiveKit server that speaks is taken for a silent one",
+        original="        self._heard_at = now\n        try:",
+        faulty="        try:",
+    ),
+    _signalling(
+        name="a silent LiveKit server has a moment more",
+        original="now >= self._heard_at + self._ping_timeout",
+        faulty="now > self._heard_at + self._ping_timeout",
+    ),
+    _signalling(
+        name="a LiveKit server is told of no round trip",
+        original="rtt=self._round_trip",
+        faulty="rtt=0",
+    ),
+    _signalling(
+        name="signalling that cannot be read raises",
+        original="        except (DecodeError, ValueError, RecursionError):\n",
+        faulty="        except RecursionError:\n",
     ),
 ]

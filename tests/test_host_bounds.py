@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
+import trio
+import trio.testing
 from fake_transports import ScriptedTransport
 from worlds import World, each_world
 
+import rpcproto.trio
 from rpcproto import OutgoingPacket, RpcConfig, RpcError
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
@@ -126,3 +129,26 @@ def test_handlers_that_have_not_ended_count_against_max_invocations(world: World
             assert reply == "Hello!"
 
     world.run(main)
+
+
+class _SlowToClose(ScriptedTransport):
+    is_closed = False
+
+    async def events(self) -> AsyncIterator[TransportEvent]:
+        yield Connected()
+        await anyio.sleep(100.0)
+
+    async def aclose(self) -> None:
+        await anyio.sleep(0.25)
+        self.is_closed = True
+
+
+def test_a_scope_that_is_cancelled_leaves_a_transport_the_time_to_close() -> None:
+    async def main() -> None:
+        transport = _SlowToClose()
+        with trio.move_on_after(1.0):
+            async with rpcproto.trio.RpcParticipant(transport):
+                await trio.sleep(100.0)
+        assert transport.is_closed
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

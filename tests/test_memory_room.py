@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from worlds import WORLDS, World, each_world
 
@@ -240,6 +241,32 @@ async def test_a_sender_takes_as_much_as_the_high_water_mark_and_gives_others_a_
     asyncio.get_running_loop().call_soon(lambda: turns.append(len(waiting)))
     await alice.send(lambda: waiting.pop() if waiting else None)
     assert turns == [len(waiting)] == [1]
+
+
+@each_world
+def test_reading_much_that_waits_gives_others_a_turn_for_each_batch(world: World) -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        alice, bob = room.join("alice"), room.join("bob")
+        await send(alice, *(packet("bob") for _ in range(20 * BATCH_EVENTS)))
+        turns = 0
+
+        async def bystander() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(bystander)
+            await bob.receive()
+            before = turns
+            for _ in range(20):
+                await bob.receive()
+            assert turns - before >= 15
+            group.cancel_scope.cancel()
+
+    world.run(main)
 
 
 # who is here

@@ -96,8 +96,8 @@ class MemoryRoom:
     def cut(self, identity: str, *, noticed: bool = True) -> None:
         """A participant loses its connection, and every packet that is on its way to it.
 
-        Its transport reports `Disconnected`. The others hear that it left if that is `noticed`.
-        Nothing happens if it is cut already. Raises LocalProtocolError if it is not in the room.
+        Its transport reports `Disconnected`. If the cut is `noticed`, now or by a second `cut`, it
+        is announced to the others as left. Raises LocalProtocolError if it is not in the room.
         """
         transport = self._member(identity)
         if transport.is_connected:
