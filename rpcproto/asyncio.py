@@ -109,6 +109,8 @@ class RpcParticipant(AsyncParticipantBase):
                     await asyncio.wait(self._tasks)
                 except asyncio.CancelledError as error:
                     cancelled = error
+            # A cancelled task, its exception and its frame would keep all of this alive.
+            del self._reader, self._writer
         if cancelled is not None:
             raise cancelled
 

@@ -27,13 +27,14 @@ import pytest
 from nats_server import NatsServer, running
 from rich.console import Console
 
-from rpcproto import OutgoingPacket, RpcError, cli
+from rpcproto import OutgoingPacket, RpcError, cli, wire
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.commands import commands
 from rpcproto.cli.watching import WatchedEnd, Watcher
 from rpcproto.testing import virtual_time_run
 from rpcproto.transports import PacketsNotSent, Transport, TransportEvent
+from rpcproto.transports.framing import Hello, frame
 from rpcproto.transports.memory import MemoryRoom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -728,6 +729,23 @@ def test_no_more_than_so_many_are_served_at_the_same_time(call_here: Here) -> No
             assert err.startswith(f"rpcproto: cannot connect over {service.url}: ")
         # "refused" is all that is said, and once.
         assert "1 connections are open (max_connections)" in service.told()
+
+
+def test_a_peer_that_does_not_read_is_disconnected_and_others_are_served(call_here: Here) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "--quiet", "--send-timeout", "0.2")
+    with Serving(*arguments) as service, socket.socket() as stranger:
+        host, _, port = service.url.removeprefix("tcp://").partition(":")
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        stranger.connect((host, int(port)))
+        stranger.sendall(frame(Hello("mallory").write()))
+        for number in range(600):  # 9 MB of answers, more than any system buffers
+            asking = wire.Request(f"r{number}", "echo", "x" * 15_000, 8_000, 1)
+            with suppress(ConnectionError):
+                stranger.sendall(frame(wire.encode(asking, "mallory", "bob")))
+        assert service.told().endswith(
+            "the peer did not read 65,536 bytes within 0.2 seconds (send_timeout)"
+        )
+        assert call_here(service.url, "bob", "echo", "Hi") == (0, "Hi\n", "")
 
 
 def test_a_peer_that_is_none_is_refused_and_the_others_are_served(call_here: Here) -> None:

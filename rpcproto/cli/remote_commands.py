@@ -259,13 +259,13 @@ async def _until_stopped(service: Service, serving: Coroutine[Any, Any, None]) -
         stopping.append(loop.create_task(drain()))
 
     async def drain() -> None:
-        await service.drain(say_what_we_wait_for)
+        await service.drain(lambda: say_what_we_wait_for("answers that have not been sent"))
         us.cancel()
-        loop.call_later(_PATIENCE, say_what_we_wait_for)
+        loop.call_later(_PATIENCE, say_what_we_wait_for, "the connections to close")
 
-    def say_what_we_wait_for() -> None:
+    def say_what_we_wait_for(otherwise: str) -> None:
         methods = ", ".join(method for method, count in service.running.items() if count)
-        what = f"the handlers of {methods}" if methods else "answers that have not been sent"
+        what = f"the handlers of {methods}" if methods else otherwise
         _say(f"waiting for {what}; interrupt again to stop at once")
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -122,6 +122,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         self._is_closed = True
         self._fail_delayed_calls()
         self._waiting.fail_expected()
+        self._waiting.error = None  # with its traceback it would keep all of this alive
         self._pump()
         self._fail_drains()
 
