@@ -98,6 +98,13 @@ async def stay(data):
             pass
 
 
+async def wait(data):
+    print("waits", file=sys.stderr, flush=True)
+    while not os.path.exists(data.payload):
+        await asyncio.sleep(0.01)
+    return "done waiting"
+
+
 def die(data):
     os._exit(9)
 
@@ -574,7 +581,7 @@ def test_a_bug_in_a_function_is_told_and_the_next_call_is_answered(
         0,
         [
             f"{failed % 'crash'}: ValueError: the password is swordfish",
-            f"{failed % 'echo'}: TypeError: a handler must return a str, not int",
+            f"{failed % 'echo'}: TypeError: a handler must return a str or None, not int",
             "",
         ],
     )
@@ -680,6 +687,35 @@ def test_a_second_signal_ends_a_service_whose_handler_does_not_end(
             code, _, err = service.stop(number)
             assert calling.end()[0] == 1
     assert (code, err) == (128 + number, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_after_a_signal_what_runs_is_answered_and_new_requests_are_not(
+    number: signal.Signals, modules: Path, call_here: Here, tmp_path: Path
+) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "methods:wait")
+    answer = tmp_path / "answer"
+    with Serving(*arguments, cwd=modules) as service:
+        command = ["call", "--transport", service.url, "--identity", "alice", "bob", "wait"]
+        with Process([*RPCPROTO, *command, str(answer)]) as calling:
+            assert service.told() == "waits"
+            service.popen.send_signal(number)
+            if number == signal.SIGINT:
+                assert service.told() == ""
+            assert service.told() == (
+                "rpcproto: waiting for the handlers of wait; interrupt again to stop at once"
+            )
+            code, _, err = call_here(service.url, "bob", "echo")
+            assert (code, err) == (1, "rpcproto: 1400 Method not supported at destination\n")
+            answer.touch()
+            assert calling.end() == (0, "done waiting\n", "")
+        assert service.end() == (0, "", "")
+
+
+def test_a_signal_ends_a_service_without_work_at_once_and_without_a_word(call_here: Here) -> None:
+    with Serving("--transport", "tcp://127.0.0.1:0") as service:
+        assert call_here(service.url, "bob", "echo", "Hi") == (0, "Hi\n", "")
+        assert service.stop(signal.SIGTERM) == (0, "", "")
 
 
 def test_no_more_than_so_many_are_served_at_the_same_time(call_here: Here) -> None:
@@ -1079,20 +1115,22 @@ def test_ctrl_c_ends_a_call_quietly_and_its_handler(modules: Path) -> None:
         assert "calls sleep (0 bytes): abandoned" in service.told()
 
 
-def test_a_service_that_is_stopped_leaves_its_callers_and_no_socket(
-    modules: Path, tmp_path: Path
-) -> None:
+def test_a_service_that_is_stopped_leaves_no_socket(modules: Path, tmp_path: Path) -> None:
     url = f"unix:{tmp_path.name}/socket"
-    arguments = ("--transport", url, "methods:sleep")
+    arguments = ("--transport", url, "methods:wait")
+    answer = tmp_path / "answer"
     (modules / tmp_path.name).symlink_to(tmp_path)
     with Serving(*arguments, cwd=modules) as service:
         assert service.url == url
         assert stat.S_ISSOCK((tmp_path / "socket").stat().st_mode)
-        command = ["call", "--transport", url, "--identity", "alice", "bob", "sleep"]
+        command = ["call", "--transport", url, "--identity", "alice", "bob", "wait", str(answer)]
         with Process([*RPCPROTO, *command], modules) as calling:
-            assert service.told() == "asleep"
-            assert service.stop() == (0, "", "\n")
-            assert calling.end() == (1, "", "rpcproto: 1503 Recipient disconnected\n")
+            assert service.told() == "waits"
+            service.popen.send_signal(signal.SIGTERM)
+            assert "waiting for the handlers of wait" in service.told()
+            answer.touch()
+            assert service.end() == (0, "", "")
+            assert calling.end() == (0, "done waiting\n", "")
     assert not (tmp_path / "socket").exists()
 
 
