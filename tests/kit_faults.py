@@ -489,20 +489,6 @@ _BLOCKING: Final = (
         ", departure_grace=0.0",
         "a larger grace of the channel",
     ),
-    _F(
-        "a handler that no thread has taken yet is not cancelled",
-        ("            task.cancel()\n"),
-        "",
-        "",
-        "the kit's driver has a thread for every handler, so that none waits for one",
-    ),
-    _F(
-        "the timer does not take the lock",
-        "self._time.call_at(at, self._locked(self.timer_fired))",
-        "self._time.call_at(at, self.timer_fired)",
-        "",
-        "only two threads at one moment show it, and the kit moves one at a time",
-    ),
 )
 
 _CALLING_ON_CALLBACK: Final = (
