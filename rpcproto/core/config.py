@@ -62,6 +62,11 @@ class RpcConfig:
     max_participants: int = 10_000
     """Announced participants (R40); further ones count as not announced."""
 
+    def __repr__(self) -> str:
+        """Name only the fields that differ from the defaults: signatures stay readable."""
+        values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return f"RpcConfig({', '.join(f'{n}={v!r}' for n, v, default in values if v != default)})"
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
