@@ -7,6 +7,7 @@ from faults import Fault
 
 HOST_LAYERS = {
     "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
+    "kit": ("host_kit",),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
@@ -19,6 +20,7 @@ HOST_LAYERS = {
 """The kinds of tests by their files. A fault is to be caught by the kind that is there for it:
 
 * hosts: what a participant promises, on each host by itself and on both alike;
+* kit: what the conformance kit asks of any host, at the instant at which it asks;
 * worlds: whole programs on both hosts, over links that lose and repeat, with participants that
   leave and come back: every call and handler ends once, nothing is left, the oracle agrees;
 * memory: the room in memory and its links;
@@ -124,7 +126,7 @@ HOST_FAULTS = [
     ),
     _base(
         name="what comes of a deadline is told later",
-        layer="worlds",
+        layer="kit",
         original="        # Timers fire early: the pump looks at the next deadline again.\n"
         "        self._pump()\n",
         faulty="        self.wake_writer()\n",
@@ -275,7 +277,31 @@ HOST_FAULTS = [
         original=", context=self._context.copy())",
         faulty=")",
     ),
+    _asyncio(
+        name="asyncio: timers fire late",
+        layer="kit",
+        original="self._loop.call_at(at, self.timer_fired)",
+        faulty="self._loop.call_at(at + 1.0, self.timer_fired)",
+    ),
+    _asyncio(
+        name="asyncio: nobody cancels a handler",
+        layer="kit",
+        original="        return lambda: task is asyncio.current_task() or task.cancel()\n",
+        faulty="        return lambda: None\n",
+    ),
     # trio
+    _trio(
+        name="trio: timers fire late",
+        layer="kit",
+        original="self._timer.deadline = at",
+        faulty="self._timer.deadline = at + 1.0",
+    ),
+    _trio(
+        name="trio: nobody cancels a handler",
+        layer="kit",
+        original="        return scope.cancel\n",
+        faulty="        return lambda: None\n",
+    ),
     _trio(
         name="trio: a call that fails at once gives nobody a turn",
         layer="hosts",
