@@ -228,8 +228,7 @@ class Played:
             "calls": waiting.calls,
             "calls that wait": waiting.delayed,
             "others that are waited for": waiting._expected,
-            "handlers to cancel": handlers._cancels,
-            "handlers that run": handlers._callers,
+            "handlers that run": handlers._running,
             "callers of handlers": handlers._running_of,
         }
         self._complaints += [

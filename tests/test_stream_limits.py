@@ -1,11 +1,13 @@
 """Peers that read slowly or not at all, and what a transport takes and writes at once."""
 
 import gc
+import logging
 import tracemalloc
+import weakref
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import ModuleType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -25,7 +27,7 @@ from rpcproto.transports import HIGH_WATER_MARK, ParticipantJoined
 from rpcproto.transports.framing import FrameReader, Hello, frame
 from rpcproto.transports.stream import MAX_FRAME_BYTES, StreamTransport
 
-Run: TypeAlias = Callable[[Callable[[], Awaitable[None]]], None]
+Run: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 HOSTS: Final[list[tuple[Run, ModuleType]]] = [
     (lambda main: virtual_time_run(main()), rpcproto.asyncio),
     (
@@ -132,15 +134,14 @@ def test_what_a_peer_held_that_does_not_read_is_given_back(run: Run, host: Modul
     async def main() -> None:
         one, two = memory_streams(1)
 
+        def echo(data: RpcInvocationData) -> str:
+            held.append(tracemalloc.get_traced_memory()[0] - before)
+            return data.payload
+
         async def be_bob() -> None:
             transport = StreamTransport(one, "bob")
             async with host.RpcParticipant(transport) as bob:
-
-                @bob.register_rpc_method("echo")
-                def echo(data: RpcInvocationData) -> str:
-                    held.append(tracemalloc.get_traced_memory()[0] - before)
-                    return data.payload
-
+                bob.register_rpc_method("echo", echo)
                 await transport.wait_closed()
             ended.append(anyio.current_time() - began)
 
@@ -163,6 +164,45 @@ def test_what_a_peer_held_that_does_not_read_is_given_back(run: Run, host: Modul
     assert 30.0 <= ended[0] < 32.0
     assert max(held) > 32 << 20
     assert held[-1] < 1 << 20
+
+
+@on_both_hosts
+@pytest.mark.parametrize("how", ["does not read", "sends garbage", "leaves"])
+def test_nothing_keeps_a_participant_alive_whose_connection_has_ended(
+    run: Run, host: ModuleType, how: str
+) -> None:
+    """Not even until garbage is collected, which an idle program may never do."""
+    left: list[weakref.ref[object]] = []
+
+    async def be_bob(stream: ByteStream) -> None:
+        transport = StreamTransport(stream, "bob")
+        async with host.RpcParticipant(transport) as bob:
+            left.append(weakref.ref(bob))
+            bob.register_rpc_method("echo", lambda data: data.payload)
+            await transport.wait_closed()
+
+    async def main() -> None:
+        one, two = memory_streams(1)
+        async with two, anyio.create_task_group() as tasks:
+            tasks.start_soon(be_bob, one)
+            await two.send(frame(Hello("mallory", 1, ()).write()))
+            request = wire.Request("r1", "echo", "x" * 15_000, 8_000, 1)
+            await two.send(frame(wire.encode(request, "mallory", "bob")))
+            if how == "sends garbage":
+                await two.send(bytes(4))
+            elif how == "leaves":
+                await two.receive()
+                await two.send_eof()
+
+    gc.collect()
+    gc.disable()
+    logging.disable()  # pytest keeps what is logged, with its tracebacks
+    try:
+        run(main)
+        assert [reference() for reference in left] == [None]
+    finally:
+        logging.disable(logging.NOTSET)
+        gc.enable()
 
 
 @pytest.mark.anyio
@@ -214,19 +254,17 @@ class GatedStream(ByteStream):
     async def aclose(self) -> None:
         self._over.set()
 
-    def messages(self) -> list[wire.Message | None]:
+    def messages(self) -> list[object]:
         """What was written after the hello, and the beginning of what waits."""
         reader = FrameReader()
         for data in self.writes[1:]:
             reader.feed(data)
-        return [
-            wire.decode(data).message
-            for data in reader.next_frames(MAX_FRAME_BYTES, 1_000_000, 1 << 40)
-        ]
+        packets = map(wire.decode, reader.next_frames(MAX_FRAME_BYTES, 1_000_000, 1 << 40))
+        return [packet and packet.message for packet in packets]
 
 
 Program: TypeAlias = Callable[
-    [GatedStream, Callable[[str, str], None], Callable[[], int]], Awaitable[None]
+    [GatedStream, Callable[[str, str], object], Callable[[], int]], Awaitable[None]
 ]
 
 
@@ -260,7 +298,7 @@ def with_alice(run: Run, host: ModuleType, program: Program) -> None:
     run(main)
 
 
-def kinds(messages: list[wire.Message | None]) -> list[str]:
+def kinds(messages: list[object]) -> list[str]:
     """Of each packet what it is: `chunk`, or the method of a request."""
     return [
         "chunk"
@@ -275,7 +313,7 @@ def kinds(messages: list[wire.Message | None]) -> list[str]:
 @on_both_hosts
 def test_small_packets_share_a_write(run: Run, host: ModuleType) -> None:
     async def main(
-        stream: GatedStream, call: Callable[[str, str], None], packets_out: Callable[[], int]
+        stream: GatedStream, call: Callable[[str, str], object], packets_out: Callable[[], int]
     ) -> None:
         for number in range(100):
             call(f"m{number}", "a small payload")
@@ -292,7 +330,7 @@ def test_a_small_packet_leaves_before_all_of_a_body_that_is_not_written_yet(
     run: Run, host: ModuleType
 ) -> None:
     async def main(
-        stream: GatedStream, call: Callable[[str, str], None], packets_out: Callable[[], int]
+        stream: GatedStream, call: Callable[[str, str], object], packets_out: Callable[[], int]
     ) -> None:
         stream.close_gate()
         call("large", "".join(map(chr, range(256, 40_000))) * 10)
@@ -317,7 +355,7 @@ def test_no_more_than_a_high_water_mark_waits_in_the_transport(run: Run, host: M
     largest = 15_200  # a chunk as a packet
 
     async def main(
-        stream: GatedStream, call: Callable[[str, str], None], packets_out: Callable[[], int]
+        stream: GatedStream, call: Callable[[str, str], object], packets_out: Callable[[], int]
     ) -> None:
         stream.close_gate()
         for number in range(5):

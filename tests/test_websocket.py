@@ -24,7 +24,11 @@ from rpcproto.participant import RpcInvocationData
 from rpcproto.transports import HIGH_WATER_MARK, PacketReceived, TransportEvent
 from rpcproto.transports.framing import BadPeer, Hello, frame
 from rpcproto.transports.stream import StreamTransport
-from rpcproto.transports.websocket import BoundedServerConnection, WebSocketStream
+from rpcproto.transports.websocket import (
+    BoundedClientConnection,
+    BoundedServerConnection,
+    WebSocketStream,
+)
 
 PATIENCE = 20.0
 MIB = 1_048_576
@@ -75,7 +79,9 @@ async def connected(
         create_connection=create_connection,
     ) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}", compression=None) as connection:
+        async with connect(
+            f"ws://127.0.0.1:{port}", compression=None, create_connection=BoundedClientConnection
+        ) as connection:
             yield connection
 
 

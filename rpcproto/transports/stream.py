@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, NotRequired, TypedDict, Unpack
+from typing import Final, NoReturn, NotRequired, TypedDict, Unpack
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_timeout
@@ -163,7 +163,7 @@ class StreamTransport(AsyncResource):
             if not self._greeted.is_set():
                 await self._greeted.wait()
             if self._over.is_set():
-                raise await self._over_error()
+                await self._raise_that_it_is_over()
             # Up to here cancelling does no harm.
             await anyio.lowlevel.checkpoint_if_cancelled()
             packets, failed = self._take(take)
@@ -173,7 +173,7 @@ class StreamTransport(AsyncResource):
                 except anyio.EndOfStream:
                     # The peer has closed the stream as a whole: the reader finds the end, after
                     # what came before it.
-                    raise await self._over_error() from self._failure
+                    await self._raise_that_it_is_over()
             else:
                 await anyio.lowlevel.checkpoint()
         if failed:
@@ -215,7 +215,7 @@ class StreamTransport(AsyncResource):
             return [PacketReceived(data, peer.identity) for data in packets]
         await self._end(None)
         if self._failure is not None:
-            raise await self._over_error()
+            await self._raise_that_it_is_over()
         return ()
 
     def take_welcome(self) -> Sequence[ParticipantJoined]:
@@ -256,7 +256,7 @@ class StreamTransport(AsyncResource):
             raise BadPeer(f"no hello within {self._hello_timeout:g} seconds")
         peer = self._link.peer
         if peer is None:
-            raise await self._over_error()
+            await self._raise_that_it_is_over()
         joined = ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
         self._welcome = (joined,)
         self._greeted.set()
@@ -292,7 +292,7 @@ class StreamTransport(AsyncResource):
             raise
         except _STREAM_ERRORS as error:
             if self._over.is_set():
-                raise await self._over_error() from self._failure
+                await self._raise_that_it_is_over()
             # What has come may still be read: it is the reader that finds the end.
             raise _broken(error) from error
         except BaseException:
@@ -303,7 +303,10 @@ class StreamTransport(AsyncResource):
             " (send_timeout)"
         )
         await self._end(late)
-        raise late
+        try:
+            raise late
+        finally:
+            del late  # else its traceback and this frame would keep each other alive
 
     async def _end(self, failure: ConnectionError | None) -> None:
         """Nothing can follow: whoever waits hears of it, and the stream is closed at once."""
@@ -314,15 +317,16 @@ class StreamTransport(AsyncResource):
             finally:
                 self._reported.set()
 
-    async def _over_error(self) -> ConnectionError:
+    async def _raise_that_it_is_over(self) -> NoReturn:
         # The reader reports the end, and why, before the writer stumbles over it.
         await self._reported.wait()
-        error = ConnectionError("the stream is over")
-        error.__cause__ = self._failure
-        return error
+        cause = self._failure
+        raise ConnectionError("the stream is over") from cause and type(cause)(*cause.args)
 
     def _say_it_is_over(self, failure: ConnectionError | None) -> None:
-        self._failure = failure
+        if failure is not None:
+            # A copy: with its traceback it would keep the transport, and all that uses it, alive.
+            self._failure = type(failure)(*failure.args)
         self._over.set()
         self._greeted.set()
 
