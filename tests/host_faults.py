@@ -33,6 +33,8 @@ HOST_LAYERS = {
 """
 
 _base = partial(Fault, folder="participant", module="base")
+_calling = partial(Fault, folder="participant", module="calling")
+_answering = partial(Fault, folder="participant", module="answering")
 _handlers = partial(Fault, folder="participant", module="handlers")
 _waiting = partial(Fault, folder="participant", module="waiting")
 _asyncio = partial(Fault, folder="", module="asyncio")
@@ -57,32 +59,31 @@ HOST_FAULTS = [
         original='if require_finite(departure_grace, "departure_grace") > config.departure_grace:',
         faulty='if require_finite(departure_grace, "departure_grace") > 1e9:',
     ),
-    _base(
+    _calling(
         name="a call that waits for the connection is not checked",
         layer="hosts",
-        original="            engine.check_call(*call[:3], response_timeout=call[3], "
-        "ack_timeout=call[4])\n",
-        faulty="",
+        original="            self._engine.check_call(",
+        faulty="            (lambda *_, **__: None)(",
     ),
-    _base(
+    _calling(
         name="a call that failed at once is told so later",
         layer="worlds",
-        original="        request_id = self._make_call(call, waiter)\n        self._pump()\n",
-        faulty="        request_id = self._make_call(call, waiter)\n        self.wake_writer()\n",
+        original="        self._totals.calls_begun += 1\n        self._pump()\n",
+        faulty="        self._totals.calls_begun += 1\n        self.wake_writer()\n",
     ),
-    _base(
+    _calling(
         name="a cancelled call goes on in the engine",
         layer="worlds",
         original="            self._engine.cancel(request_id, now=self._clock())\n",
         faulty="",
     ),
-    _base(
+    _calling(
         name="a call that is cancelled before it began begins all the same",
         layer="hosts",
-        original="        self._waiting.delayed.pop(waiter, None)\n",
-        faulty="",
+        original="        if self._waiting.delayed.pop(waiter, None) is not None:\n",
+        faulty="        if waiter in self._waiting.delayed:\n",
     ),
-    _base(
+    _calling(
         name="a participant that is here is waited for",
         layer="hosts",
         original="        if identity in engine.participants:\n",
@@ -91,7 +92,7 @@ HOST_FAULTS = [
     _base(
         name="a call that waits for the connection outlives its participant",
         layer="hosts",
-        original="        self._is_closed = True\n        self._waiting.fail_delayed()\n",
+        original="        self._is_closed = True\n        self._fail_delayed_calls()\n",
         faulty="        self._is_closed = True\n",
     ),
     _base(
@@ -140,8 +141,8 @@ HOST_FAULTS = [
     _base(
         name="a lost connection is told to nobody",
         layer="hosts",
-        original="            waiting.fail_delayed()\n            self._pump()\n",
-        faulty="            waiting.fail_delayed()\n",
+        original="            self._fail_delayed_calls()\n            self._pump()\n",
+        faulty="            self._fail_delayed_calls()\n",
     ),
     _base(
         name="who waits for a participant does not hear of it",
@@ -149,10 +150,10 @@ HOST_FAULTS = [
         original="                self._waiting.participant_came(event.identity)\n",
         faulty="",
     ),
-    _base(
+    _answering(
         name="handlers run beyond the bounds",
         layer="hosts",
-        original="        if self._handlers.has_room_for(invocation.caller_identity):\n",
+        original="        if refusal is None:\n",
         faulty="        if True:\n",
     ),
     _base(
@@ -164,20 +165,20 @@ HOST_FAULTS = [
     _handlers(
         name="one handler more than max_invocations runs",
         layer="hosts",
-        original="len(self._callers) < self._most\n",
-        faulty="len(self._callers) <= self._most\n",
+        original="len(self._running) >= self._most\n",
+        faulty="len(self._running) > self._most\n",
     ),
     _handlers(
         name="one handler more than max_invocations_per_caller runs",
         layer="hosts",
-        original="self._running_of.get(caller_identity, 0) < self._most_of_one",
-        faulty="self._running_of.get(caller_identity, 0) <= self._most_of_one",
+        original="self._running_of.get(caller_identity, 0) >= self._most_of_one",
+        faulty="self._running_of.get(caller_identity, 0) > self._most_of_one",
     ),
     _handlers(
         name="a handler that was cancelled counts no more",
         layer="hosts",
-        original="        cancel = self._cancels.pop(invocation_id, None)\n",
-        faulty="        cancel = self._cancels.get(invocation_id)\n"
+        original="        cancel, running.cancel = running.cancel, None\n",
+        faulty="        cancel, running.cancel = running.cancel, None\n"
         "        self.ended(invocation_id)\n",
     ),
     _handlers(
@@ -189,14 +190,14 @@ HOST_FAULTS = [
     _handlers(
         name="the text of an exception is sent",
         layer="worlds",
-        original="ErrorCode.APPLICATION_ERROR, now=now)\n        # What",
-        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        # What",
+        original="ErrorCode.APPLICATION_ERROR, now=now)\n        if answered:",
+        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        if answered:",
     ),
     _handlers(
         name="an RpcError in a group is 1500",
         layer="worlds",
-        original="        while isinstance(error, BaseExceptionGroup)",
-        faulty="        while False and isinstance(error, BaseExceptionGroup)",
+        original="        error = only_leaf(error)\n",
+        faulty="",
     ),
     _handlers(
         name="a result that is no text is sent as one",
@@ -268,7 +269,7 @@ HOST_FAULTS = [
     _asyncio(
         name="asyncio: a handler that closes its participant is cancelled",
         layer="hosts",
-        original="        return lambda: task is asyncio.current_task() or task.cancel()\n",
+        original="        return lambda: task is not asyncio.current_task() and task.cancel()\n",
         faulty="        return task.cancel\n",
     ),
     _asyncio(
@@ -286,7 +287,7 @@ HOST_FAULTS = [
     _asyncio(
         name="asyncio: nobody cancels a handler",
         layer="kit",
-        original="        return lambda: task is asyncio.current_task() or task.cancel()\n",
+        original="        return lambda: task is not asyncio.current_task() and task.cancel()\n",
         faulty="        return lambda: None\n",
     ),
     # trio
