@@ -7,6 +7,7 @@ from faults import Fault
 
 HOST_LAYERS = {
     "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
+    "around": ("interceptors", "draining"),
     "kit": ("host_kit",),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
@@ -20,6 +21,7 @@ HOST_LAYERS = {
 """The kinds of tests by their files. A fault is to be caught by the kind that is there for it:
 
 * hosts: what a participant promises, on each host by itself and on both alike;
+* around: what programs put around calls, and leaving only when nothing is under way;
 * kit: what the conformance kit asks of any host, at the instant at which it asks;
 * worlds: whole programs on both hosts, over links that lose and repeat, with participants that
   leave and come back: every call and handler ends once, nothing is left, the oracle agrees;
@@ -35,6 +37,8 @@ HOST_LAYERS = {
 _base = partial(Fault, folder="participant", module="base")
 _calling = partial(Fault, folder="participant", module="calling")
 _answering = partial(Fault, folder="participant", module="answering")
+_draining = partial(Fault, folder="participant", module="draining", layer="around")
+_interceptors = partial(Fault, folder="participant", module="interceptors", layer="around")
 _handlers = partial(Fault, folder="participant", module="handlers")
 _waiting = partial(Fault, folder="participant", module="waiting")
 _asyncio = partial(Fault, folder="", module="asyncio")
@@ -227,6 +231,25 @@ HOST_FAULTS = [
         name="a lost connection has no reason",
         layer="hosts",
         original="            error.__cause__ = self.error\n",
+        faulty="            pass\n",
+    ),
+    _handlers(
+        name="a participant that drains takes requests",
+        layer="around",
+        original="        if self.is_draining:\n",
+        faulty="        if False:\n",
+    ),
+    _draining(
+        name="draining waits for no handler", original=" or self._handlers.are_running:", faulty=":"
+    ),
+    _interceptors(
+        name="the interceptor that was added last is the outermost",
+        original="(*self.all, interceptor)",
+        faulty="(interceptor, *self.all)",
+    ),
+    _interceptors(
+        name="what an interceptor hands on gets no reason for cancelling",
+        original="            handed_on.append(invocation)\n",
         faulty="            pass\n",
     ),
     # asyncio
