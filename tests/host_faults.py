@@ -666,11 +666,11 @@ HOST_FAULTS = [
         original="        transport.max_size = READ_BYTES ",
         faulty="        transport.max_size = 1 << 22 ",
     ),
-    _websocket(
-        name="messages without content give nobody a turn",
+    _framing(
+        name="so many packets as 256 KiB have room for are one batch",
         layer="floods",
-        original="                await asyncio.sleep(0)\n                return",
-        faulty="                return",
+        original="self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)",
+        faulty="self._max_frame_bytes, 1 << 30, BATCH_BYTES)",
     ),
     # LiveKit rooms
     _signalling(

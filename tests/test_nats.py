@@ -919,6 +919,28 @@ async def test_a_small_call_overtakes_a_large_one_and_little_waits_in_between() 
 
 
 @scene
+async def test_calls_that_wait_to_be_sent_end_with_the_connection() -> None:
+    with running() as server:
+        async with Room(server.url, "lobby") as room:
+            alice = await room.enter("alice")
+            await room.enter("bob", capabilities=[])
+            await alice.wait_for_participant("bob")
+            server.freeze()
+            failures = []
+            for text in ("x" * 16_000_000, "small", "also small"):
+                call = alice.perform_rpc(
+                    destination_identity="bob", method="echo", payload=text, response_timeout=GUARD
+                )
+                failures.append(asyncio.create_task(failure(call)))
+                await turns(1000)
+            assert alice.statistics().waiting_packets, "the sockets take it all"
+            server.kill()
+            for error in await asyncio.gather(*failures):
+                assert error.code == ErrorCode.RECIPIENT_DISCONNECTED
+                assert "lost" in str(error.__cause__)
+
+
+@scene
 async def test_small_packets_share_a_write(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob")
@@ -1061,6 +1083,63 @@ async def test_a_program_that_tries_again_at_once_is_connected_again() -> None:
                     with suppress(RpcError):
                         assert await greet(alice, "bob") == "Hello, alice!"
                         break
+                await room.aclose()
+
+
+@scene
+async def test_after_a_restart_a_call_waits_for_those_who_come_back_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpcproto.transports.nats.transport.MISSING_TIME", 100)
+    with running() as first:
+        async with Room(first.url, "lobby") as room:
+            alice, bob = await room.enter("alice", **QUICK), await room.enter("bob", **QUICK)
+            await alice.wait_for_participant("bob")
+            first.kill()
+            await eventually(lambda: alice.participants == ())
+            await bob.aclose()
+            with running(port=first.port):
+                carol = await room.enter("carol")
+                await carol.wait_for_participant("alice")
+                await alice.wait_for_participant("carol")
+                call = asyncio.create_task(greet(alice, "bob"))
+                assert await greet(alice, "carol") == "Hello, alice!"
+                await room.enter("bob")
+                assert await call == "Hello, alice!"
+                await room.aclose()
+
+
+@pytest.mark.parametrize("is_too_much", [False, True])
+@scene
+async def test_what_waits_for_those_who_do_not_come_back_is_sent_in_time_and_in_order(
+    is_too_much: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_too_much:  # then it is not time that lets it go
+        monkeypatch.setattr("rpcproto.transports.nats.transport.MISSING_TIME", 1000)
+    with running() as first:
+        async with Room(first.url, "lobby") as room:
+            alice, bob = await room.join("alice", **QUICK), await room.join("bob")
+            await meets(alice, joined(bob, "bob"))
+            first.kill()
+            await until(alice, Disconnected)
+            await bob.aclose()
+            with running(port=first.port) as second:
+                await until(alice, Connected)
+                watcher = await nats.connect(second.url)
+                room.push_async_callback(watcher.close)
+                heard: list[bytes] = []
+
+                async def hear(message: Any) -> None:
+                    heard.append(message.data)
+
+                await watcher.subscribe("rpcproto.lobby.to.bob.>", cb=hear)
+                await watcher.flush()
+                small = [packet("bob", b"%d" % number) for number in range(3)]
+                if is_too_much:
+                    small.append(packet("bob", bytes(HIGH_WATER_MARK)))
+                await send(alice, *small)
+                await eventually(lambda: len(heard) == len(small))
+                assert heard == [each.data for each in small]
                 await room.aclose()
 
 

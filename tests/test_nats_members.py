@@ -158,6 +158,9 @@ class Everybody(AsyncExitStack):
         earlier = self.participants.pop(name, None)
         if earlier is not None:
             await earlier.aclose()
+            # Else a call to whoever was here before would be one too late.
+            while any(name in other.participants for other in self.participants.values()):
+                await asyncio.sleep(0.001)
         options: dict[str, Any] = {**credentials(name)}
         self.numbers[name] += 1
         sid = f"PA_{name}_{self.numbers[name]}"

@@ -326,6 +326,11 @@ class Presence:
             for each in self._present.values():
                 each.is_due_at = each.overdue_at
 
+    @property
+    def identities(self) -> Collection[str]:
+        """The identities of all other participants."""
+        return self._present.keys()
+
     def knows(self, identity: str, sid: str) -> bool:
         """Whether this participant is here, under this sid."""
         present = self._present.get(identity)

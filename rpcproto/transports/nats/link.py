@@ -32,7 +32,7 @@ class Link:
         requires_tls: bool,
         on_message: Callable[["Link"], OnMessage],
     ) -> None:
-        self.client = RoomClient(on_message(self), requires_tls=requires_tls)
+        self.client: RoomClient = RoomClient(on_message(self), requires_tls=requires_tls)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.last_error: Exception | None = None
         self.refusal: Exception | None = None

@@ -3,16 +3,20 @@
 import asyncio
 from contextlib import suppress
 from functools import partial
+from typing import Final
 
 from nats.errors import Error as NatsError
 
+from rpcproto.core.messages import OutgoingPacket
 from rpcproto.logs import SeldomLogged
-from rpcproto.transports import Disconnected, PacketReceived
+from rpcproto.transports import HIGH_WATER_MARK, Disconnected, PacketReceived
 from rpcproto.transports.inbox import Inbox
 from rpcproto.transports.nats.client import OnMessage
 from rpcproto.transports.nats.link import Link
 from rpcproto.transports.nats.names import Origin, encode_name, read_subject
 from rpcproto.transports.presence import Kind, Presence, decode_announcement
+
+_NEVER: Final = float("inf")
 
 
 class Traffic:
@@ -27,10 +31,17 @@ class Traffic:
         """The connection that counts. What comes on another one is ignored."""
         self.end: ConnectionError | None = None
         """Why nothing comes any more."""
-        self.stir = asyncio.Event()
+        self.stir: asyncio.Event = asyncio.Event()
         """The connection broke, or something is due before `wake_at`."""
         self.wake_at: float = 0.0
         """When whoever waits for `stir` looks again, on the clock of the event loop."""
+        self.missing_until: float = _NEVER
+        """When packets for those who are missing are sent all the same."""
+        self._missing: set[str] = set()
+        """Those who were here when the connection was lost, and have not been heard since."""
+        self._held: dict[str, list[OutgoingPacket]] = {}
+        """Packets for them: at most HIGH_WATER_MARK bytes. None of the lists is empty."""
+        self._held_bytes = 0
         self._identity = presence.identity
         self._presence = presence
         self._inbox = inbox
@@ -42,6 +53,14 @@ class Traffic:
         self._inbox.end()
         self._inbox.put(Disconnected(error))
 
+    def lost(self) -> None:
+        """The connection is lost. Everybody who is here may have lost theirs, and be back later."""
+        self.link = None
+        self._missing = set(self._presence.identities) or self._missing
+        self._held.clear()
+        self._held_bytes = 0
+        self.missing_until = _NEVER
+
     async def listen(self, link: Link) -> None:
         """Let this connection count from now on."""
         self.link = link
@@ -50,6 +69,37 @@ class Traffic:
         await link.client.subscribe(f"{self.prefix}.here.*.*")
 
     # what goes out
+
+    async def hold(self, link: Link, packet: OutgoingPacket, patience: float) -> bool:
+        """Whether a packet is kept until its destination is back, for at most `patience` seconds.
+
+        Without that, whoever is back first would call those who are not, and wait for a timeout.
+        """
+        destination, size = packet.destination_identity, len(packet.data)
+        if destination not in self._missing:
+            return False
+        if self._held_bytes + size > HIGH_WATER_MARK or size > link.client.max_payload:
+            await self.release(link, destination)  # for what follows must not overtake it
+            return False
+        if not self._held:
+            self.missing_until = asyncio.get_running_loop().time() + patience
+            self.stir.set()
+        self._held.setdefault(destination, []).append(packet)
+        self._held_bytes += size
+        return True
+
+    async def release(self, link: Link, identity: str | None = None) -> None:
+        """Send the packets for somebody who is back, or all: from now on nobody is missing."""
+        identities = list(self._held) if identity is None else [identity]
+        if identity is None:
+            self._missing.clear()
+            self.missing_until = _NEVER
+        self._missing.difference_update(identities)
+        for each in identities:
+            for packet in self._held.pop(each, ()):
+                self._held_bytes -= len(packet.data)
+                with suppress(NatsError):
+                    await link.client.publish(self.subject_for(each), packet.data)
 
     def subject_for(self, destination: str) -> str:
         """The subject of a packet to somebody."""
@@ -107,6 +157,8 @@ class Traffic:
             self._stolen.warning(
                 "%s: ignored the sid of %r, which belongs to another participant", us, identity
             )
+        if identity in self._missing and self._presence.knows(identity, origin.sid):
+            await self.release(link, identity)
         if self._presence.next_due < self.wake_at:
             self.stir.set()
         if heard.is_put_out:

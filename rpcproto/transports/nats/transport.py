@@ -25,6 +25,9 @@ from rpcproto.transports.nats.traffic import Traffic
 from rpcproto.transports.nats.urls import Servers
 from rpcproto.transports.presence import Kind, Presence
 
+MISSING_TIME: Final = 2
+"""After a lost connection, packets for those who are not back yet wait so many times
+`reconnect_wait`, and are then sent."""
 _NO_CONNECTION: Final = "there is no connection to a NATS server"
 
 
@@ -37,7 +40,7 @@ class NatsTransport:
     one is disconnected, and `receive` comes to its end.
     """
 
-    departure_grace = 0.0
+    departure_grace: float = 0.0
     """NATS keeps the order of what one connection publishes, and so does this transport: a
     departure is reported after the packets that were sent before it."""
 
@@ -84,8 +87,11 @@ class NatsTransport:
         link = self._traffic.link
         if link is not None and not link.has_room:
             await link.make_room()
-            # If the connection broke meanwhile, that is reported as an event.
+        if link is not None and not link.is_usable:
+            # Let `_stay` see it now, and the host be told before it gives away more packets.
+            self._traffic.stir.set()
             await asyncio.sleep(0)
+        link = self._traffic.link
         failed: list[OutgoingPacket] = []
         failed_bytes, reason = 0, ""
         while failed_bytes < HIGH_WATER_MARK and (link is None or link.has_room):
@@ -104,6 +110,8 @@ class NatsTransport:
         """Hand a packet to nats-py, which waits for nothing; returns what is wrong with it."""
         if link is None or not link.is_usable:
             return _NO_CONNECTION
+        if await self._traffic.hold(link, packet, MISSING_TIME * self._reconnect_wait):
+            return ""
         subject = self._traffic.subject_for(packet.destination_identity)
         try:
             await link.client.publish(subject, packet.data)
@@ -226,11 +234,14 @@ class NatsTransport:
                 next_beat = now + self._heartbeat_interval
             for identity in presence.take_late_answers(now):
                 await self._traffic.announce(link, Kind.HERE, to=identity)
-            self._traffic.wake_at = next_beat
+            if now >= self._traffic.missing_until:
+                await self._traffic.release(link)
+            next_act = min(next_beat, self._traffic.missing_until)
+            self._traffic.wake_at = next_act
             if not self._inbox.is_full:
                 for event in presence.remove_overdue(now):
                     self._inbox.put(event)
-                self._traffic.wake_at = min(next_beat, presence.next_due)
+                self._traffic.wake_at = min(next_act, presence.next_due)
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._traffic.wake_at):
                     await self._traffic.stir.wait()
@@ -238,7 +249,7 @@ class NatsTransport:
 
     async def _lose(self, link: Link) -> None:
         """The connection is lost, and everyone with it (R41)."""
-        self._traffic.link = None
+        self._traffic.lost()
         loss = link.loss()
         logger.warning("%s: %s", self.identity, loss)
         if self._inbox.is_full:
