@@ -334,6 +334,34 @@ def test_watching_twice_changes_nothing_and_who_was_not_entered_has_no_numbers(
     assert [span.name for span in watched.spans] == ["rpc_call", "rpc_handler"]
 
 
+@each_world
+def test_as_an_interceptor_alone_it_takes_1400_for_a_method_that_is_not_registered(
+    world: World, watched: Watched
+) -> None:
+    telemetry = watched.telemetry()
+
+    async def main() -> None:
+        room = MemoryRoom()
+        async with (
+            world.participant(room.join("alice")) as alice,
+            world.participant(room.join("bob")) as bob,
+        ):
+            for participant in (alice, bob):
+                participant.add_rpc_interceptor(telemetry)
+            bob.register_rpc_method("greet", lambda data: "Hello")
+            await call(alice)
+            assert await code_of(call(alice, method="none")) == 1400
+
+    world.run(main)
+    registered = [
+        (span.attributes or {}).get("lk.rpc.handler_registered") for span in watched.spans
+    ]
+    assert registered == [None, True, None, False]
+    metrics = watched.metrics()
+    assert metrics["rpcproto.handlers"] == {("greet", "success"): 1, ("_other", "1400"): 1}
+    assert "rpcproto.calls.pending" not in metrics
+
+
 def test_who_is_watched_is_not_kept_alive(watched: Watched) -> None:
     telemetry = watched.telemetry()
     carol = WORLDS[0].participant(MemoryRoom().join("carol"))
