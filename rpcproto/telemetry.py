@@ -1,11 +1,12 @@
 """Traces and metrics of participants, for OpenTelemetry. Needs the extra `opentelemetry`.
 
 telemetry = Telemetry()
-telemetry.watch(participant)
+telemetry.watch(participant)  # or participant.add_rpc_interceptor(telemetry), for less
 """
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final
 
@@ -57,8 +58,9 @@ REASON: Final = "rpcproto.reason"
 IDENTITY: Final = "rpcproto.identity"
 
 
-class Telemetry:
-    """Makes spans and metrics of the participants that it watches.
+class Telemetry(RpcInterceptor):
+    """Makes spans and metrics of the participants that it watches, or of those to which it is added
+    as an interceptor.
 
     Each call is a span `rpc_call` of the kind CLIENT, each request that is handled a span
     `rpc_handler` of the kind SERVER, with the attributes of LiveKit's public registry. See
@@ -118,19 +120,33 @@ class Telemetry:
             "{packet}",
             "Received packets without an effect",
         )
+        self._interceptor = _Interceptor(None, self._calls, self._handlers)
         self._watched: tuple[weakref.ref[AsyncParticipantBase], ...] = ()
         """Replaced, never changed: metrics are read in another thread."""
 
     def watch(self, participant: AsyncParticipantBase) -> None:
         """Make spans and metrics of a participant, from now on; the second time changes nothing.
 
-        Puts an interceptor inside those that it has already: add this one first, so that its spans
-        are around all others.
+        This reads its statistics, too, and knows which methods are registered. As an interceptor
+        alone, a `Telemetry` takes a method for unregistered if its request ends with 1400. The
+        interceptor goes inside those that are there already: watch first, so that the spans are
+        around all others.
         """
         living = [watched for watched in self._watched if watched() is not None]
         if not any(watched() is participant for watched in living):
-            participant.add_rpc_interceptor(_Interceptor(participant, self._calls, self._handlers))
+            watching = _Interceptor(participant.rpc_methods, self._calls, self._handlers)
+            participant.add_rpc_interceptor(watching)
             self._watched = (*living, weakref.ref(participant))
+
+    async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:
+        """See `RpcInterceptor.intercept_outgoing`."""
+        return await self._interceptor.intercept_outgoing(call, next)
+
+    async def intercept_incoming(
+        self, invocation: RpcInvocationData, next: IncomingRpcNext
+    ) -> str | None:
+        """See `RpcInterceptor.intercept_incoming`."""
+        return await self._interceptor.intercept_incoming(invocation, next)
 
     # the metrics that are read when somebody asks
 
@@ -158,18 +174,22 @@ class Telemetry:
                     continue  # it has not been entered
 
 
+_UNSUPPORTED: Final = outcome_of(ErrorCode.UNSUPPORTED_METHOD)
+
+
 class _Interceptor(RpcInterceptor):
     def __init__(
-        self, participant: AsyncParticipantBase, calls: "_Recorder", handlers: "_Recorder"
+        self, methods: AbstractSet[str] | None, calls: "_Recorder", handlers: "_Recorder"
     ) -> None:
-        self._methods = participant.rpc_methods
+        """`methods` are those that are registered, None if nobody knows."""
+        self._methods = methods
         self._calls, self._handlers = calls, handlers
 
     async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:
         attributes: dict[str, AttributeValue] = {DESTINATION: call.destination_identity}
         if call.response_timeout is not None:
             attributes[RESPONSE_TIMEOUT] = call.response_timeout
-        with self._calls.record(call.method, call.method, call.payload, attributes) as record:
+        with self._calls.record(call.method, call.payload, attributes) as record:
             try:
                 record.response = await next(call)
             except BaseException as error:
@@ -183,17 +203,14 @@ class _Interceptor(RpcInterceptor):
     async def intercept_incoming(
         self, invocation: RpcInvocationData, next: IncomingRpcNext
     ) -> str | None:
-        is_registered = invocation.method in self._methods
         attributes: dict[str, AttributeValue] = {
             REQUEST_ID: invocation.request_id,
             CALLER: invocation.caller_identity,
             RESPONSE_TIMEOUT: invocation.response_timeout,
-            REGISTERED: is_registered,
         }
-        method = invocation.method if is_registered else OTHER_METHOD
-        with self._handlers.record(invocation.method, method, invocation.payload, attributes) as (
-            record
-        ):
+        with self._handlers.record(invocation.method, invocation.payload, attributes) as record:
+            if self._methods is not None:
+                record.method_is_registered(invocation.method in self._methods)
             try:
                 record.response = await next(invocation)
                 if not _is_answer(record.response):
@@ -206,16 +223,26 @@ class _Interceptor(RpcInterceptor):
                 # Whatever the chain has made of being cancelled, the caller gets this.
                 if invocation.cancel_reason is not None:
                     record.failed(RpcError(invocation.cancel_reason), None)
+                if self._methods is None:
+                    record.method_is_registered(record.outcome != _UNSUPPORTED)
             return record.response
 
 
 class _Record:
     """One call or one request, while it is under way."""
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, method: str) -> None:
         self.span = span
+        self.method = method
+        """For the metrics."""
         self.response: str | None = None
         self.outcome: str = SUCCESS
+
+    def method_is_registered(self, is_registered: bool) -> None:
+        """Note whether it is; the metrics name only methods that are."""
+        self.span.set_attribute(REGISTERED, is_registered)
+        if not is_registered:
+            self.method = OTHER_METHOD
 
     def failed(self, raised: BaseException, otherwise: ErrorCode | None) -> None:
         """It ended with an exception; `otherwise` is the code of one that is no RpcError.
@@ -249,7 +276,7 @@ class _Recorder:
 
     @contextmanager
     def record(
-        self, method: str, metered_method: str, payload: str, more: dict[str, AttributeValue]
+        self, method: str, payload: str, more: dict[str, AttributeValue]
     ) -> Iterator[_Record]:
         """Around a call or a request: a span, which is the current one, and the metrics of it."""
         attributes = {METHOD: method, PAYLOAD_SIZE: _size(payload), **more}
@@ -263,7 +290,7 @@ class _Recorder:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            record = _Record(span)
+            record = _Record(span, method)
             try:
                 yield record
             finally:
@@ -271,7 +298,7 @@ class _Recorder:
                     span.set_attribute(RESPONSE_SIZE, _size(record.response))
                     if self._payloads:
                         span.set_attribute(RESPONSE, _beginning(record.response))
-                measured = {METHOD: metered_method, OUTCOME: record.outcome}
+                measured = {METHOD: record.method, OUTCOME: record.outcome}
                 self._counter.add(1, measured)
                 self._duration.record(anyio.current_time() - began, measured)
 

@@ -7,8 +7,8 @@ from faults import Fault
 
 HOST_LAYERS = {
     "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
-    "around": ("interceptors", "draining"),
-    "kit": ("host_kit",),
+    "interceptors": ("interceptors",),
+    "draining": ("draining",),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
@@ -21,7 +21,8 @@ HOST_LAYERS = {
 """The kinds of tests by their files. A fault is to be caught by the kind that is there for it:
 
 * hosts: what a participant promises, on each host by itself and on both alike;
-* around: what programs put around calls, and leaving only when nothing is under way;
+* interceptors: what they promise, and what a handler is given;
+* draining: leaving gracefully, and the totals of the statistics;
 * kit: what the conformance kit asks of any host, at the instant at which it asks;
 * worlds: whole programs on both hosts, over links that lose and repeat, with participants that
   leave and come back: every call and handler ends once, nothing is left, the oracle agrees;
@@ -40,6 +41,12 @@ _answering = partial(Fault, folder="participant", module="answering")
 _draining = partial(Fault, folder="participant", module="draining", layer="around")
 _interceptors = partial(Fault, folder="participant", module="interceptors", layer="around")
 _handlers = partial(Fault, folder="participant", module="handlers")
+_answering = partial(Fault, folder="participant", module="answering")
+_calling = partial(Fault, folder="participant", module="calling")
+_draining = partial(Fault, folder="participant", module="draining", layer="draining")
+_chains = partial(Fault, folder="participant", module="interceptors", layer="interceptors")
+_totals = partial(Fault, folder="participant", module="totals", layer="draining")
+_async_base = partial(Fault, folder="participant", module="async_base", layer="interceptors")
 _waiting = partial(Fault, folder="participant", module="waiting")
 _asyncio = partial(Fault, folder="", module="asyncio")
 _trio = partial(Fault, folder="", module="trio")
@@ -66,8 +73,9 @@ HOST_FAULTS = [
     _calling(
         name="a call that waits for the connection is not checked",
         layer="hosts",
-        original="            self._engine.check_call(",
-        faulty="            (lambda *_, **__: None)(",
+        original="            self._engine.check_call(*call[:3], response_timeout=call[3], "
+        "ack_timeout=call[4])\n",
+        faulty="",
     ),
     _calling(
         name="a call that failed at once is told so later",
@@ -85,7 +93,7 @@ HOST_FAULTS = [
         name="a call that is cancelled before it began begins all the same",
         layer="hosts",
         original="        if self._waiting.delayed.pop(waiter, None) is not None:\n",
-        faulty="        if waiter in self._waiting.delayed:\n",
+        faulty="        if False:\n",
     ),
     _calling(
         name="a participant that is here is waited for",
@@ -194,14 +202,14 @@ HOST_FAULTS = [
     _handlers(
         name="the text of an exception is sent",
         layer="worlds",
-        original="ErrorCode.APPLICATION_ERROR, now=now)\n        if answered:",
-        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        if answered:",
+        original="ErrorCode.APPLICATION_ERROR, now=now)\n        if answered:\n",
+        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        if answered:\n",
     ),
     _handlers(
         name="an RpcError in a group is 1500",
         layer="worlds",
-        original="        error = only_leaf(error)\n",
-        faulty="",
+        original="    while isinstance(error, BaseExceptionGroup)",
+        faulty="    while False and isinstance(error, BaseExceptionGroup)",
     ),
     _handlers(
         name="a result that is no text is sent as one",
@@ -219,7 +227,7 @@ HOST_FAULTS = [
         name="a method that was unregistered meanwhile is 1500",
         layer="hosts",
         original="            raise RpcError(ErrorCode.UNSUPPORTED_METHOD)\n",
-        faulty="            raise LookupError(invocation.method)\n",
+        faulty="            raise LookupError(data.method)\n",
     ),
     _waiting(
         name="a participant that nobody waits for any more is kept",
@@ -233,24 +241,113 @@ HOST_FAULTS = [
         original="            error.__cause__ = self.error\n",
         faulty="            pass\n",
     ),
+    # interceptors, and what a handler is given
+    _chains(
+        name="the interceptor that was added last is outermost",
+        original="            self.all = (*self.all, interceptor)\n",
+        faulty="            self.all = (interceptor, *self.all)\n",
+    ),
+    _chains(
+        name="interceptors that equal each other are one",
+        original="any(other is interceptor for other in self.all)",
+        faulty="any(other == interceptor for other in self.all)",
+    ),
+    _chains(
+        name="removing an interceptor removes its equals",
+        original="for other in self.all if other is not interceptor)",
+        faulty="for other in self.all if other != interceptor)",
+    ),
+    _chains(
+        name="a call's own object alone learns the request id",
+        original="        so_far = (*given, call)\n",
+        faulty="        so_far = (call,)\n",
+    ),
+    _chains(
+        name="copies that were handed on get no reason for cancelling",
+        original="            handed_on.append(invocation)\n",
+        faulty="            pass\n",
+    ),
+    _async_base(
+        name="unknown methods do not reach the interceptors",
+        original="            self._engine.hand_over_unknown_methods = are_there\n",
+        faulty="            pass\n",
+    ),
+    _async_base(
+        name="interceptors that were added before entering see no unknown methods",
+        original="        super().open_engine(clock)\n        self._interceptors_changed()\n",
+        faulty="        super().open_engine(clock)\n",
+    ),
+    _async_base(
+        name="the arguments that an interceptor changed do not count",
+        original="        info = given[-1]\n",
+        faulty="        info = given[0]\n",
+    ),
     _handlers(
-        name="a participant that drains takes requests",
-        layer="around",
+        name="a cancelled handler is told no reason",
+        layer="interceptors",
+        original="        _set_cancel_reason(running.handed_on, code)\n",
+        faulty="",
+    ),
+    _handlers(
+        name="an invocation that expired looks as if the caller had left",
+        layer="interceptors",
+        original="    AbandonReason.EXPIRED: ErrorCode.RESPONSE_TIMEOUT,\n",
+        faulty="    AbandonReason.EXPIRED: ErrorCode.RECIPIENT_DISCONNECTED,\n",
+    ),
+    _handlers(
+        name="None is no answer",
+        layer="interceptors",
+        original="    if result is None:\n",
+        faulty="    if False:\n",
+    ),
+    # draining, and the totals
+    _handlers(
+        name="draining takes new requests",
+        layer="draining",
         original="        if self.is_draining:\n",
         faulty="        if False:\n",
     ),
     _draining(
-        name="draining waits for no handler", original=" or self._handlers.are_running:", faulty=":"
+        name="draining does not wait for calls that wait for the connection",
+        original="self._waiting.delayed or self._chains_of_calls",
+        faulty="self._chains_of_calls",
     ),
-    _interceptors(
-        name="the interceptor that was added last is the outermost",
-        original="(*self.all, interceptor)",
-        faulty="(interceptor, *self.all)",
+    _draining(
+        name="draining does not wait for interceptors around calls",
+        original="self._waiting.delayed or self._chains_of_calls",
+        faulty="self._waiting.delayed",
     ),
-    _interceptors(
-        name="what an interceptor hands on gets no reason for cancelling",
-        original="            handed_on.append(invocation)\n",
-        faulty="            pass\n",
+    _draining(
+        name="draining does not wait for handlers that take time to end",
+        original=" or self._handlers.are_running:\n",
+        faulty=":\n",
+    ),
+    _draining(
+        name="draining does not wait for what has not left",
+        original="        return not (waiting or self._sending_over != NOT_SENDING) or",
+        faulty="        return True or",
+    ),
+    _draining(
+        name="draining ends for all at the first timeout",
+        original="if until <= now]",
+        faulty="if until <= now or now > 0]",
+    ),
+    _draining(
+        name="the end of a handler does not end the draining",
+        original="        if self._drains:\n            self._look_at_drains()\n"
+        "\n    @abstractmethod",
+        faulty="\n    @abstractmethod",
+    ),
+    _base(
+        name="draining outlives its participant",
+        layer="draining",
+        original="        self._fail_drains()\n",
+        faulty="",
+    ),
+    _totals(
+        name="a peer that invents codes adds outcomes",
+        original="    return _NAMES.get(code, OTHER)\n",
+        faulty="    return str(code)\n",
     ),
     # asyncio
     _asyncio(

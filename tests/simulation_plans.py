@@ -208,6 +208,8 @@ class Plan:
             raises, result = None, draw.choice([7, b"bytes", "\ud800"])
         if how in (How.RAISES, How.RETURNS_NONSENSE):
             reply = RpcError(1500, FAILED)
+        if result is None:  # an answer after all, an empty one
+            reply = ""
         delay = draw.choice([0.0, 0.0, 0.0, 0.1, 2.0, 9.0, 25.0])
         lingers = draw.choice([0.0, 0.0, 0.0, 0.5])
         return Serving(

@@ -8,10 +8,19 @@ import anyio
 import pytest
 from worlds import World, each_world
 
-from rpcproto import LocalProtocolError, OutgoingPacket, RpcConfig, RpcError
+from rpcproto import (
+    InvocationReceived,
+    LocalProtocolError,
+    OutgoingPacket,
+    RpcConfig,
+    RpcEngine,
+    RpcError,
+)
 from rpcproto.asyncio import RpcInterceptor, RpcInvocationData, RpcParticipant
+from rpcproto.participant import CallArguments, ParticipantBase
 from rpcproto.participant.totals import OUTCOMES
-from rpcproto.transports import TransportEvent
+from rpcproto.testing import counting_ids
+from rpcproto.transports import Connected, PacketReceived, ParticipantJoined, TransportEvent
 from rpcproto.transports.memory import MemoryRoom, MemoryTransport
 
 Scene = Callable[[RpcParticipant, RpcParticipant], Coroutine[Any, Any, None]]
@@ -429,6 +438,104 @@ def test_too_many_requests_are_counted_as_1500(world: World) -> None:
         assert ended(bob.statistics().invocations_ended) == {"1500": 1, "1502": 1}
 
     in_a_room(world, scene, config=RpcConfig(max_invocations_per_caller=1))
+
+
+@each_world
+def test_calls_that_waited_for_the_connection_in_vain_are_counted(world: World) -> None:
+    async def main() -> None:
+        transport = MemoryRoom().join("alice")
+        transport.__class__ = LateTransport
+        config = RpcConfig(max_pending_calls=1, departure_grace=1.0)
+        ends: list[str] = []
+
+        async def call_nobody() -> None:
+            try:
+                await call(alice)
+            except (RpcError, LocalProtocolError) as error:
+                ends.append(type(error).__name__)
+
+        async with world.participant(transport, config=config) as alice:
+            with anyio.move_on_after(0.5):
+                await call(alice)
+            alice.engine.call("bob", "greet", "", now=anyio.current_time())
+            async with anyio.create_task_group() as group:
+                group.start_soon(call_nobody)
+                group.start_soon(call_nobody)
+            assert ends == ["LocalProtocolError"] * 2
+            assert ended(alice.statistics().calls_ended) == {"other": 3}
+
+    world.run(main)
+
+
+class ByHand(ParticipantBase[None]):
+    """A host whose handlers run when a test says so."""
+
+    def __init__(self, identity: str) -> None:
+        super().__init__(identity, None)
+        self.started: list[InvocationReceived] = []
+        self.runs_at_once = False
+        self.ran: list[object] = []
+
+    def wake_writer(self) -> None:
+        pass
+
+    def set_timer(self, at: float) -> None:
+        pass
+
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        self.started.append(invocation)
+        if self.runs_at_once:
+            self.ran.append(self.run_handler(invocation))
+        return lambda: None
+
+
+def asked(bob: ByHand) -> None:
+    """Alice, an engine, asks bob."""
+    alice = RpcEngine("alice", new_id=counting_ids("a"))
+    alice.call("bob", "greet", "Hi", now=0.0)
+    packet = alice.next_packet()
+    assert packet is not None
+    bob.open_engine(lambda: 0.0)
+    bob.register_rpc_method("greet", lambda data: data.payload)
+    bob.receive_events([ParticipantJoined("alice"), Connected(), PacketReceived(packet.data)])
+
+
+def test_an_invocation_whose_task_ended_without_an_answer_is_counted_when_it_is_over() -> None:
+    bob = ByHand("bob")
+    asked(bob)
+    [invocation] = bob.started
+    bob.handler_ended(invocation)
+    assert bob.statistics().invocations_begun == 1
+    assert ended(bob.statistics().invocations_ended) == {}
+    bob.close_engine()
+    assert ended(bob.statistics().invocations_ended) == {"1503": 1}
+
+
+def test_a_handler_may_run_before_its_task_is_known() -> None:
+    """As a thread may that is faster than the one that has started it."""
+    bob = ByHand("bob")
+    bob.runs_at_once = True
+    asked(bob)
+    assert bob.ran == ["Hi"]
+
+
+def test_a_call_that_is_cancelled_while_its_end_is_on_the_way_ends_once() -> None:
+    alice = ByHand("alice")
+    alice.open_engine(lambda: 0.0)
+    alice.receive_events([ParticipantJoined("bob"), Connected()])
+    outcomes: list[object] = []
+    cancels: list[Callable[[], None]] = []
+
+    def first_ends(outcome: object) -> None:
+        outcomes.append(outcome)
+        cancels[1]()
+
+    arguments = CallArguments("bob", "greet", "", None, None)
+    cancels.append(alice.begin_call(arguments, first_ends))
+    cancels.append(alice.begin_call(arguments, outcomes.append))
+    alice.connection_ended()
+    assert len(outcomes) == 1
+    assert ended(alice.statistics().calls_ended) == {"1503": 1, "other": 1}
 
 
 @each_world

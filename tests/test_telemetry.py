@@ -1,5 +1,7 @@
 """`rpcproto.telemetry`, with OpenTelemetry's own SDK and its exporters in memory."""
 
+import gc
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -12,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from worlds import World, each_world
+from worlds import WORLDS, World, each_world
 
 from rpcproto import RpcError
 from rpcproto.asyncio import RpcInterceptor, RpcInvocationData, RpcParticipant
@@ -63,7 +65,8 @@ class Watched:
     def metrics(self) -> dict[str, dict[tuple[Any, ...], Any]]:
         """By name and attribute values: the number, or of a histogram the count and the sum."""
         data = self._reader.get_metrics_data()
-        assert data is not None
+        if data is None:
+            return {}
         [resource] = data.resource_metrics
         [scope] = resource.scope_metrics
         assert scope.scope.name == "rpcproto"
@@ -329,6 +332,45 @@ def test_watching_twice_changes_nothing_and_who_was_not_entered_has_no_numbers(
 
     in_a_room(world, telemetry, scene)
     assert [span.name for span in watched.spans] == ["rpc_call", "rpc_handler"]
+
+
+@each_world
+def test_as_an_interceptor_alone_it_takes_1400_for_a_method_that_is_not_registered(
+    world: World, watched: Watched
+) -> None:
+    telemetry = watched.telemetry()
+
+    async def main() -> None:
+        room = MemoryRoom()
+        async with (
+            world.participant(room.join("alice")) as alice,
+            world.participant(room.join("bob")) as bob,
+        ):
+            for participant in (alice, bob):
+                participant.add_rpc_interceptor(telemetry)
+            bob.register_rpc_method("greet", lambda data: "Hello")
+            await call(alice)
+            assert await code_of(call(alice, method="none")) == 1400
+
+    world.run(main)
+    registered = [
+        (span.attributes or {}).get("lk.rpc.handler_registered") for span in watched.spans
+    ]
+    assert registered == [None, True, None, False]
+    metrics = watched.metrics()
+    assert metrics["rpcproto.handlers"] == {("greet", "success"): 1, ("_other", "1400"): 1}
+    assert "rpcproto.calls.pending" not in metrics
+
+
+def test_who_is_watched_is_not_kept_alive(watched: Watched) -> None:
+    telemetry = watched.telemetry()
+    carol = WORLDS[0].participant(MemoryRoom().join("carol"))
+    telemetry.watch(carol)
+    reference = weakref.ref(carol)
+    del carol
+    gc.collect()
+    assert reference() is None
+    assert watched.metrics() == {}
 
 
 @each_world

@@ -23,7 +23,7 @@ from rpcproto.core.messages import OutgoingPacket
 from rpcproto.ids import random_ids
 from rpcproto.logs import SeldomLogged, logger
 from rpcproto.participant.draining import NOT_SENDING, DrainingParticipant
-from rpcproto.participant.totals import ParticipantStatistics
+from rpcproto.participant.totals import SUCCESS, ParticipantStatistics, outcome_of
 from rpcproto.participant.waiting import Connection
 from rpcproto.transports import (
     Connected,
@@ -274,11 +274,12 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
             case InvocationReceived():
                 self._start_handler(event)
             case CallSucceeded():
-                self._call_succeeded(event)
+                self._call_ended(event.request_id, SUCCESS, event.payload)
             case CallAcknowledged() | PacketIgnored():
                 pass
             case CallFailed():
-                self._call_failed(event)
+                error = self._waiting.error_of(event.code, event.message, event.data)
+                self._call_ended(event.request_id, outcome_of(event.code), error)
             case InvocationAbandoned():
                 self._handlers.abandon(event.invocation_id, event.reason)
             case _:

@@ -4,14 +4,14 @@ from functools import partial
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, require_name
-from rpcproto.core.events import CallFailed, CallSucceeded
 from rpcproto.participant.root import ParticipantRoot
-from rpcproto.participant.totals import OTHER, SUCCESS, outcome_of
+from rpcproto.participant.totals import OTHER, outcome_of
 from rpcproto.participant.waiting import (
     CallArguments,
     Cancel,
     Connection,
     DelayedCall,
+    Outcome,
     Waiter,
     Waiting,
     noop,
@@ -103,18 +103,12 @@ class CallingParticipant(ParticipantRoot):
     def _delayed_call_ended(self, waiter: Waiter, call: DelayedCall, outcome: str) -> None:
         self._totals.call_ended((waiter, call.arguments, call.made), outcome)
 
-    def _call_succeeded(self, event: CallSucceeded) -> None:
-        pending = self._waiting.calls.pop(event.request_id, None)
+    def _call_ended(self, request_id: str, outcome: str, told: Outcome) -> None:
+        """The engine has reported the end of a call."""
+        pending = self._waiting.calls.pop(request_id, None)
         if pending is not None:
-            self._totals.call_ended(pending, SUCCESS, event.request_id)
-            self._waiting.tell(pending[0], event.payload)
-
-    def _call_failed(self, event: CallFailed) -> None:
-        pending = self._waiting.calls.pop(event.request_id, None)
-        if pending is not None:
-            self._totals.call_ended(pending, outcome_of(event.code), event.request_id)
-            error = self._waiting.error_of(event.code, event.message, event.data)
-            self._waiting.tell(pending[0], error)
+            self._totals.call_ended(pending, outcome, request_id)
+            self._waiting.tell(pending[0], told)
 
     def expect_participant(self, identity: str, waiter: Waiter) -> Cancel:
         """Call `waiter` with an empty text once this participant is here, at once if it is already,

@@ -165,7 +165,10 @@ class Handlers:
         """Call the handler, or the first interceptor around it; returns and raises what it does."""
         invocation_id, request_id, caller, method, payload, response_timeout = invocation
         data = RpcInvocationData(request_id, caller, payload, response_timeout, method)
-        self._running[invocation_id].handed_on = handed_on = [data]
+        handed_on = [data]
+        running = self._running.get(invocation_id)
+        if running is not None:  # where threads run handlers, one may be ahead of `started`
+            running.handed_on = handed_on
         if self.intercept is not None:
             return self.intercept(handed_on)
         handler = self._registered.get(method)
