@@ -9,6 +9,7 @@ HOST_LAYERS = {
     "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
     "interceptors": ("interceptors",),
     "draining": ("draining",),
+    "kit": ("host_kit",),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
@@ -36,10 +37,6 @@ HOST_LAYERS = {
 """
 
 _base = partial(Fault, folder="participant", module="base")
-_calling = partial(Fault, folder="participant", module="calling")
-_answering = partial(Fault, folder="participant", module="answering")
-_draining = partial(Fault, folder="participant", module="draining", layer="around")
-_interceptors = partial(Fault, folder="participant", module="interceptors", layer="around")
 _handlers = partial(Fault, folder="participant", module="handlers")
 _answering = partial(Fault, folder="participant", module="answering")
 _calling = partial(Fault, folder="participant", module="calling")
