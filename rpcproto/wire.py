@@ -40,6 +40,7 @@ from rpcproto.core.messages import (
     ErrorResponse,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
@@ -52,11 +53,16 @@ from rpcproto.core.stream_writer import CANCELLED, CHUNK_BYTES
 from rpcproto.core.wire import (
     MAX_UINT64,
     MESSAGE_READERS,
+    Value,
     parse,
+    parse_payload,
+    payload_of,
+    read_sealed,
     read_unread,
     sized_field,
     text_field,
     uint_field,
+    write_sealed,
 )
 
 __all__ = [
@@ -90,12 +96,15 @@ __all__ = [
     "Packet",
     "Request",
     "Response",
+    "Sealed",
     "StreamChunk",
     "StreamHeader",
     "StreamTrailer",
     "Unread",
     "decode",
+    "decode_payload",
     "encode",
+    "encode_payload",
     "request_attributes",
     "response_attributes",
     "stamp",
@@ -142,7 +151,7 @@ class StreamHeader(NamedTuple):
 
 
 OutgoingMessage: TypeAlias = (
-    Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer
+    Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer | Sealed
 )
 """What `encode` writes."""
 Message: TypeAlias = OutgoingMessage | Unread
@@ -189,7 +198,7 @@ def decode(data: bytes) -> Packet | None:
     if packet is None:
         return None
     message = _message(packet)
-    if not isinstance(message, Unread) and not is_id(message[0]):
+    if not isinstance(message, Sealed | Unread) and not is_id(message[0]):
         return None
     identity, sid = packet.participant_identity, packet.participant_sid
     if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
@@ -197,30 +206,30 @@ def decode(data: bytes) -> Packet | None:
     return Packet(identity, sid, tuple(packet.destination_identities), packet.sequence, message)
 
 
-def _message(packet: DataPacket) -> Message:
+def decode_payload(plaintext: bytes) -> Message | None:
+    """Return the message that was sealed in a packet, or None if it is malformed.
+
+    `plaintext` is what `Cryptor.open` returned for the fields of a `Sealed` message. What counts as
+    malformed is as in `decode`. Raises LocalProtocolError for anything but bytes.
+    """
+    _require_bytes(plaintext, "plaintext")
+    payload = parse_payload(plaintext)
+    if payload is None:
+        return None
+    message = _message(payload)
+    return message if isinstance(message, Sealed | Unread) or is_id(message[0]) else None
+
+
+def _message(packet: Value) -> Message:
     which = packet.WhichOneof("value")
-    if which == "rpc_ack":
-        return Ack(packet.rpc_ack.request_id)
-    if which == "rpc_request":
-        return _request(packet)
+    if isinstance(packet, DataPacket) and which == "encrypted_packet":
+        return read_sealed(packet)
     if which == "stream_header":
         return _header(packet)
     return MESSAGE_READERS.get(which, read_unread)(packet)
 
 
-def _request(packet: DataPacket) -> Request:
-    request = packet.rpc_request
-    return Request(
-        request.id,
-        request.method,
-        request.payload,
-        request.response_timeout_ms,
-        request.version,
-        request.compressed_payload != b"",
-    )
-
-
-def _header(packet: DataPacket) -> StreamHeader:
+def _header(packet: Value) -> StreamHeader:
     header = packet.stream_header
     is_text = header.HasField("text_header")
     return StreamHeader(
@@ -254,6 +263,17 @@ def encode(message: OutgoingMessage, sender_identity: str, destination_identity:
     sender = _text(4, sender_identity, "sender_identity")
     destination = sized_field(5, require_text(destination_identity, "destination_identity"))
     return sender + destination + writer(message)
+
+
+def encode_payload(message: OutgoingMessage) -> bytes:
+    """Return what is sealed when an engine with a cryptor sends `message`: give it to
+    `Cryptor.seal`, and the result to `encode`.
+
+    Raises LocalProtocolError as `encode` does, and for a message that is sealed already.
+    """
+    if isinstance(message, Sealed):
+        raise LocalProtocolError("a message that is sealed cannot be sealed again")
+    return payload_of(encode(message, "", ""), sized_field(5, b""))
 
 
 def stamp(
@@ -376,6 +396,13 @@ def _trailer_fields(trailer: StreamTrailer) -> bytes:
     )
 
 
+def _sealed_fields(sealed: Sealed) -> bytes:
+    key_index = _require_int(sealed.key_index, "key_index", 0, MAX_UINT32)
+    iv = _require_bytes(sealed.iv, "iv")
+    ciphertext = _require_bytes(sealed.ciphertext, "ciphertext")
+    return write_sealed(b"", Sealed(key_index, iv, ciphertext))
+
+
 _WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     Request: _request_fields,
     Ack: _ack_fields,
@@ -384,6 +411,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     StreamHeader: _header_fields,
     StreamChunk: _chunk_fields,
     StreamTrailer: _trailer_fields,
+    Sealed: _sealed_fields,
 }
 
 

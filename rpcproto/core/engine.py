@@ -1,6 +1,7 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Collection
 from types import MappingProxyType
 from typing import Any, Final
@@ -25,6 +26,7 @@ from rpcproto.core.messages import (
     OutgoingPacket,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
@@ -32,6 +34,7 @@ from rpcproto.core.messages import (
 from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import abilities_from, is_too_old
+from rpcproto.core.sealing import Cryptor, Sealing
 from rpcproto.core.shared import Shared
 from rpcproto.core.wire import Kind, read
 
@@ -65,16 +68,20 @@ class RpcEngine:
         new_id: Callable[[], str],
         unix_time_offset: float = 0.0,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
     ) -> None:
         """An engine for the participant `identity` (1 to 256 bytes of UTF-8).
 
         `new_id` gives a new lower-case UUIDv4 text of 36 characters at each call (R13), such as
         `rpcproto.random_ids()`; it must not call the engine back. `unix_time_offset` is what `now`
-        lacks to be Unix time, in seconds; stream headers are stamped with it.
-        Raises LocalProtocolError.
+        lacks to be Unix time, in seconds; stream headers are stamped with it. With a `cryptor`,
+        such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted from end to end (R43).
+        Raises LocalProtocolError, also for a cryptor that has no key to seal with.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_finite(unix_time_offset, "unix_time_offset")
+        if cryptor is not None:
+            cryptor.attach(identity)
         self._identity = identity
         self._max_packet_bytes = config.max_packet_bytes
         self._max_readable_bytes = config.max_packet_bytes
@@ -93,6 +100,7 @@ class RpcEngine:
         self._senders = shared.roster.senders
         self._outbox = shared.outbox
         self._small = shared.outbox.small
+        self._take_other = shared.outbox.take_of_stream
         self._reader = shared.reader
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
@@ -108,7 +116,13 @@ class RpcEngine:
             StreamChunk: self._reader.receive_chunk,
             StreamTrailer: self._reader.receive_trailer,
             Unread: _receive_unread,
+            Sealed: _receive_sealed,
         }
+        self._is_new_packet = shared.roster.is_new_packet
+        if cryptor is not None:
+            sealing = Sealing(cryptor, shared, self._handlers)
+            self._handlers, self._small = sealing.handlers, deque()
+            self._take_other = sealing.next_packet
 
     # what the application wants
 
@@ -419,7 +433,7 @@ class RpcEngine:
         """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
         outbox, small = self._outbox, self._small
         if not small:
-            return outbox.take_of_stream()
+            return self._take_other()
         packet = small.popleft()
         outbox.waiting_bytes -= len(packet[0])
         outbox.packets_out += 1
@@ -524,9 +538,12 @@ def _receive_other_header(*_: object) -> IgnoreReason:
     return IgnoreReason.UNKNOWN_TOPIC
 
 
-def _receive_unread(message: Unread, *_: object) -> IgnoreReason:
-    encrypted = message.kind == "encrypted_packet"
-    return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
+def _receive_unread(*_: object) -> IgnoreReason:
+    return IgnoreReason.UNKNOWN_KIND
+
+
+def _receive_sealed(*_: object) -> IgnoreReason:
+    return IgnoreReason.ENCRYPTED
 
 
 def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:

@@ -158,6 +158,17 @@ class StreamTrailer(NamedTuple):
     body that they do not finish (R38)."""
 
 
+class Sealed(NamedTuple):
+    """A packet that is encrypted from end to end (R43)."""
+
+    key_index: int
+    """Which of the sender's keys it is sealed with: 0 to 2^32 - 1."""
+    iv: bytes
+    """The initialization vector; engines write 12 bytes and read no other length (R44)."""
+    ciphertext: bytes
+    """What is encrypted, and a tag of 16 bytes at its end."""
+
+
 class Unread(NamedTuple):
     """A packet of a kind that has no part in RPC; nothing of its content is read (R34)."""
 
@@ -166,7 +177,9 @@ class Unread(NamedTuple):
     known."""
 
 
-Message: TypeAlias = Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer | Unread
+Message: TypeAlias = (
+    Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer | Sealed | Unread
+)
 """What an engine reads as it is; of stream headers it reads some fields."""
 
 

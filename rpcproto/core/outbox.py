@@ -130,6 +130,13 @@ class Outbox:
         self._deflating += stream.is_deflating
         self.waiting_bytes += size
 
+    def take_small(self) -> OutgoingPacket:
+        """The small packet that leaves next."""
+        packet = self.small.popleft()
+        self.waiting_bytes -= len(packet.data)
+        self.packets_out += 1
+        return packet
+
     def take_of_stream(self) -> OutgoingPacket | None:
         """The next packet of the body whose turn it is; they leave when nothing small waits."""
         streams = self.streams

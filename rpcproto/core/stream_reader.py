@@ -50,7 +50,8 @@ class IncomingStream:
 
     __slots__ = (
         "_blocks", "_cut_off", "_pieces", "_total_length", "grown_at", "inflater", "is_request",
-        "next_index", "on_end", "order", "received_bytes", "sender", "sid", "stream_id",
+        "is_sealed", "next_index", "on_end", "order", "received_bytes", "sender", "sid",
+        "stream_id",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +59,8 @@ class IncomingStream:
     ) -> None:
         is_request, stream_id, self._total_length, _, compression = opened
         self.is_request: bool = is_request
+        self.is_sealed: bool
+        """Whether its header came sealed."""
         self.stream_id: str = stream_id
         self.sender: Sender = sender
         self.sid: str = sid
@@ -129,6 +132,8 @@ class StreamReader:
         """By order, those that have not grown for longest in front: they are the next to end."""
         self._turns: OrderedDict[str, Sender] = OrderedDict()
         """Senders with something left to inflate, in turn, by identity (R47)."""
+        self.opens_sealed: bool = False
+        """Whether the header that is being read came sealed."""
         self.turn_at: float | None = None
         """When the next of them is due, in seconds."""
 
@@ -193,6 +198,7 @@ class StreamReader:
         is_request, stream_id, _, inline, _ = opened
         order = next(self._orders)
         stream = IncomingStream(opened, sender, sid, now, on_end, order)
+        stream.is_sealed = self.opens_sealed
         sender.streams[sid, stream_id] = self.streams[order] = stream
         if is_request:
             self.senders.rank(sender)
@@ -216,7 +222,7 @@ class StreamReader:
         if index != stream.next_index:
             if index < stream.next_index:
                 return IgnoreReason.REPEAT
-            self._end(stream, Fault(f"chunk {stream.next_index} is missing"))
+            self.end(stream, Fault(f"chunk {stream.next_index} is missing"))
             return None
         stream.next_index = index + 1
         if inflater:
@@ -226,7 +232,7 @@ class StreamReader:
             else:
                 self._inflate(stream, inflater, Effort(), now)
         elif content and (fault := self._grow(stream, content, now)) is not None:
-            self._end(stream, fault)
+            self.end(stream, fault)
         return None
 
     def receive_trailer(
@@ -241,11 +247,11 @@ class StreamReader:
         if inflater and inflater.is_complete:
             return IgnoreReason.REPEAT
         if reason:
-            self._end(stream, Fault(f"the stream ended early: {reason}"))
+            self.end(stream, Fault(f"the stream ended early: {reason}"))
         elif inflater and inflater.is_waiting:
             inflater.is_complete = True
         else:
-            self._end(stream, stream.end())
+            self.end(stream, stream.end())
         return None
 
     def sid_learned(self, identity: str, sid: str) -> None:
@@ -269,7 +275,7 @@ class StreamReader:
     def expire_first(self) -> None:
         """The body of the first stream has not grown for too long (R28)."""
         stream = next(iter(self.streams.values()))
-        self._end(stream, Fault(f"no bytes for {self._idle_timeout:g} seconds"))
+        self.end(stream, Fault(f"no bytes for {self._idle_timeout:g} seconds"))
 
     def take_turns(self, now: float) -> None:
         """Inflate a mebibyte of what waits, senders in turn (R47)."""
@@ -303,7 +309,7 @@ class StreamReader:
             fullest = senders.who_makes_room(sender, count)
             if fullest is None:
                 return False
-            self._end(fullest, OUT_OF_BYTES)
+            self.end(fullest, OUT_OF_BYTES)
             if fullest is stream:
                 return False
         return True
@@ -313,6 +319,15 @@ class StreamReader:
         return self.senders.take(stream.sender, count, is_answer) or self.take(
             stream.sender, count, is_answer, stream=stream
         )
+
+    def end(self, stream: IncomingStream, outcome: Body | Fault) -> None:
+        """A stream ends, if it has not ended before by making room."""
+        if stream.order not in self.streams:
+            return
+        if stream.is_request and isinstance(outcome, Body):
+            stream.received_bytes = 0  # the bytes are the body's from now on
+        self.drop(stream)
+        stream.on_end(outcome)
 
     def drop(self, stream: IncomingStream) -> None:
         """Nobody wants this body any more."""
@@ -354,11 +369,11 @@ class StreamReader:
             except InflateError as error:
                 fault = Fault(str(error))
             if fault is not None:
-                self._end(stream, fault)
+                self.end(stream, fault)
                 return
         self._do_not_wait(stream, inflater)
         if inflater.is_complete:
-            self._end(stream, stream.end())
+            self.end(stream, stream.end())
 
     def _wait(self, stream: IncomingStream, inflater: Inflater, now: float) -> None:
         """What is left of a stream's input waits for its turn, and counts as held (R47)."""
@@ -366,7 +381,7 @@ class StreamReader:
         if more < 0:
             self.senders.give_back(sender, -more)
         elif not self._take_for(stream, more):
-            self._end(stream, OUT_OF_BYTES)
+            self.end(stream, OUT_OF_BYTES)
             return
         inflater.counted_bytes += more
         sender.waiting[stream.order] = stream
@@ -385,12 +400,3 @@ class StreamReader:
             del self._turns[sender.identity]
             if not self._turns:
                 self.turn_at = None
-
-    def _end(self, stream: IncomingStream, outcome: Body | Fault) -> None:
-        """A stream ends, if it has not ended before by making room."""
-        if stream.order not in self.streams:
-            return
-        if stream.is_request and isinstance(outcome, Body):
-            stream.received_bytes = 0  # the bytes are the body's from now on
-        self.drop(stream)
-        stream.on_end(outcome)

@@ -32,6 +32,7 @@ from rpcproto.core.messages import (
     RequestHeaderFields,
     Response,
     ResponseHeaderFields,
+    Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
@@ -41,11 +42,12 @@ from rpcproto.core.messages import (
     request_attributes,
     timeout_from,
 )
-from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
 
 # --- reading
 
 _parse: Final = DataPacket.FromString
+_parse_payload: Final = EncryptedPacketPayload.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
 _MALFORMED: Final = (DecodeError, ValueError, RecursionError)
@@ -59,6 +61,16 @@ def parse(data: bytes) -> DataPacket | None:
         return None
 
 
+def parse_payload(plaintext: bytes) -> EncryptedPacketPayload | None:
+    """What was sealed in a packet as protobuf has it; None if it is none."""
+    try:
+        return _parse_payload(plaintext)
+    except _MALFORMED:
+        return None
+
+
+Value: TypeAlias = DataPacket | EncryptedPacketPayload
+"""What has a message in it: a packet, or what was sealed in one."""
 Kind: TypeAlias = type[Message] | str
 """What a packet is: the class of its message, or the topic of its header."""
 
@@ -99,6 +111,8 @@ def read(
     elif which == "rpc_response" and (response := packet.rpc_response).payload:
         # A payload that is not empty is there for sure.
         kind, fields = Response, (response.request_id, response.payload)
+    elif which == "encrypted_packet":
+        kind, fields = Sealed, ("", read_sealed(packet))
     else:
         fields = MESSAGE_READERS.get(which, read_unread)(packet)
         kind = type(fields)
@@ -118,16 +132,33 @@ def read(
 
 def _names_fit(kind: Kind, name: str, identity: str, sid: str) -> bool:
     return (
-        (kind is Unread or is_id(name))
+        (kind is Unread or kind is Sealed or is_id(name))
         and fits(identity, MAX_IDENTITY_BYTES)
         and fits(sid, MAX_IDENTITY_BYTES)
     )
 
 
+def read_payload(plaintext: bytes) -> tuple[Kind, Any] | None:
+    """What was sealed in a packet, as `read` gives it: the class of the message and its fields.
+    None if it is malformed."""
+    payload = parse_payload(plaintext)
+    if payload is None:
+        return None
+    which = payload.WhichOneof("value")
+    kind: Kind
+    fields: Any
+    if which == "stream_header":
+        kind, fields = _read_rpc_header(payload)
+    else:
+        fields = MESSAGE_READERS.get(which, read_unread)(payload)
+        kind = type(fields)
+    return (kind, fields) if kind is Unread or is_id(fields[0]) else None
+
+
 _HeaderFields: TypeAlias = RequestHeaderFields | ResponseHeaderFields | tuple[str]
 
 
-def _read_rpc_header(packet: DataPacket) -> tuple[str, _HeaderFields]:
+def _read_rpc_header(packet: Value) -> tuple[str, _HeaderFields]:
     """The topic of a header, empty if it is not about RPC, and what an engine wants of it. What is
     only there for show is not read (R27)."""
     header = packet.stream_header
@@ -154,7 +185,23 @@ def _read_rpc_header(packet: DataPacket) -> tuple[str, _HeaderFields]:
     return topic, (*fields, attributes[METHOD], timeout_ms, attributes[VERSION] == STREAM_VERSION)
 
 
-def _read_response(packet: DataPacket) -> Response | ErrorResponse:
+def _read_request(packet: Value) -> Request:
+    request = packet.rpc_request
+    return Request(
+        request.id,
+        request.method,
+        request.payload,
+        request.response_timeout_ms,
+        request.version,
+        request.compressed_payload != b"",
+    )
+
+
+def _read_ack(packet: Value) -> Ack:
+    return Ack(packet.rpc_ack.request_id)
+
+
+def _read_response(packet: Value) -> Response | ErrorResponse:
     response = packet.rpc_response
     value = response.WhichOneof("value")
     if value != "error":
@@ -163,28 +210,37 @@ def _read_response(packet: DataPacket) -> Response | ErrorResponse:
     return ErrorResponse(response.request_id, error.code, error.message, error.data)
 
 
-def _read_chunk(packet: DataPacket) -> StreamChunk:
+def _read_chunk(packet: Value) -> StreamChunk:
     chunk = packet.stream_chunk
     return new_value(StreamChunk, (chunk.stream_id, chunk.chunk_index, chunk.content))
 
 
-def _read_trailer(packet: DataPacket) -> StreamTrailer:
+def _read_trailer(packet: Value) -> StreamTrailer:
     trailer = packet.stream_trailer
     return new_value(StreamTrailer, (trailer.stream_id, trailer.reason))
 
 
-def read_unread(packet: DataPacket) -> Unread:
+def read_sealed(packet: DataPacket) -> Sealed:
+    """What is to be opened in a packet that is sealed; its type is not read (R44)."""
+    sealed = packet.encrypted_packet
+    return Sealed(sealed.key_index, sealed.iv, sealed.encrypted_value)
+
+
+def read_unread(packet: Value) -> Unread:
     """A packet of a kind that is none of our business."""
     return Unread(packet.WhichOneof("value") or "")
 
 
-_Rest: TypeAlias = Response | ErrorResponse | StreamChunk | StreamTrailer
-MESSAGE_READERS: Final[dict[str | None, Callable[[DataPacket], _Rest]]] = {
+_Read: TypeAlias = Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer
+MESSAGE_READERS: Final[dict[str | None, Callable[[Value], _Read]]] = {
+    "rpc_request": _read_request,
+    "rpc_ack": _read_ack,
     "rpc_response": _read_response,
     "stream_chunk": _read_chunk,
     "stream_trailer": _read_trailer,
 }
-"""How the messages are read that `read` does not read in line, by the name of their field."""
+"""How messages are read, by the name of their field, except for headers, and except for those that
+`read` reads in line."""
 
 # --- writing
 
@@ -429,6 +485,28 @@ _INDEX: Final = _varint(2 << 3)
 def write_trailer(envelope: bytes, stream_id: bytes, reason: str = "") -> bytes:
     """The packet of a trailer."""
     return envelope + sized_field(15, sized_field(1, stream_id) + text_field(2, reason))
+
+
+# A packet is an envelope, and a field from 10 to 15 with the message. In a payload the fields have
+# the numbers 4 to 9, in the same order.
+_PAYLOAD_TAGS: Final = {number << 3 | 2: _tag(number - 6) for number in range(10, 16)}
+
+
+def payload_of(data: bytes, envelope: bytes) -> bytes:
+    """What is sealed of a packet that begins with this envelope: a payload with its message."""
+    start = len(envelope)
+    return _PAYLOAD_TAGS[data[start]] + data[start + 1 :]
+
+
+def write_sealed(envelope: bytes, sealed: Sealed) -> bytes:
+    """A packet that is sealed (R43)."""
+    key_index, iv, ciphertext = sealed
+    before = _head(2, len(iv)) + iv + uint_field(3, key_index) + _head(4, len(ciphertext))
+    size = len(_GCM) + len(before) + len(ciphertext)
+    return b"".join((envelope, _head(18, size), _GCM, before, ciphertext))
+
+
+_GCM: Final = uint_field(1, 1)
 
 
 def id_of_trailer(data: bytes) -> bytes:

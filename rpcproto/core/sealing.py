@@ -1,0 +1,140 @@
+"""End-to-end encryption: what a cryptor is, and what an engine does with it (R43 to R46).
+
+An engine without a cryptor has nothing of this on its way: with one, other methods are bound.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
+
+from rpcproto.core.events import IgnoreReason
+from rpcproto.core.messages import (
+    REQUEST_TOPIC,
+    OutgoingPacket,
+    Request,
+    Sealed,
+    StreamChunk,
+    StreamTrailer,
+    Unread,
+    new_value,
+)
+from rpcproto.core.shared import Shared
+from rpcproto.core.stream_reader import Fault
+from rpcproto.core.wire import Kind, envelope, payload_of, read_payload, write_sealed
+
+
+class OpenFailure(Enum):
+    """Why a sealed packet could not be opened."""
+
+    NO_KEY = "no key"
+    UNDECRYPTABLE = "undecryptable"
+
+
+class Cryptor(Protocol):
+    """Seals and opens the packets of one participant. Pure: no I/O, and it never blocks."""
+
+    def attach(self, identity: str) -> None:
+        """Serve the engine of the participant `identity`, which calls this when it is made.
+
+        Raises LocalProtocolError for a cryptor of another participant, and if there is no key to
+        seal with.
+        """
+        ...
+
+    def seal(self, plaintext: bytes) -> Sealed:
+        """Encrypt; the key and the IV (12 bytes) are chosen now. Never fails after `attach`."""
+        ...
+
+    def open(
+        self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
+    ) -> bytes | OpenFailure:
+        """Decrypt with the key at `key_index` (0 to 2^32 - 1) of the sender. Never raises.
+
+        `iv` has 12 bytes, and `ciphertext` 16 or more, the last 16 of which are the tag.
+        """
+        ...
+
+
+IV_BYTES: Final = 12
+TAG_BYTES: Final = 16
+_MIXED: Final = Fault("some parts of the stream are encrypted and some are not")
+
+Handler: TypeAlias = Callable[[Any, str, str, float], IgnoreReason | None]
+"""Takes the fields of a message, its sender's identity and sid, and the time."""
+
+
+class PlainId(str):
+    """The id of a request that came plain from a participant that nobody announced: what is sent
+    about it is plain as well, for the server's own API can read nothing else (R45)."""
+
+    __slots__ = ()
+
+
+class Sealing:
+    """What an engine that has a cryptor does with each packet."""
+
+    def __init__(self, cryptor: Cryptor, shared: Shared, handlers: Mapping[Kind, Handler]) -> None:
+        self._seal = cryptor.seal
+        self._open = cryptor.open
+        self._identity = shared.identity
+        self._accepts_plain = shared.config.accept_plain_packets
+        self._outbox = shared.outbox
+        self._reader = shared.reader
+        self._senders = shared.roster.senders
+        self._handlers = handlers
+        self.handlers: dict[Kind, Handler] = {
+            kind: partial(self._receive_plain, kind) for kind in handlers if kind is not Unread
+        }
+        self.handlers[Unread], self.handlers[Sealed] = handlers[Unread], self._receive_sealed
+
+    def next_packet(self) -> OutgoingPacket | None:
+        """See `RpcEngine.next_packet`: what is taken is sealed now."""
+        outbox = self._outbox
+        packet = outbox.take_small() if outbox.small else outbox.take_of_stream()
+        if packet is None or type(packet.request_id) is PlainId:
+            return packet
+        start = envelope(self._identity, packet.destination_identity)
+        data = write_sealed(start, self._seal(payload_of(packet.data, start)))
+        return new_value(OutgoingPacket, (data, *packet[1:]))
+
+    def _receive_plain(
+        self, kind: Kind, fields: Any, identity: str, sid: str, now: float
+    ) -> IgnoreReason | None:
+        """A packet of an RPC kind that nobody has sealed (R45)."""
+        if not self._accepts_plain:
+            return IgnoreReason.PLAIN
+        if identity not in self._senders and (kind is Request or kind == REQUEST_TOPIC):
+            at = 0 if kind is Request else 1
+            fields = (*fields[:at], PlainId(fields[at]), *fields[at + 1 :])
+        return self._receive(kind, fields, identity, sid, now, is_sealed=False)
+
+    def _receive_sealed(
+        self, fields: tuple[str, Sealed], identity: str, sid: str, now: float
+    ) -> IgnoreReason | None:
+        """A packet that is sealed (R44)."""
+        _, (key_index, iv, ciphertext) = fields
+        if len(iv) != IV_BYTES or len(ciphertext) < TAG_BYTES:
+            return IgnoreReason.MALFORMED
+        plaintext = self._open(identity, key_index, iv, ciphertext)
+        if isinstance(plaintext, OpenFailure):
+            return IgnoreReason(plaintext.value)
+        message = read_payload(plaintext)
+        if message is None:
+            return IgnoreReason.MALFORMED
+        if message[0] is Unread:
+            return IgnoreReason.UNKNOWN_KIND
+        return self._receive(*message, identity, sid, now, is_sealed=True)
+
+    def _receive(
+        self, kind: Kind, fields: Any, identity: str, sid: str, now: float, *, is_sealed: bool
+    ) -> IgnoreReason | None:
+        """A packet that counts; a stream must not be sealed in part (R25)."""
+        reader = self._reader
+        if kind is StreamChunk or kind is StreamTrailer:
+            stream = reader.find(identity, sid, fields[0])
+            if stream is not None and stream.is_sealed is not is_sealed:
+                reader.end(stream, _MIXED)
+                return None
+        reader.opens_sealed = is_sealed
+        return self._handlers[kind](fields, identity, sid, now)
