@@ -207,24 +207,38 @@ def body_times(body: str, rounds: int, plain: Pair, compressing: Pair) -> Times:
     return by_turns(works, rounds)
 
 
+HOST_ROWS: Final = (
+    ("asyncio", "memory", hosts.AT_ONCE, 6.0),
+    ("asyncio", "memory", 1, 8.0),
+    ("asyncio", "TCP", hosts.AT_ONCE, 9.0),
+    ("trio", "memory", hosts.AT_ONCE, 8.0),
+    ("trio", "memory", 1, None),
+    ("trio", "TCP", hosts.AT_ONCE, 12.0),
+)
+"""A host, what carries its packets, how many calls are under way at once, and the most processor
+time of a call that holds, in F."""
+
+
 def host_rows() -> Iterator[Row]:
-    """Whole hosts, both ends in one process, and how much of their time is the engines'.
+    """Whole hosts, both ends in one process: the processor's time of a call.
 
     Hosts announce all that an engine can read, so that a call is a request and a response stream,
     inline; the engines are measured at the same.
     """
     calls = 4_000
     pair = Pair(client_protocol=2, capabilities=(CAP_COMPRESSION_DEFLATE_RAW,))
-    for host in hosts.HOSTS:
-        for way in hosts.WAYS:
-            rounds = []
-            for _ in range(5):
-                whole = hosts.seconds_per_call(host, way, calls, PAYLOAD)
-                engines = by_turns([partial(pair.echo, 200, PAYLOAD)], rounds=5).median(0) / 200
-                rounds.append((whole, engines / whole))
-            whole, share = map(statistics.median, zip(*rounds, strict=True))
-            yield Row(f"calls a second, {host}, {way}, {hosts.AT_ONCE} at once", 1 / whole, "/s")
-            yield Row("  the engines' share of it", share * 100, "%")
+    for host, way, at_once, limit in HOST_ROWS:
+        rounds = []
+        for _ in range(5):
+            alone = by_turns([partial(floor.floor, 500), partial(pair.echo, 500, PAYLOAD)], 5)
+            cost = hosts.cost_of_call(host, way, calls, PAYLOAD, at_once)
+            unit = alone.median(0) / 500
+            rounds.append((cost.processor / unit, alone.ratio(1), cost.elapsed))
+        processor, engines, elapsed = map(statistics.median, zip(*rounds, strict=True))
+        what = f"processor time of a call, {host}, {way}, {at_once} at once"
+        yield Row(what, processor, "F", limit)
+        yield Row("  of which the engines", engines, "F")
+        yield Row("  calls a second", 1 / elapsed, "/s")
 
 
 SECTIONS: Final[dict[str, Callable[[], Iterable[str]]]] = {

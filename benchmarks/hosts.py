@@ -3,8 +3,9 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import ModuleType
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import anyio
 from anyio.abc import SocketAttribute
@@ -48,22 +49,31 @@ async def over_tcp() -> AsyncIterator[Ends]:
 WAYS: dict[str, Way] = {"memory": in_memory, "TCP": over_tcp}
 
 
-def seconds_per_call(host: str, way: str, calls: int, payload: str) -> float:
-    """The time of an echo, `AT_ONCE` of them being under way all the time."""
-    return anyio.run(_measure, HOSTS[host], WAYS[way], calls, payload, backend=host)
+class Cost(NamedTuple):
+    """What an echo takes, in seconds: by the clock, and of the processor's time."""
+
+    elapsed: float
+    processor: float
 
 
-async def _measure(host: ModuleType, way: Way, calls: int, payload: str) -> float:
+def cost_of_call(host: str, way: str, calls: int, payload: str, at_once: int = AT_ONCE) -> Cost:
+    """The cost of an echo, `at_once` of them being under way all the time."""
+    measure = partial(_measure, HOSTS[host], WAYS[way], calls, payload, at_once)
+    return anyio.run(measure, backend=host)
+
+
+async def _measure(host: ModuleType, way: Way, calls: int, payload: str, at_once: int) -> Cost:
     async with AsyncExitStack() as stack:
         ends = await stack.enter_async_context(asynccontextmanager(way)())
         alice = await stack.enter_async_context(host.RpcParticipant(ends[0]))
         bob = await stack.enter_async_context(host.RpcParticipant(ends[1]))
         bob.register_rpc_method("echo", echo)
         await alice.wait_for_participant("bob")
-        await _call(alice, calls // 10, payload)
-        begin = time.perf_counter()
-        await _call(alice, calls, payload)
-        return (time.perf_counter() - begin) / calls
+        await _call(alice, calls // 10, payload, at_once)
+        began = time.perf_counter(), time.process_time()
+        await _call(alice, calls, payload, at_once)
+        elapsed, processor = time.perf_counter() - began[0], time.process_time() - began[1]
+        return Cost(elapsed / calls, processor / calls)
 
 
 async def echo(data: RpcInvocationData) -> str:
@@ -71,14 +81,16 @@ async def echo(data: RpcInvocationData) -> str:
     return data.payload
 
 
-async def _call(alice: rpcproto.asyncio.RpcParticipant, calls: int, payload: str) -> None:
+async def _call(
+    alice: rpcproto.asyncio.RpcParticipant, calls: int, payload: str, at_once: int
+) -> None:
     async def call_in_turn() -> None:
-        for _ in range(calls // AT_ONCE):
+        for _ in range(calls // at_once):
             answer = await alice.perform_rpc(
                 destination_identity="bob", method="echo", payload=payload
             )
             assert answer == payload
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(AT_ONCE):
+        for _ in range(at_once):
             tasks.start_soon(call_in_turn)

@@ -1,24 +1,25 @@
 """A host for programs without an event loop: calls block, handlers run in threads.
 
-The engine has one owner at a time, so all use of it is under one lock; what may block, sending and
-the handlers, is not. Run it: two participants, joined by a pair of sockets, greet each other.
+The engine has one owner at a time, so all use of it is under one lock. Sending and the handlers may
+block, and run without it. Run it: two participants, joined by a pair of sockets, greet each other.
 """
 
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from rpcproto import InvocationReceived, OutgoingPacket, RpcError
-from rpcproto.participant import Cancel, ParticipantBase, RpcInvocationData, Waiter
+from rpcproto import InvocationReceived, LocalProtocolError, OutgoingPacket, RpcConfig, RpcError
+from rpcproto.participant import CallArguments, Outcome, ParticipantBase, RpcInvocationData, Start
 from rpcproto.transports import (
     Connected,
     Disconnected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     TransportEvent,
 )
@@ -26,11 +27,13 @@ from rpcproto.transports.framing import Hello, Link, frame
 
 
 class Channel(Protocol):
-    """A way to somebody: calls `on_event`, from any thread, with what comes."""
+    """A connection: calls `on_events` and `on_room`, from any thread."""
 
-    on_event: Callable[[TransportEvent], None]
-    on_room: Callable[[], None]
+    on_events: Callable[[Sequence[TransportEvent]], object]
+    on_room: Callable[[], object]
 
+    @property
+    def departure_grace(self) -> float: ...
     def has_room(self) -> bool: ...
     def send(self, packet: OutgoingPacket) -> None: ...
     def close(self) -> None: ...
@@ -40,25 +43,44 @@ class Clock(Protocol):
     """Time, and timers that call back from any thread."""
 
     def time(self) -> float: ...
-    def call_at(self, at: float, callback: Callable[[], None], /) -> Any: ...
+    def call_at(self, at: float, callback: Callable[[], object], /) -> Any: ...
+
+
+_abandoned: Final[ContextVar["Future[None]"]] = ContextVar("abandoned")
+"""In a handler: what is cancelled when nobody waits for the answer any more."""
+
+
+def when_abandoned(function: Callable[[], object]) -> None:
+    """Inside a handler: have `function` called, in any thread, when nobody waits for the answer.
+
+    A thread cannot be interrupted. So a handler that waits for something registers here how to end
+    the wait, and a handler that computes for long how to learn that it should stop.
+    """
+    _abandoned.get().add_done_callback(lambda _: function())
 
 
 class BlockingParticipant(ParticipantBase[Channel]):
     """A participant for any number of threads."""
 
     def __init__(
-        self, identity: str, channel: Channel, clock: Clock, threads: Executor, writer: Executor
+        self,
+        identity: str,
+        channel: Channel,
+        clock: Clock,
+        threads: Executor,
+        writer: Executor,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
     ) -> None:
         """`threads` run the handlers, `writer` sends: handlers that wait must not hold that up."""
-        super().__init__(identity, channel)
+        super().__init__(identity, channel, config=config, departure_grace=channel.departure_grace)
         self._lock = threading.RLock()
         self._time, self._threads, self._writer_thread = clock, threads, writer
         self._timer: Any = None
         self._is_writing = False
         self._writer: Future[None] | None = None
-        self._open(clock.time)
-        channel.on_event = self._locked(self._receive)
-        channel.on_room = self._locked(self._wake_writer)
+        self.open_engine(clock.time)
+        channel.on_events = self._locked(self.receive_events)
+        channel.on_room = self._locked(self.wake_writer)
 
     def perform_rpc(
         self,
@@ -68,7 +90,10 @@ class BlockingParticipant(ParticipantBase[Channel]):
         payload: str,
         response_timeout: float | None = None,
     ) -> str:
-        """Call a participant and wait for the answer; raises RpcError. Ctrl-C cancels the call."""
+        """Call a participant and wait for the answer. Ctrl-C cancels the call.
+
+        Raises RpcError, and LocalProtocolError for misuse.
+        """
         call = self.submit_rpc(destination_identity, method, payload, response_timeout)
         try:
             return call.result()
@@ -82,27 +107,28 @@ class BlockingParticipant(ParticipantBase[Channel]):
         payload: str,
         response_timeout: float | None = None,
     ) -> "Future[str]":
-        """Call a participant; `cancel` of what is returned cancels the call."""
-        timeouts = response_timeout, None
-        return self._future(partial(self._call, destination_identity, method, payload, *timeouts))
+        """Call a participant; `cancel` of the future cancels the call."""
+        call = CallArguments(destination_identity, method, payload, response_timeout, None)
+        return self._future(partial(self.begin_call, call))
 
     def wait_for_participant(self, identity: str) -> None:
-        """Wait until somebody is here."""
-        self._future(partial(self._expect, identity)).result()
+        """Wait until a participant is here."""
+        self._future(partial(self.expect_participant, identity)).result()
 
     def close(self) -> None:
-        """End all calls with 1503, send what waits, and close the channel."""
-        self._locked(self._close)()
+        """End all calls with 1503, abandon all handlers, send the packets that wait, for at most a
+        second, and close the channel."""
+        self._locked(self.close_engine)()
         if self._writer is not None:
             wait([self._writer], timeout=1.0)
         if self._timer is not None:
             self._timer.cancel()
         self._transport.close()
 
-    def _future(self, start: Callable[[Waiter], Cancel]) -> "Future[str]":
+    def _future(self, start: Start) -> "Future[str]":
         future: Future[str] = Future()
 
-        def end(outcome: str | RpcError) -> None:
+        def end(outcome: Outcome) -> None:
             if not future.set_running_or_notify_cancel():
                 return
             if isinstance(outcome, str):
@@ -112,7 +138,7 @@ class BlockingParticipant(ParticipantBase[Channel]):
 
         try:
             cancel = self._locked(start)(end)
-        except RpcError as error:  # there is no connection any more
+        except (RpcError, LocalProtocolError) as error:
             end(error)
         else:
             future.add_done_callback(lambda _: self._locked(cancel)())
@@ -127,7 +153,7 @@ class BlockingParticipant(ParticipantBase[Channel]):
 
     # the hooks
 
-    def _wake_writer(self) -> None:
+    def wake_writer(self) -> None:
         if not self._is_writing:
             self._is_writing = True
             self._writer = self._writer_thread.submit(self._write)
@@ -135,32 +161,43 @@ class BlockingParticipant(ParticipantBase[Channel]):
     def _write(self) -> None:
         while True:
             with self._lock:
-                packet = self._next_packet() if self._transport.has_room() else None
+                can_send = self.has_packets and self._transport.has_room()
+                packet = self.next_packet() if can_send else None
                 if packet is None:
                     self._is_writing = False
                     return
             try:
                 self._transport.send(packet)
-            except PacketNotSent:
-                self._locked(self._packet_not_sent)(packet)
+            except PacketsNotSent as error:
+                self._locked(self.packets_not_sent)(error.packets)
             except Exception as error:
-                self._locked(self._sending_broke)(error)
+                self._locked(self.sending_failed)(error)
 
-    def _set_timer(self, at: float) -> None:
+    def set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._time.call_at(at, self._locked(self._timer_fired))
+        self._timer = self._time.call_at(at, self._locked(self.timer_fired))
 
-    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        return self._threads.submit(self._handle, invocation).cancel
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        abandoned: Future[None] = Future()
+        task = self._threads.submit(self._handle, invocation, abandoned)
+        # Also where it is cancelled before a thread had time for it.
+        task.add_done_callback(lambda _: self._locked(self.handler_ended)(invocation))
 
-    def _handle(self, invocation: InvocationReceived) -> None:
+        def cancel() -> None:
+            task.cancel()
+            abandoned.cancel()
+
+        return cancel
+
+    def _handle(self, invocation: InvocationReceived, abandoned: "Future[None]") -> None:
+        _abandoned.set(abandoned)
         try:
-            result = self._run_handler(invocation)
-        except Exception as error:
-            self._locked(self._answer_exception)(invocation, error)
+            result = self.run_handler(invocation)
+        except BaseException as error:
+            self._locked(self.answer_exception)(invocation, error)
         else:
-            self._locked(self._answer)(invocation, result)
+            self._locked(self.answer)(invocation, result)
 
 
 class ThreadClock:
@@ -168,7 +205,7 @@ class ThreadClock:
 
     time = staticmethod(time.monotonic)
 
-    def call_at(self, at: float, callback: Callable[[], None]) -> threading.Timer:
+    def call_at(self, at: float, callback: Callable[[], object]) -> threading.Timer:
         timer = threading.Timer(max(at - time.monotonic(), 0.0), callback)
         timer.daemon = True
         timer.start()
@@ -178,8 +215,9 @@ class ThreadClock:
 class SocketChannel:
     """A socket whose other end speaks as `rpcproto.transports.stream` does; `run` is a thread."""
 
-    on_event: Callable[[TransportEvent], None]
-    on_room: Callable[[], None]
+    departure_grace = 0.0
+    on_events: Callable[[Sequence[TransportEvent]], object]
+    on_room: Callable[[], object]
 
     def __init__(self, connection: socket.socket, identity: str) -> None:
         self._socket = connection
@@ -196,18 +234,20 @@ class SocketChannel:
         cause = None
         try:
             while data := self._socket.recv(65_536):
+                events: list[TransportEvent] = []
                 was_unknown = self._link.peer is None
                 self._link.receive_bytes(data)
                 if was_unknown and (peer := self._link.peer) is not None:
                     abilities = peer.client_protocol, peer.capabilities
-                    self.on_event(ParticipantJoined(peer.identity, "", *abilities))
-                    self.on_event(Connected(participants_complete=True))
+                    events.append(ParticipantJoined(peer.identity, "", *abilities))
+                    events.append(Connected(participants_complete=True))
                 while (packet := self._link.next_packet()) is not None:
                     assert self._link.peer is not None
-                    self.on_event(PacketReceived(packet, self._link.peer.identity))
+                    events.append(PacketReceived(packet, self._link.peer.identity))
+                self.on_events(events)
         except OSError as error:
             cause = error
-        self.on_event(Disconnected(cause))
+        self.on_events([Disconnected(cause)])
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)

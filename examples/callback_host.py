@@ -5,52 +5,71 @@ two participants out of the two ends of a channel, and one calls the other.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from rpcproto import InvocationReceived, OutgoingPacket, RpcError
-from rpcproto.participant import Cancel, ParticipantBase, RpcInvocationData, Waiter
+from rpcproto import InvocationReceived, OutgoingPacket, RpcConfig
+from rpcproto.participant import (
+    CallArguments,
+    Cancel,
+    Outcome,
+    ParticipantBase,
+    RpcInvocationData,
+    Waiter,
+)
 from rpcproto.transports import (
     Connected,
     Disconnected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     TransportEvent,
 )
 
 
 class Channel(Protocol):
-    """A way to somebody: calls `on_event` with what comes, `on_room` when there is room again."""
+    """A connection: calls `on_events` with what happened, `on_room` when there is room again."""
 
-    on_event: Callable[[TransportEvent], None]
-    on_room: Callable[[], None]
+    on_events: Callable[[Sequence[TransportEvent]], object]
+    on_room: Callable[[], object]
 
+    @property
+    def departure_grace(self) -> float: ...
     def has_room(self) -> bool: ...
     def send(self, packet: OutgoingPacket) -> None: ...
     def close(self) -> None: ...
 
 
 class Loop(Protocol):
-    """What is used of an asyncio loop."""
+    """The part of an asyncio loop that is used here."""
 
     def time(self) -> float: ...
-    def call_soon(self, callback: Callable[[], None], /) -> object: ...
-    def call_at(self, when: float, callback: Callable[[], None], /) -> Any: ...
+    def call_soon(self, callback: Callable[[], object], /) -> object: ...
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Any: ...
 
 
 class CallbackParticipant(ParticipantBase[Channel]):
-    """A participant whose calls end in callbacks. Handlers are plain functions."""
+    """A participant whose calls end in callbacks.
 
-    def __init__(self, identity: str, channel: Channel, loop: Loop) -> None:
-        super().__init__(identity, channel)
+    A handler is a plain function. It returns its answer, or a future of it: anything with
+    `add_done_callback`, `cancel` and `result`, as asyncio and `concurrent.futures` have them.
+    """
+
+    def __init__(
+        self,
+        identity: str,
+        channel: Channel,
+        loop: Loop,
+        config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(identity, channel, config=config, departure_grace=channel.departure_grace)
         self._loop = loop
         self._timer: Any = None
         self._is_sending = False
-        self._open(loop.time)
-        channel.on_event = self._receive
-        channel.on_room = self._wake_writer
+        self.open_engine(loop.time)
+        channel.on_events = self.receive_events
+        channel.on_room = self.wake_writer
 
     def call(
         self,
@@ -60,56 +79,121 @@ class CallbackParticipant(ParticipantBase[Channel]):
         waiter: Waiter,
         response_timeout: float | None = None,
     ) -> Cancel:
-        """Call a participant; `waiter` gets the payload or the error. Returns what cancels it."""
-        timeouts = response_timeout, None
-        return self._call(destination_identity, method, payload, *timeouts, waiter)
+        """Call a participant; `waiter` takes the payload or the error. Returns what cancels it.
+
+        Raises LocalProtocolError for misuse, and RpcError (1503) when the connection is lost.
+        """
+        waiters = [waiter]
+
+        def deliver(outcome: Outcome) -> None:
+            if waiters:  # the program may have cancelled the call since
+                waiters.pop()(outcome)
+
+        def end(outcome: Outcome) -> None:
+            # The waiter is code of the program: it runs later, outside of the host's callbacks.
+            self._loop.call_soon(partial(deliver, outcome))
+
+        call = CallArguments(destination_identity, method, payload, response_timeout, None)
+        cancel_call = self.begin_call(call, end)
+
+        def cancel() -> None:
+            waiters.clear()
+            cancel_call()
+
+        return cancel
 
     def close(self) -> None:
-        """End all calls with 1503, send what there is room for, and close the channel."""
-        self._close()
+        """End all calls with 1503, cancel all handlers, send the packets that there is room for,
+        and close the channel."""
+        self.close_engine()
         if self._timer is not None:
             self._timer.cancel()
         self._transport.close()
 
     # the hooks
 
-    def _wake_writer(self) -> None:
+    def wake_writer(self) -> None:
         if self._is_sending:
-            return  # what comes up from within `send` is seen by the loop below
+            return  # the loop below sees what comes up from within `send`
         self._is_sending = True
-        while self._transport.has_room() and (packet := self._next_packet()) is not None:
+        while self.has_packets and self._transport.has_room():
+            packet = self.next_packet()
+            if packet is None:
+                break
             try:
                 self._transport.send(packet)
-            except PacketNotSent:
-                self._packet_not_sent(packet)
+            except PacketsNotSent as error:
+                self.packets_not_sent(error.packets)
             except Exception as error:
-                self._sending_broke(error)
+                self.sending_failed(error)
         self._is_sending = False
 
-    def _set_timer(self, at: float) -> None:
+    def set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._timer_fired)
+        self._timer = self._loop.call_at(at, self.timer_fired)
 
-    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        self._loop.call_soon(partial(self._handle, invocation))
-        return lambda: None  # a plain function cannot be cancelled
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        handling = _Handling()
+        self._loop.call_soon(partial(self._handle, invocation, handling))
+        return handling.cancel
 
-    def _handle(self, invocation: InvocationReceived) -> None:
+    def _handle(self, invocation: InvocationReceived, handling: "_Handling") -> None:
+        if handling.is_cancelled:
+            self.handler_ended(invocation)
+            return
         try:
-            result = self._run_handler(invocation)
-        except Exception as error:
-            self._answer_exception(invocation, error)
+            result: Any = self.run_handler(invocation)
+        except BaseException as error:
+            self._failed(invocation, error)
+            return
+        if not hasattr(result, "add_done_callback"):
+            self._answered(invocation, result)
+            return
+        handling.future = result
+        end = partial(self._end, invocation, result)
+        result.add_done_callback(lambda _: self._loop.call_soon(end))
+
+    def _end(self, invocation: InvocationReceived, future: Any) -> None:
+        try:
+            result = future.result()
+        except BaseException as error:
+            self._failed(invocation, error)
         else:
-            self._answer(invocation, result)
+            self._answered(invocation, result)
+
+    def _answered(self, invocation: InvocationReceived, result: object) -> None:
+        self.answer(invocation, result)
+        self.handler_ended(invocation)
+
+    def _failed(self, invocation: InvocationReceived, error: BaseException) -> None:
+        self.answer_exception(invocation, error)
+        self.handler_ended(invocation)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+
+
+class _Handling:
+    """A handler that was started, perhaps with a future that its answer will come from."""
+
+    def __init__(self) -> None:
+        self.future: Any = None
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        if self.future is not None:
+            self.future.cancel()
 
 
 class LoopChannel:
-    """One end of a channel inside an event loop, with 64 KiB on their way at most."""
+    """One end of a channel inside an event loop, with at most 64 KiB on their way."""
+
+    departure_grace = 0.0
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.on_event: Callable[[TransportEvent], None] = lambda event: None
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_events: Callable[[Sequence[TransportEvent]], object] = lambda events: None
+        self.on_room: Callable[[], object] = lambda: None
         self.buffered_amount = 0
         self.other: LoopChannel
         self._loop = loop
@@ -123,11 +207,11 @@ class LoopChannel:
 
     def _arrive(self, data: bytes) -> None:
         self.buffered_amount -= len(data)
-        self.other.on_event(PacketReceived(data))
+        self.other.on_events([PacketReceived(data)])
         self.on_room()
 
     def close(self) -> None:
-        self._loop.call_soon(self.other.on_event, Disconnected())
+        self._loop.call_soon(self.other.on_events, [Disconnected()])
 
 
 async def main() -> None:
@@ -139,17 +223,16 @@ async def main() -> None:
         CallbackParticipant("alice", ends[0], loop),
         CallbackParticipant("bob", ends[1], loop),
     )
-    ends[0].on_event(ParticipantJoined("bob", client_protocol=2))
-    ends[1].on_event(ParticipantJoined("alice", client_protocol=2))
-    for end in ends:
-        end.on_event(Connected(participants_complete=True))
+    for end, other in zip(ends, ("bob", "alice"), strict=True):
+        joined = ParticipantJoined(other, client_protocol=2)
+        end.on_events([joined, Connected(participants_complete=True)])
 
     @bob.register_rpc_method("greet")
     def greet(data: RpcInvocationData) -> str:
         return f"Hello, {data.caller_identity}!"
 
     for method in ("greet", "dance"):
-        outcome: asyncio.Future[str | RpcError] = loop.create_future()
+        outcome: asyncio.Future[Outcome] = loop.create_future()
         alice.call("bob", method, "Hi", outcome.set_result)
         print(f"{method}: {await outcome}")
     alice.close()

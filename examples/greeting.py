@@ -9,10 +9,7 @@ from rpcproto.transports.memory import MemoryRoom
 async def main() -> None:
     """Alice calls, and bob answers."""
     room = MemoryRoom()
-    async with (
-        RpcParticipant("alice", room.join("alice")) as alice,
-        RpcParticipant("bob", room.join("bob")) as bob,
-    ):
+    async with RpcParticipant(room.join("alice")) as alice, RpcParticipant(room.join("bob")) as bob:
 
         @bob.register_rpc_method("greet")
         async def greet(data: RpcInvocationData) -> str:

@@ -29,10 +29,10 @@ class Shop:
 async def main() -> None:
     """Two customers."""
     room = MemoryRoom()
-    async with RpcParticipant("bob", room.join("bob")) as bob:
+    async with RpcParticipant(room.join("bob")) as bob:
         Shop(bob)
         for name, age in (("alice", 42), ("charlie", 8)):
-            async with RpcParticipant(name, room.join(name)) as customer:
+            async with RpcParticipant(room.join(name)) as customer:
                 customer.register_rpc_method("age", lambda data, age=age: str(age))
                 try:
                     answer = await customer.perform_rpc(

@@ -20,7 +20,7 @@ NAMES = ["Ada", "Bo", "Cleo", "Dan", "Eve", "Finn", "Gül", "Hugo", "Inés", "Jo
 async def come_in(url: str, name: str, stack: AsyncExitStack) -> RpcParticipant:
     """A participant that answers greetings until the stack is closed."""
     transport = await join_room(url, "room of ten", name)
-    participant = await stack.enter_async_context(RpcParticipant(name, transport))
+    participant = await stack.enter_async_context(RpcParticipant(transport))
 
     @participant.register_rpc_method("greet")
     async def greet(data: RpcInvocationData) -> str:

@@ -14,7 +14,7 @@ from rpcproto.trio import RpcError, RpcInvocationData, RpcParticipant
 async def child() -> None:
     """Bob, who counts, and takes his time for it."""
     transport = StreamTransport(stdio(), "bob")
-    async with RpcParticipant("bob", transport) as bob:
+    async with RpcParticipant(transport) as bob:
 
         @bob.register_rpc_method("count")
         async def count(data: RpcInvocationData) -> str:
@@ -34,7 +34,7 @@ async def parent() -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         transport = StreamTransport(StapledByteStream(process.stdin, process.stdout), "alice")
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             for number, timeout in (("10", 5.0), ("1000000", 0.25)):
                 try:
                     reply = await alice.perform_rpc(

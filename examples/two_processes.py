@@ -15,7 +15,7 @@ from rpcproto.transports.stream import StreamTransport, connect_tcp, listen_tcp,
 
 async def be_bob(transport: StreamTransport) -> None:
     """One connection, until the other side has enough."""
-    async with RpcParticipant("bob", transport) as bob:
+    async with RpcParticipant(transport) as bob:
 
         @bob.register_rpc_method("greet")
         async def greet(data: RpcInvocationData) -> str:
@@ -34,7 +34,7 @@ async def listen() -> None:
 async def call(port: int) -> None:
     """A short call and a long one, at once."""
     transport = await connect_tcp("127.0.0.1", port, "alice")
-    async with RpcParticipant("alice", transport) as alice:
+    async with RpcParticipant(transport) as alice:
         greetings = ("Hi", "Good morning! " * 100_000)
         for reply in await asyncio.gather(
             *(

@@ -124,8 +124,10 @@ class RpcParticipant(AsyncParticipantBase):
                 self.receive_events(events)
         except Exception as error:
             self.connection_failed(error)
-        finally:
-            self.connection_ended()
+        except asyncio.CancelledError:
+            if self._reader.cancelling():
+                raise  # we are leaving, and what waits is still sent
+        self.connection_ended()
 
     async def _write(self) -> None:
         while True:
@@ -158,10 +160,8 @@ class RpcParticipant(AsyncParticipantBase):
         else:
             self.answer(invocation, result)
 
-    def _start(
-        self, coroutine: Coroutine[object, object, None], context: contextvars.Context | None = None
-    ) -> asyncio.Task[None]:
-        task = self._loop.create_task(coroutine, context=context)
+    def _start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -169,7 +169,7 @@ class RpcParticipant(AsyncParticipantBase):
     # the hooks
 
     def require_owner(self) -> None:
-        if self._entered_engine is not None and threading.get_ident() != self._thread:
+        if self._is_open and threading.get_ident() != self._thread:
             raise LocalProtocolError("the participant belongs to another thread")
 
     def wake_writer(self) -> None:
@@ -182,12 +182,14 @@ class RpcParticipant(AsyncParticipantBase):
         self._timer = self._loop.call_at(at, self.timer_fired)
 
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        task = self._start(self._handle(invocation), self._context.copy())
+        task = self._loop.create_task(self._handle(invocation), context=self._context.copy())
+        self._tasks.add(task)
         task.add_done_callback(partial(self._handler_task_ended, invocation))
         # A handler that closes its participant is not cancelled by that.
         return lambda: task is asyncio.current_task() or task.cancel()
 
     def _handler_task_ended(self, invocation: InvocationReceived, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         self.handler_ended(invocation)
         if not task.cancelled():
             task.exception()  # a KeyboardInterrupt, which has ended the loop by itself

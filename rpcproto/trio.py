@@ -113,11 +113,11 @@ class RpcParticipant(AsyncParticipantBase):
             try:
                 await self._tasks.__aexit__(None, None, None)
             except BaseExceptionGroup as group:
-                if error is not None and group.split(trio.Cancelled)[1] is None:
-                    return  # the scope around is cancelled; what the body raised says more
-                if len(group.exceptions) > 1:
-                    raise
-                raise group.exceptions[0] from None
+                # If the scope around is cancelled, what the body raised says more.
+                if error is None or group.split(trio.Cancelled)[1] is not None:
+                    if len(group.exceptions) > 1:
+                        raise
+                    raise group.exceptions[0] from None
 
     # the tasks: they outlive a cancelled scope around, so that leaving can send what waits
 
@@ -185,7 +185,7 @@ class RpcParticipant(AsyncParticipantBase):
     # the hooks
 
     def require_owner(self) -> None:
-        if self._entered_engine is not None and not self._is_owner():
+        if self._is_open and not self._is_owner():
             raise LocalProtocolError("the participant belongs to another trio run")
 
     def _is_owner(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 
+import profiles  # noqa: F401 (the profile of Hypothesis)
 import pytest
 
 

@@ -3,7 +3,21 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from rpcproto import OutgoingPacket
-from rpcproto.transports import PacketsNotSent, TransportEvent
+from rpcproto.transports import PacketsNotSent, Transport, TransportEvent
+
+
+def of(*packets: OutgoingPacket) -> Callable[[], OutgoingPacket | None]:
+    """These packets, as `Transport.send` takes them."""
+    waiting = list(packets)
+    return lambda: waiting.pop(0) if waiting else None
+
+
+async def all_events(transport: Transport) -> list[TransportEvent]:
+    """What a transport has to report, until its end."""
+    events: list[TransportEvent] = []
+    while batch := await transport.receive():
+        events += batch
+    return events
 
 
 class ScriptedTransport:

@@ -26,16 +26,13 @@ from engine_scripts import (
 )
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from profiles import PROFILE, choose
+from profiles import choose
 from streams import raw_deflate
 
 from rpcproto import RpcConfig
 
 LAW = settings(
     max_examples=choose(fast=20, deep=400, night=4_000),
-    deadline=None,
-    derandomize=PROFILE == "fast",
-    database=None,
     phases=(Phase.generate, Phase.shrink),
 )
 """For each law: enough lives to find a broken rule, the same ones in every run."""

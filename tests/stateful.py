@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TypeVar
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from profiles import PROFILE, choose
+from profiles import choose
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -14,13 +14,7 @@ _D = TypeVar("_D")
 SETTINGS = settings(
     max_examples=choose(fast=200, deep=2_000, night=20_000),
     stateful_step_count=50,
-    deadline=None,
-    derandomize=PROFILE == "fast",
-    database=None,
-    print_blob=True,
     phases=(Phase.generate, Phase.shrink),
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
 )
 """The same runs each time in the fast profile, others each time in the others. What fails is
 printed with a line that repeats it."""

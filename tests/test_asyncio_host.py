@@ -35,6 +35,7 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.links import Link
 from rpcproto.transports.memory import MemoryRoom
 
 
@@ -101,7 +102,7 @@ def in_a_room(
     """Play a scene with alice and bob; afterwards no task must be left."""
 
     async def main() -> None:
-        room = MemoryRoom(latency=latency)
+        room = MemoryRoom(link=Link(latency=latency))
         transport = room.join("bob")
         async with (
             RpcParticipant(room.join("alice"), new_id=counting_ids("a")) as alice,

@@ -19,6 +19,7 @@ from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, RpcConfig, R
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
 from rpcproto.transports import Connected, Disconnected, PacketReceived, TransportEvent
+from rpcproto.transports.links import Link
 from rpcproto.transports.memory import MemoryRoom, MemoryTransport
 
 Scene = Callable[[RpcParticipant, RpcParticipant], Coroutine[Any, Any, None]]
@@ -26,7 +27,7 @@ Scene = Callable[[RpcParticipant, RpcParticipant], Coroutine[Any, Any, None]]
 
 def in_a_room(world: World, scene: Scene, *, latency: float = 0.0) -> None:
     async def main() -> None:
-        room = MemoryRoom(latency=latency)
+        room = MemoryRoom(link=Link(latency=latency))
         bob_transport = room.join("bob")
         async with (
             world.participant(room.join("alice")) as alice,
@@ -408,15 +409,16 @@ def test_a_keyboard_interrupt_in_a_handler_is_answered_and_then_ends_the_program
     script = f"""
 import anyio
 from rpcproto.{world.name} import RpcParticipant
-from rpcproto.transports.memory import Carried, MemoryRoom
+from rpcproto.transports.links import SentPacket
+from rpcproto.transports.memory import MemoryRoom
 from rpcproto.wire import decode
 
 def interrupt(data):
     raise KeyboardInterrupt
 
 def observe(happened):
-    if isinstance(happened, Carried) and happened.sender_identity == "bob":
-        print(decode(happened.packet.data).message, flush=True)
+    if isinstance(happened, SentPacket) and happened.sender_identity == "bob":
+        print(decode(happened.data).message, flush=True)
 
 async def main():
     room = MemoryRoom(observe=observe)
@@ -784,7 +786,7 @@ def test_a_decorator_without_its_name_and_names_that_are_none_raise_at_once(worl
                     alice.register_rpc_method(wrong)
                 with pytest.raises(LocalProtocolError, match="method"):
                     alice.unregister_rpc_method(wrong)
-            if alice._entered_engine is None:
+            if not alice._is_open:
                 await alice.__aenter__()
         await alice.__aexit__(None, None, None)
 

@@ -426,9 +426,7 @@ def test_a_host_records_its_engine(world: str) -> None:
     async def main() -> None:
         room = MemoryRoom()
         async with (
-            module.RpcParticipant(
-                "alice", room.join("alice"), engine_factory=journal.engine
-            ) as alice,
+            module.RpcParticipant(room.join("alice"), engine_factory=journal.engine) as alice,
             module.RpcParticipant(room.join("bob"), engine_factory=journal.engine) as bob,
         ):
             bob.register_rpc_method("shout", shout)

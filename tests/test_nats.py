@@ -7,10 +7,12 @@ import logging
 import random
 import re
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import nats
 import pytest
@@ -25,8 +27,8 @@ from rpcproto.participant import RpcInvocationData
 from rpcproto.transports import (
     Connected,
     Disconnected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     ParticipantLeft,
     TransportEvent,
@@ -78,7 +80,7 @@ class Room(AsyncExitStack):
     async def enter(self, identity: str, **options: Any) -> RpcParticipant:
         """A participant that greets, and can be asked to sleep until it is cancelled."""
         transport = await self.join(identity, **options)
-        participant = await self.enter_async_context(RpcParticipant(identity, transport))
+        participant = await self.enter_async_context(RpcParticipant(transport))
 
         @participant.register_rpc_method("greet")
         def greet(data: RpcInvocationData) -> str:
@@ -112,21 +114,54 @@ def packet(destination: str, data: bytes = b"data") -> OutgoingPacket:
     return OutgoingPacket(data, destination, "id", PacketKind.REQUEST, 0)
 
 
+async def send(transport: NatsTransport, *packets: OutgoingPacket) -> None:
+    """Send all these, as a host does."""
+    waiting = deque(packets)
+    while waiting:
+        await transport.send(lambda: waiting.popleft() if waiting else None)
+
+
+_met: WeakSet[NatsTransport] = WeakSet()
+_unread: WeakKeyDictionary[NatsTransport, deque[TransportEvent]] = WeakKeyDictionary()
+
+
 async def until(
-    transport: NatsTransport, wanted: TransportEvent | type[TransportEvent]
+    transport: NatsTransport, wanted: TransportEvent | type[object]
 ) -> list[TransportEvent]:
-    """All that is told up to the first event that is wanted, or of the wanted kind."""
+    """All that is reported up to the first event that is wanted, or of the wanted kind."""
+    unread = _unread.setdefault(transport, deque())
     events: list[TransportEvent] = []
-    async for event in transport:
+    while True:
+        if not unread:
+            unread += await transport.receive()
+        if not unread:
+            raise AssertionError(f"{wanted} did not come, but {events}")
+        event = unread.popleft()
         events.append(event)
         if event == wanted or (isinstance(wanted, type) and isinstance(event, wanted)):
             return events
-    raise AssertionError(f"{wanted} did not come, but {events}")
+
+
+async def meets(transport: NatsTransport, *arrivals: ParticipantJoined) -> list[TransportEvent]:
+    """All that is reported until it is connected, as it once must be, and all of these are here."""
+    events: list[TransportEvent] = []
+    awaited: set[TransportEvent] = set(arrivals)
+    if transport not in _met:
+        _met.add(transport)
+        awaited.add(Connected())
+    while awaited:
+        [event] = await until(transport, object)
+        events.append(event)
+        awaited.discard(event)
+    return events
 
 
 async def rest(transport: NatsTransport) -> list[TransportEvent]:
-    """All that is told until the end."""
-    return [event async for event in transport]
+    """All that is reported until the end."""
+    events = [*_unread.pop(transport, ())]
+    while batch := await transport.receive():
+        events += batch
+    return events
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -235,23 +270,33 @@ async def test_participants_are_announced_to_each_other(room: Room) -> None:
         alice = await room.join("alice", client_protocol=1, capabilities=[])
         bob = await room.join("bob")
         arrival = ParticipantJoined("alice", alice.sid, 1, ())
-        assert await until(bob, ParticipantJoined) == [Connected(), arrival]
-        assert await until(alice, ParticipantJoined) == [Connected(), joined(bob, "bob")]
+        assert len(await meets(bob, arrival)) == 2
+        assert len(await meets(alice, joined(bob, "bob"))) == 2
         carol = await room.join("carol")
-        events = await until(carol, ParticipantJoined) + await until(carol, ParticipantJoined)
-        assert events[0] == Connected()
-        assert set(events[1:]) == {arrival, joined(bob, "bob")}
+        assert len(await meets(carol, arrival, joined(bob, "bob"))) == 3
+
+
+@scene
+async def test_who_answered_while_we_joined_is_known_from_the_beginning(room: Room) -> None:
+    async with room:
+        alice = await room.join("alice")
+        bob = await room.join("bob")
+        welcome = list(bob.take_welcome())
+        assert set(welcome) <= {joined(alice, "alice")}
+        assert not bob.take_welcome()
+        if not welcome:
+            assert await until(bob, ParticipantJoined) == [joined(alice, "alice")]
 
 
 @scene
 async def test_who_leaves_is_gone_at_once(room: Room) -> None:
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob")
-        await until(alice, joined(bob, "bob"))
+        await meets(alice, joined(bob, "bob"))
         await bob.aclose()
         assert await until(alice, ParticipantLeft) == [ParticipantLeft("bob", bob.sid)]
         with pytest.raises(ConnectionError, match="closed"):
-            await bob.send(packet("alice"))
+            await send(bob, packet("alice"))
         await bob.aclose()
         assert await rest(bob) != []  # what had come in
         assert await rest(bob) == []
@@ -263,9 +308,9 @@ async def test_all_that_was_sent_is_read_before_the_goodbye(room: Room) -> None:
         alice = await room.join("alice")
         for _ in range(10):
             bob = await room.join("bob")
-            await until(alice, joined(bob, "bob"))
+            await meets(alice, joined(bob, "bob"))
             for number in range(50):
-                await bob.send(packet("alice", b"%d" % number))
+                await send(bob, packet("alice", b"%d" % number))
             await bob.aclose()
             *packets, goodbye = await until(alice, ParticipantLeft)
             assert goodbye == ParticipantLeft("bob", bob.sid)
@@ -290,10 +335,10 @@ async def test_what_is_for_others_or_for_another_room_is_not_heard(room: Room) -
         alice, bob = await room.join("alice"), await room.join("bob")
         elsewhere = await join_room(room.server, f"{room.name}.to", "bob")
         room.push_async_callback(elsewhere.aclose)
-        await until(bob, joined(alice, "alice"))
-        await alice.send(packet("carol"))
-        await alice.send(packet("alice"))
-        await alice.send(packet("bob", b"for bob"))
+        await meets(bob, joined(alice, "alice"))
+        await send(alice, packet("carol"))
+        await send(alice, packet("alice"))
+        await send(alice, packet("bob", b"for bob"))
         assert await until(bob, PacketReceived) == [PacketReceived(b"for bob", "alice", alice.sid)]
         await elsewhere.aclose()
         assert await rest(elsewhere) == [Connected()]
@@ -422,7 +467,7 @@ async def test_who_joins_again_puts_out_the_earlier_one(room: Room) -> None:
         bob = await room.join("bob")
         for _ in range(5):
             early = await room.join("alice", **QUICK)
-            await until(bob, joined(early, "alice"))
+            await meets(bob, joined(early, "alice"))
             late = await room.join("alice", **QUICK)
             # The earlier one may still send a heartbeat; that changes nothing.
             assert await until(bob, ParticipantJoined) == [joined(late, "alice")]
@@ -430,8 +475,8 @@ async def test_who_joins_again_puts_out_the_earlier_one(room: Room) -> None:
             assert isinstance(told, Disconnected)
             assert str(told.cause) == "'alice' joined again"
             with pytest.raises(ConnectionError, match="joined again"):
-                await early.send(packet("bob"))
-            await late.send(packet("bob"))
+                await send(early, packet("bob"))
+            await send(late, packet("bob"))
             assert await until(bob, PacketReceived) == [PacketReceived(b"data", "alice", late.sid)]
             await late.aclose()
             assert await until(bob, ParticipantLeft) == [ParticipantLeft("alice", late.sid)]
@@ -449,8 +494,8 @@ async def test_of_many_who_join_at_once_one_stays(
         told: dict[NatsTransport, list[TransportEvent]] = {each: [] for each in transports}
 
         async def read(transport: NatsTransport) -> NatsTransport:
-            async for event in transport:
-                told[transport].append(event)
+            while events := await transport.receive():
+                told[transport] += events
             return transport
 
         pending = {asyncio.create_task(read(transport)) for transport in transports}
@@ -460,7 +505,7 @@ async def test_of_many_who_join_at_once_one_stays(
         bob = await room.join("bob")
         [*_, arrival] = await until(bob, ParticipantJoined)
         [last] = (transport for transport in transports if arrival == joined(transport, "alice"))
-        await bob.send(packet("alice", b"still here?"))
+        await send(bob, packet("alice", b"still here?"))
         await eventually(lambda: PacketReceived(b"still here?", "bob", bob.sid) in told[last])
         await last.aclose()
         assert await asyncio.gather(*pending) == [last]
@@ -504,11 +549,15 @@ async def test_a_packet_is_read_before_the_goodbye_that_comes_with_it(
 
 @scene
 async def test_what_is_malformed_is_logged_and_ignored(
-    server: NatsServer, room: Room, caplog: pytest.LogCaptureFixture
+    server: NatsServer,
+    room: Room,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("rpcproto.logs.SELDOM", 0.0)
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob")
-        await until(bob, joined(alice, "alice"))
+        await meets(bob, joined(alice, "alice"))
         prefix = f"rpcproto.{encode_name(room.name)}"
         mallory = await nats.connect(server.url)
         room.push_async_callback(mallory.close)
@@ -533,7 +582,7 @@ async def test_what_is_malformed_is_logged_and_ignored(
             b"HPUB %bPA_1 8 12\r\nNATS/1.0data\r\n" % to_bob,
             b"HPUB %bPA_2 16 20\r\nNATS/1.0 \xff\xff\xff\r\n\r\ndata\r\n" % to_bob,
         )
-        await alice.send(packet("bob", b"and on it goes"))
+        await send(alice, packet("bob", b"and on it goes"))
         assert await until(bob, PacketReceived) == [PacketReceived(b"data", "mallory", "PA_1")]
         assert await until(bob, PacketReceived) == [PacketReceived(b"data", "mallory", "PA_2")]
         last = PacketReceived(b"and on it goes", "alice", alice.sid)
@@ -542,6 +591,27 @@ async def test_what_is_malformed_is_logged_and_ignored(
         count = (len(malformed) + 2) + (7 + 1)
         await eventually(lambda: caplog.text.count("ignored a") >= count)
         assert caplog.text.count("ignored a") == count
+
+
+@scene
+async def test_however_much_is_malformed_it_is_one_line_in_the_log(
+    server: NatsServer, room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with room:
+        bob = await room.join("bob")
+        prefix = f"rpcproto.{encode_name(room.name)}".encode()
+        here, to_bob = prefix + b".here.mallory.", prefix + b".to.bob.mallory."
+        for lines in (
+            [pub(here + b"PA_m", b"[]"), pub(here + b"%", b""), pub(to_bob + b"x.y", b"")],
+            [
+                pub(to_bob + b"PA_m.here", b"{}"),
+                pub(to_bob + b"\xff", b""),
+                pub(to_bob + b"a", b""),
+            ],
+        ):
+            await raw(server, *lines * 500)
+        await until(bob, PacketReceived)
+        assert caplog.text.count("ignored a") == 1
 
 
 @scene
@@ -618,29 +688,26 @@ async def test_with_permissions_nobody_can_speak_as_another(
 
 
 @scene
-async def test_what_nobody_reads_is_dropped_and_logged(
+async def test_what_nobody_reads_is_dropped_and_logged_but_nothing_of_others(
     room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with room:
-        alice, bob = await room.join("alice"), await room.join("bob", **QUICK)
-        await until(bob, joined(alice, "alice"))
-        monkeypatch.setattr(inbox, "MAX_WAITING_EVENTS", 10)
+        alice, bob = await room.join("alice"), await room.join("bob")
+        await meets(bob, joined(alice, "alice"))
+        monkeypatch.setattr(inbox, "MAX_WAITING_EVENTS", 80)  # ten of one sender
         for number in range(15):
-            await alice.send(packet("bob", b"%d" % number))
-        carol = await room.join("carol", **QUICK)
-        await eventually(lambda: "dropping messages" in caplog.text)
+            await send(alice, packet("bob", b"%d" % number))
+        carol = await room.join("carol")
+        await send(carol, packet("bob", b"and I?"))
+        events = await until(bob, PacketReceived(b"and I?", "carol", carol.sid))
         numbers = [PacketReceived(b"%d" % number, "alice", alice.sid) for number in range(10)]
-        # Carol's announcement was dropped too, but there is another one.
-        assert await until(bob, ParticipantJoined) == [*numbers, joined(carol, "carol")]
-        assert re.search(r"bob: \d+ messages were dropped", caplog.text)
-        monkeypatch.setattr(inbox, "MAX_WAITING_BYTES", 10)
-        for data in (b"12345", b"67890", b"x", b"y"):
-            await alice.send(packet("bob", data))
-        await eventually(lambda: caplog.text.count("dropping messages") == 2)
-        await until(bob, PacketReceived)
-        await alice.send(packet("bob", b"z"))
-        await until(bob, PacketReceived)
-        assert await until(bob, PacketReceived) == [PacketReceived(b"z", "alice", alice.sid)]
+        assert events[:10] == numbers
+        assert joined(carol, "carol") in events
+        assert len(events) == 12
+        await carol.aclose()
+        await until(bob, ParticipantLeft)
+        assert "bob: 10 events wait to be read: dropping messages" in caplog.text
+        assert "bob: 5 messages were dropped" in caplog.text
 
 
 @scene
@@ -650,10 +717,10 @@ async def test_more_participants_than_may_be_are_logged_once(
     monkeypatch.setattr("rpcproto.transports.presence.MAX_PARTICIPANTS", 1)
     async with room:
         alice, bob = await room.join("alice"), await room.join("bob")
-        await until(alice, joined(bob, "bob"))
+        await meets(alice, joined(bob, "bob"))
         carol, dan = await room.join("carol"), await room.join("dan")
         for transport in (carol, dan):
-            await transport.send(packet("alice"))
+            await send(transport, packet("alice"))
             await until(alice, PacketReceived)
         assert len(re.findall("alice: more participants", caplog.text)) == 1
 
@@ -665,8 +732,8 @@ async def test_a_packet_that_is_too_large_for_the_server_is_not_sent(tmp_path: P
         async with Room(server.url, "lobby") as room:
             alice, bob = await room.enter("alice"), await room.join("bob")
             await alice.wait_for_participant("bob")
-            with pytest.raises(PacketNotSent, match="at most 2048 bytes"):
-                await bob.send(packet("alice", bytes(2049)))
+            with pytest.raises(PacketsNotSent, match="at most 2048 bytes"):
+                await send(bob, packet("alice", bytes(2049)))
             call = alice.perform_rpc(
                 destination_identity="bob",
                 method="greet",
@@ -751,15 +818,20 @@ async def stuck(server: NatsServer, alice: NatsTransport) -> asyncio.Task[int]:
     """A task that has sent as much as it can through a server that stands still."""
     sent = 0
 
-    async def send() -> int:
+    def take() -> OutgoingPacket | None:
         nonlocal sent
+        if sent == 500:
+            return None
+        sent += 1
+        return packet("bob", (sent - 1).to_bytes(60_000))
+
+    async def send_all() -> int:
         while sent < 500:
-            await alice.send(packet("bob", sent.to_bytes(60_000)))
-            sent += 1
+            await alice.send(take)
         return sent
 
     server.freeze()
-    sending = asyncio.create_task(send())
+    sending = asyncio.create_task(send_all())
     before = -1
     while sent > before:
         before = sent
@@ -774,7 +846,7 @@ async def test_who_sends_waits_for_the_server() -> None:
     with running() as server:
         async with Room(server.url, "lobby") as room:
             alice, bob = await room.join("alice"), await room.join("bob")
-            await until(bob, joined(alice, "alice"))
+            await meets(bob, joined(alice, "alice"))
             sending = await stuck(server, alice)
             server.thaw()
             for number in range(500):
@@ -798,7 +870,7 @@ async def test_it_leaves_within_a_second_whatever_the_server_takes(
 ) -> None:
     alice = await join_room(greedy_server.url, "lobby", "alice")
     greedy_server.freeze()
-    sending = asyncio.create_task(alice.send(packet("bob", bytes(50_000_000))))
+    sending = asyncio.create_task(send(alice, packet("bob", bytes(50_000_000))))
     await asyncio.sleep(0)
     async with asyncio.timeout(1.0):
         await alice.aclose()
@@ -811,7 +883,7 @@ async def test_a_connection_that_takes_nothing_any_more_is_given_up(
 ) -> None:
     alice = await join_room(greedy_server.url, "lobby", "alice", **QUICK)
     greedy_server.freeze()
-    await alice.send(packet("bob", bytes(50_000_000)))
+    await send(alice, packet("bob", bytes(50_000_000)))
     async with asyncio.timeout(3.0):
         await until(alice, Disconnected)
     greedy_server.thaw()
@@ -825,8 +897,8 @@ async def test_it_can_leave_while_there_is_no_connection() -> None:
         alice = await join_room(server.url, "lobby", "alice", **QUICK)
         server.kill()
         await until(alice, Disconnected)
-        with pytest.raises(PacketNotSent):
-            await alice.send(packet("bob"))
+        with pytest.raises(PacketsNotSent):
+            await send(alice, packet("bob"))
         await alice.aclose()
         assert await rest(alice) == []
 
@@ -895,15 +967,15 @@ async def test_nothing_is_sent_later_that_was_waiting_when_the_connection_was_lo
     with running() as first:
         async with Room(first.url, "lobby") as room:
             alice, bob = await room.join("alice"), await room.join("bob")
-            await until(bob, joined(alice, "alice"))
+            await meets(bob, joined(alice, "alice"))
             sending = await stuck(first, alice)
             first.kill()
-            with suppress(PacketNotSent):
+            with suppress(PacketsNotSent):
                 await sending
             with running(port=first.port):
                 await until(bob, Disconnected)
                 await until(bob, ParticipantJoined)
-                await alice.send(packet("bob", b"new"))
+                await send(alice, packet("bob", b"new"))
                 [event] = await until(bob, PacketReceived)
                 assert event == PacketReceived(b"new", "alice", alice.sid)
                 await room.aclose()

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from rpcproto import LocalProtocolError
 from rpcproto.transports import ParticipantJoined, ParticipantLeft
 from rpcproto.transports.presence import (
+    MAX_ANSWERS,
+    MAX_DEPARTURES,
     MAX_PARTICIPANTS,
+    NOTHING,
     Announcement,
     Heard,
     Kind,
@@ -25,7 +28,6 @@ from rpcproto.transports.presence import (
 BOB = Announcement(Kind.JOIN, client_protocol=2, capabilities=(2,), heartbeat_interval=2.0)
 BOB_IS_HERE = BOB._replace(kind=Kind.HERE)
 BOB_LEAVES = BOB._replace(kind=Kind.LEAVE)
-NOTHING = Heard()
 
 
 def alice(sid: str = "PA_a") -> Presence:
@@ -133,27 +135,27 @@ def test_what_others_would_not_read_is_misuse(own: dict[str, Any]) -> None:
 
 def test_somebody_is_announced_once_and_again_when_something_is_new() -> None:
     us = alice()
-    assert us.hear("bob", "PA_b", BOB, 0.0) == Heard(joined())
+    assert us.hear("bob", "PA_b", BOB, 0.0) == Heard((joined(),))
     assert us.hear("bob", "PA_b", BOB_IS_HERE, 1.0) == NOTHING
     changed = BOB_IS_HERE._replace(client_protocol=1)
-    assert us.hear("bob", "PA_b", changed, 2.0) == Heard(joined(client_protocol=1))
+    assert us.hear("bob", "PA_b", changed, 2.0) == Heard((joined(client_protocol=1),))
 
 
 def test_whoever_asks_is_answered() -> None:
     us = alice()
     asking = BOB._replace(asks=True)
-    assert us.hear("bob", "PA_b", asking, 0.0) == Heard(joined(), Kind.HERE)
-    assert us.hear("bob", "PA_b", asking, 0.0) == Heard(None, Kind.HERE)
+    assert us.hear("bob", "PA_b", asking, 0.0) == Heard((joined(),), Kind.HERE)
+    assert us.hear("bob", "PA_b", asking, 0.0) == Heard((), Kind.HERE)
 
 
 def test_a_goodbye_counts_for_its_own_sid() -> None:
     us = alice()
     us.hear("bob", "PA_b1", BOB, 0.0)
-    assert us.hear("bob", "PA_b2", BOB, 1.0) == Heard(joined("PA_b2"))
+    assert us.hear("bob", "PA_b2", BOB, 1.0) == Heard((joined("PA_b2"),))
     assert us.hear("bob", "PA_b1", BOB_LEAVES, 2.0) == NOTHING
-    assert us.hear("bob", "PA_b2", BOB_LEAVES, 2.0) == Heard(ParticipantLeft("bob", "PA_b2"))
+    assert us.hear("bob", "PA_b2", BOB_LEAVES, 2.0) == Heard((ParticipantLeft("bob", "PA_b2"),))
     assert us.hear("bob", "PA_b2", BOB_LEAVES, 2.0) == NOTHING
-    assert us.hear("bob", "PA_b2", BOB_IS_HERE, 3.0) == Heard(joined("PA_b2"))
+    assert us.hear("bob", "PA_b2", BOB_IS_HERE, 3.0) == Heard((joined("PA_b2"),))
 
 
 def test_three_missed_heartbeats_mean_that_somebody_is_gone() -> None:
@@ -188,7 +190,7 @@ def test_a_join_counts_even_after_one_of_a_higher_generation() -> None:
     """Who crashed and comes back knows nothing of generations."""
     us = alice()
     us.hear("bob", "PA_2", BOB._replace(generation=7), 0.0)
-    assert us.hear("bob", "PA_1", BOB, 1.0) == Heard(joined("PA_1"))
+    assert us.hear("bob", "PA_1", BOB, 1.0) == Heard((joined("PA_1"),))
 
 
 def test_who_comes_back_after_a_lost_connection_is_seen_under_the_new_sid() -> None:
@@ -199,9 +201,9 @@ def test_who_comes_back_after_a_lost_connection_is_seen_under_the_new_sid() -> N
         assert announcement is not None
         return us.hear("bob", bob.sid, announcement, 0.0)
 
-    assert hear(Kind.JOIN) == Heard(joined("PA_2"))
+    assert hear(Kind.JOIN) == Heard((joined("PA_2"),))
     bob.rejoin("PA_1")
-    assert hear(Kind.HERE) == Heard(joined("PA_1"))
+    assert hear(Kind.HERE) == Heard((joined("PA_1"),))
 
 
 def test_after_a_lost_connection_nobody_is_here() -> None:
@@ -209,18 +211,134 @@ def test_after_a_lost_connection_nobody_is_here() -> None:
     us.hear("bob", "PA_b", BOB, 0.0)
     us.rejoin("PA_a2")
     assert us.remove_overdue(1000.0) == []
-    assert us.hear("bob", "PA_b", BOB_IS_HERE, 0.0) == Heard(joined())
+    assert us.hear("bob", "PA_b", BOB_IS_HERE, 0.0) == Heard((joined(),))
 
 
 def test_no_more_participants_are_known_than_there_may_be() -> None:
     us = alice()
     for number in range(MAX_PARTICIPANTS):
-        us.hear(f"bob {number}", "PA_b", BOB, float(number))
+        us.hear(f"bob {number}", f"PA_{number}", BOB, float(number))
     asking = BOB._replace(asks=True)
     assert us.hear("carol", "PA_c", asking, 0.0) == Heard(answer=Kind.HERE, is_one_too_many=True)
-    assert us.hear("bob 5", "PA_new", BOB, 0.0).event is not None
-    us.hear("bob 0", "PA_b", BOB_LEAVES, 0.0)
-    assert us.hear("carol", "PA_c", BOB, 0.0).event == ParticipantJoined("carol", "PA_c", 2, (2,))
+    assert us.hear("bob 5", "PA_new", BOB, 0.0).events != ()
+    us.hear("bob 0", "PA_0", BOB_LEAVES, 0.0)
+    assert us.hear("carol", "PA_c", BOB, 0.0).events == (
+        ParticipantJoined("carol", "PA_c", 2, (2,)),
+    )
+
+
+def test_those_who_are_overdue_go_a_few_at_a_time_and_in_order() -> None:
+    us = alice()
+    names = [f"bob {number}" for number in range(MAX_DEPARTURES + 10)]
+    for number, name in enumerate(names):
+        us.hear(name, name, BOB, float(-number))
+    gone = us.remove_overdue(100.0)
+    assert [each.identity for each in gone] == names[:9:-1]
+    assert us.next_overdue is not None
+    assert us.next_overdue < 100.0
+    gone = us.remove_overdue(100.0)
+    assert [each.identity for each in gone] == names[9::-1]
+    assert us.next_overdue is None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["bob", "carol", "dan"]),
+            st.sampled_from(["PA_1", "PA_2"]),
+            st.sampled_from(Kind),
+            st.sampled_from([0.05, 1.0, 3600.0]),
+            st.floats(0.0, 5.0),
+        ),
+        max_size=60,
+    )
+)
+def test_who_is_overdue_is_what_a_plain_table_says(
+    script: list[tuple[str, str, Kind, float, float]],
+) -> None:
+    us, table, now = alice(), dict[str, float](), 0.0
+    for identity, sid, kind, interval, pause in script:
+        now += pause
+        gone = {each.identity for each in us.remove_overdue(now)}
+        assert gone == {name for name, overdue_at in table.items() if overdue_at <= now}
+        table = {name: overdue_at for name, overdue_at in table.items() if name not in gone}
+        heard = us.hear(identity, sid, Announcement(kind, heartbeat_interval=interval), now)
+        if kind is not Kind.LEAVE and (heard.events or us.knows(identity, sid)):
+            table[identity] = now + 3.5 * interval
+        elif kind is Kind.LEAVE and heard.events:
+            del table[identity]
+        assert us.next_overdue == min(table.values(), default=None)
+
+
+def test_a_member_that_changes_its_interval_all_the_time_costs_no_memory() -> None:
+    us = alice()
+    for number in range(10_000):
+        for interval in (3600.0, 0.05):
+            us.hear("mallory", "PA_m", BOB._replace(heartbeat_interval=interval), float(number))
+            assert us.next_overdue is not None
+    assert len(us._due) < 1_000
+
+
+# sids
+
+
+def test_a_sid_that_another_identity_has_is_not_taken_from_it() -> None:
+    us = alice()
+    us.hear("bob", "PA_b", BOB, 0.0)
+    without_sid = ParticipantJoined("mallory", "", 2, (2,))
+    assert us.hear("mallory", "PA_b", BOB, 0.0) == Heard((without_sid,), is_sid_taken=True)
+    assert us.hear("mallory", "PA_b", BOB, 0.0) == Heard(is_sid_taken=True)
+    assert us.hear("bob", "PA_b", BOB_IS_HERE, 0.0) == NOTHING
+    assert us.hear("mallory", "PA_b", BOB_LEAVES, 0.0).events == (ParticipantLeft("mallory", ""),)
+    assert us.hear("bob", "PA_b", BOB_LEAVES, 0.0).events == (ParticipantLeft("bob", "PA_b"),)
+
+
+def test_our_own_sid_is_nobody_elses() -> None:
+    us = alice("PA_a")
+    without_sid = ParticipantJoined("mallory", "", 2, (2,))
+    assert us.hear("mallory", "PA_a", BOB, 0.0) == Heard((without_sid,), is_sid_taken=True)
+
+
+def test_who_is_heard_after_somebody_who_claims_its_sid_is_here_all_the_same() -> None:
+    """Whoever has just come may hear the thief first."""
+    us = alice()
+    us.hear("mallory", "PA_b", BOB, 0.0)
+    assert us.hear("bob", "PA_b", BOB, 0.0) == Heard((joined(""),), is_sid_taken=True)
+    # Under another sid bob has left and come back, which nobody could see by an empty sid.
+    assert us.hear("bob", "PA_b2", BOB, 0.0).events == (ParticipantLeft("bob"), joined("PA_b2"))
+    assert us.hear("bob", "PA_b2", BOB_LEAVES, 0.0).events == (ParticipantLeft("bob", "PA_b2"),)
+
+
+def test_a_sid_is_free_again_when_its_participant_is_gone() -> None:
+    us = alice()
+    us.hear("mallory", "PA_b", BOB, 0.0)
+    us.hear("bob", "PA_b", BOB, 0.0)
+    us.hear("mallory", "PA_b", BOB_LEAVES, 0.0)
+    assert us.hear("bob", "PA_b", BOB_IS_HERE, 1.0) == Heard((joined("PA_b"),))
+
+
+def test_a_sid_that_turns_into_a_stolen_one_is_a_departure() -> None:
+    us = alice()
+    us.hear("carol", "PA_c", BOB, 0.0)
+    us.hear("bob", "PA_b", BOB, 0.0)
+    assert us.hear("bob", "PA_c", BOB, 0.0).events == (ParticipantLeft("bob", "PA_b"), joined(""))
+
+
+# whoever asks and asks
+
+
+def test_beyond_a_number_of_answers_one_heartbeat_is_for_all() -> None:
+    us = alice()
+    asking = BOB._replace(asks=True)
+    answers = [us.hear("mallory", f"PA_{number}", asking, 5.0).answer for number in range(3_000)]
+    assert answers == [Kind.HERE] * MAX_ANSWERS + [None] * (3_000 - MAX_ANSWERS)
+    assert us.heartbeat_by == 6.0
+    assert us.next_due == 6.0
+    us.heartbeat_sent()
+    assert us.next_due == us.next_overdue
+    assert us.hear("bob", "PA_b", asking, 5.9).answer is None  # it is answered at 6.0
+    assert us.heartbeat_by == 6.0
+    assert us.hear("bob", "PA_b", asking, 6.0).answer is Kind.HERE
 
 
 # one identity, one participant

@@ -169,7 +169,7 @@ def texts(draw: st.DrawFn) -> str:
     return text + "z" * (size - len(text.encode()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(PAIRS), texts(), texts())
 def test_any_text_between_any_two_participants(
     peers: tuple[Peer, Peer], asked: str, answered: str
@@ -177,7 +177,7 @@ def test_any_text_between_any_two_participants(
     round_trip(*peers, asked, answered)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.booleans(), texts()), max_size=6), st.sampled_from(PEERS[2:]))
 def test_many_at_once_in_both_directions(calls: list[tuple[bool, str]], of_both: Peer) -> None:
     """Chunks of all of them take turns on the way."""

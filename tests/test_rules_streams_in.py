@@ -1533,7 +1533,7 @@ def cut_at_random(body: bytes, chance: random.Random) -> list[bytes]:
     return [body[start:end] for start, end in itertools.pairwise([0, *cuts, len(body)])]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(senders, texts, st.sampled_from(["plain", "deflate", "sync"])), max_size=12),
     st.randoms(use_true_random=False),

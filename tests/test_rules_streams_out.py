@@ -605,7 +605,7 @@ def test_r29_chunks_are_cut_on_character_boundaries_and_not_before_a_bom(
     assert "".join(chunks) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("aé€😀\ufeff", min_size=1, max_size=30), st.integers(0, 20), st.integers(1, 40_000))
 def test_r29_chunks_of_any_text(unit: str, shift: int, size: int) -> None:
     text = "a" * shift + (unit * (size // len(unit) + 1))[:size]

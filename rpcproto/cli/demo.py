@@ -26,7 +26,8 @@ from rpcproto.recording import Journal, RecordedEngine, Style
 from rpcproto.recording.rows import shown
 from rpcproto.testing import counting_ids, virtual_time_run
 from rpcproto.transports import ParticipantJoined, ParticipantLeft, Transport, TransportEvent
-from rpcproto.transports.memory import Carried, MemoryRoom
+from rpcproto.transports.links import Fate, Link, SentPacket
+from rpcproto.transports.memory import MemoryRoom
 
 LATENCY: Final = 0.05
 """The way from one participant to another, in seconds."""
@@ -137,7 +138,7 @@ def play(
 
 async def _play(stage: "_Stage", scenes: Sequence[Scene]) -> tuple[int, int, float]:
     """How many calls ended as they should, what else was not so, and the time it took."""
-    room = MemoryRoom(latency=LATENCY, observe=stage.room_event)
+    room = MemoryRoom(link=Link(latency=LATENCY), observe=stage.room_event)
     callers: dict[str, RpcParticipant] = {}
     async with AsyncExitStack() as stack:
 
@@ -320,12 +321,15 @@ class _Stage(Watcher):
         self._console.print(Text(text, "bold red"))
         self._console.print()
 
-    def room_event(self, event: Carried | ParticipantJoined | ParticipantLeft) -> None:
+    def room_event(self, event: SentPacket | ParticipantJoined | ParticipantLeft) -> None:
         """The room carries a packet, or announces somebody."""
         match event:
-            case Carried(sender_identity=sender, packet=sent):
+            case SentPacket():
                 self.packets += 1
-                self.packet(sender, sent.destination_identity, sent.data, event.delivered)
+                is_carried = event.fate is Fate.CARRIED
+                self.packet(
+                    event.sender_identity, event.destination_identity, event.data, is_carried
+                )
             case ParticipantJoined():
                 self.note(event.identity, "joins the room", Style.NOTABLE)
             case ParticipantLeft():

@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-import logging
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from rpcproto import stamp
+from rpcproto import OutgoingPacket, stamp
 from rpcproto.livekit.errors import (
     FORBIDDEN,
     UNAUTHORIZED,
@@ -41,10 +40,12 @@ from rpcproto.livekit.signalling import (
     path_after,
     validate_url,
 )
+from rpcproto.logs import logger
 from rpcproto.transports import (
+    HIGH_WATER_MARK,
     Connected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     ParticipantLeft,
     TransportEvent,
@@ -62,8 +63,6 @@ sends none of more than 64,000 bytes, so that is 32 MB."""
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
 _VALIDATE_TIME: Final = 3.0
-
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 class Link:
@@ -123,24 +122,38 @@ class Link:
             return "the server does not let us in"
         return "no packet gets through to the server (UDP blocked, and no TURN server)"
 
-    async def send(self, data: bytes) -> None:
-        """Send a packet, under the next number; wait while the channel is full.
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        """Send packets, each under the next number; wait while the channel is full.
 
-        Raises PacketNotSent when it is larger than the server takes. On a connection that breaks
-        it is lost, as it would be on its way; that the connection broke is told as an event.
+        Raises PacketsNotSent for those that are larger than the server takes. On a connection that
+        breaks they are lost, as they would be on their way; an event reports that it broke.
         """
         if self._losing is not None:
             await asyncio.wait([self.broken])
+        failed: list[OutgoingPacket] = []
+        size = 0
+        while size < HIGH_WATER_MARK and (packet := take()) is not None:
+            size += len(packet.data)
+            if not self._send(packet.data):
+                failed.append(packet)
+        if self._sender is not None and not self.broken.done():
+            await self._sender.drain()
+        if size >= HIGH_WATER_MARK:
+            await asyncio.sleep(0)  # a long body gives others their turn
+        if failed:
+            raise PacketsNotSent(failed, "the server takes no packets of this size")
+
+    def _send(self, data: bytes) -> bool:
+        """False for a packet that is too large."""
         sender = self._sender
         if sender is None or self.broken.done() or not sender.is_open:
-            return
+            return True
         numbered = stamp(data, sequence=self._sequence + 1)
         if len(numbered) > sender.max_message_bytes:
-            limit = sender.max_message_bytes
-            raise PacketNotSent(f"{len(numbered)} bytes are more than the server's {limit}")
+            return False
         self._sequence += 1
         sender.send(numbered)
-        await sender.drain()
+        return True
 
     async def close(self) -> None:
         """Say goodbye, and let go of everything, in at most CLOSING_TIME."""
@@ -173,7 +186,7 @@ class Link:
         closing = [self._say_goodbye(), *(connection.close() for connection in connections)]
         for outcome in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(outcome, Exception):
-                _logger.debug("closing a connection: %r", outcome)
+                logger.debug("closing a connection: %r", outcome)
 
     async def _say_goodbye(self) -> None:
         if self._socket is not None:
@@ -233,7 +246,7 @@ class Link:
         except (ConnectionClosed, OSError) as error:
             self._break(ConnectionError(f"the signalling connection is lost: {error}"))
         except Exception as error:  # whatever aiortc makes of a description
-            _logger.warning("signalling failed", exc_info=True)
+            logger.warning("signalling failed", exc_info=True)
             self._break(ConnectionError(f"signalling failed: {_why(error)}"))
 
     async def _flush(self, socket: ClientConnection) -> None:
@@ -273,7 +286,7 @@ class Link:
     async def _enter(self, joined: Joined) -> None:
         self.joined = joined
         if not joined.may_send:
-            _logger.warning(
+            logger.warning(
                 "%s: the token does not allow sending data: no call will be heard", joined.identity
             )
         self._presence += joined.participants
@@ -344,7 +357,8 @@ def _body_of(request: urllib.request.Request) -> str:
         with urllib.request.urlopen(request, timeout=_VALIDATE_TIME):
             return ""
     except urllib.error.HTTPError as error:
-        return error.read(1_000).decode(errors="replace")
+        with error:
+            return error.read(1_000).decode(errors="replace")
     except OSError:
         return ""
 

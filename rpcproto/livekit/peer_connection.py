@@ -1,7 +1,6 @@
 """One WebRTC connection for data alone: the only place that knows aiortc."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -17,21 +16,21 @@ from aiortc import (
 from aiortc.sdp import candidate_from_sdp
 
 from rpcproto.livekit.signalling import CandidateReceived, IceServer
+from rpcproto.logs import logger
+from rpcproto.transports import HIGH_WATER_MARK
 
 RELIABLE: Final = "_reliable"
 """The channel of RPC."""
 LOSSY: Final = "_lossy"
 MAX_MESSAGE_BYTES: Final = 64_000
 """The largest message, if the other side takes as much."""
-HIGH_WATER_BYTES: Final = 256 << 10
+HIGH_WATER_BYTES: Final = HIGH_WATER_MARK
 """With more waiting in the channel, sending waits."""
-LOW_WATER_BYTES: Final = 64 << 10
+LOW_WATER_BYTES: Final = HIGH_WATER_MARK // 2
 """Until there is less than this."""
 FLUSH_INTERVAL: Final = 0.002
 """How often it is looked whether all has arrived, in seconds."""
 LOOPBACK: Final = "127.0.0.1"
-
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 class PeerConnection:
@@ -94,7 +93,7 @@ class PeerConnection:
         try:
             candidate = candidate_from_sdp(received.candidate.removeprefix("candidate:"))
         except (ValueError, IndexError, AssertionError):
-            _logger.warning("ignored an ICE candidate that cannot be read")
+            logger.warning("ignored an ICE candidate that cannot be read")
             return
         if candidate.protocol.lower() != "udp":
             return  # aioice checks UDP alone

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Self
 
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.core.config import RpcConfig
@@ -22,21 +21,8 @@ class LocalParticipant(RpcParticipant):
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
         """Made by `connect`."""
-        super().__init__(
-            transport.identity,
-            transport,
-            config=config,
-            new_id=new_id,
-            engine_factory=engine_factory,
-        )
+        super().__init__(transport, config=config, new_id=new_id, engine_factory=engine_factory)
         self._place = transport
-
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        # Requests wait until the body has registered its methods; who is here it knows at once.
-        for event in self._place.take_welcome():
-            self._receive(event)
-        return self
 
     @property
     def sid(self) -> str:

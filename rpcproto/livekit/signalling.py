@@ -8,7 +8,6 @@ connection for what we send, and the server another for what it sends.
 
 import gzip
 import json
-import logging
 import math
 import sys
 from base64 import urlsafe_b64encode
@@ -36,6 +35,7 @@ from livekit.protocol.rtc import (
 
 import rpcproto
 from rpcproto.livekit.errors import NOT_FOUND
+from rpcproto.logs import logger
 from rpcproto.transports import (
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
@@ -51,8 +51,6 @@ not move us from room to room."""
 
 MAX_ROUND_TRIP: Final = 60_000
 """Milliseconds; what seems to be longer is a pong that makes no sense."""
-
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +239,7 @@ class Signalling:
         try:
             response = SignalResponse.FromString(data)
         except (DecodeError, ValueError, RecursionError):
-            _logger.warning("ignored %d bytes of signalling that cannot be read", len(data))
+            logger.warning("ignored %d bytes of signalling that cannot be read", len(data))
             return
         self._take(response, now)
         self._set_deadline()
@@ -355,7 +353,7 @@ class Signalling:
             init = json.loads(trickle.candidateInit)
             candidate, mid, index = init["candidate"], init.get("sdpMid"), init.get("sdpMLineIndex")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            _logger.warning("ignored an ICE candidate that cannot be read")
+            logger.warning("ignored an ICE candidate that cannot be read")
             return
         if not isinstance(candidate, str) or not candidate:
             return  # the end of the candidates

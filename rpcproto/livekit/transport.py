@@ -1,10 +1,10 @@
 """A LiveKit room as a participant's transport, for asyncio."""
 
 import asyncio
-import logging
 import random
+from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 
 from rpcproto.core.errors import LocalProtocolError, require_text, require_timeout
@@ -18,7 +18,14 @@ from rpcproto.livekit.errors import (
 )
 from rpcproto.livekit.link import Link
 from rpcproto.livekit.signalling import PATH
-from rpcproto.transports import Connected, Disconnected, PacketReceived, TransportEvent
+from rpcproto.logs import logger
+from rpcproto.transports import (
+    Disconnected,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
 from rpcproto.transports.inbox import Inbox
 
 CONNECT_TIMEOUT: Final = 15.0
@@ -27,9 +34,9 @@ FIRST_WAIT: Final = 0.25
 """How long to wait before the first attempt to join again, in seconds, give or take a half."""
 LONGEST_WAIT: Final = 8.0
 """Each further attempt waits twice as long, up to this."""
+DEPARTURE_GRACE: Final = 2.0
+"""See `LiveKitTransport.departure_grace`; LiveKit's own clients wait as long."""
 _SCHEMES: Final = ("ws", "wss", "http", "https")
-
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 async def join_room(
@@ -76,8 +83,8 @@ def checked_token(token: str) -> str:
 class LiveKitTransport:
     """One participant's place in a LiveKit room; see `Transport`. For asyncio.
 
-    A connection that is lost is made anew by joining again, for ever, under a new sid. The
-    iteration ends when the server puts us out, or does not let us in any more. The list of
+    A connection that is lost is made anew by joining again, for ever, under a new sid. `receive`
+    comes to its end when the server puts us out, or does not let us in any more. The list of
     participants is never complete (R12): some may be hidden. Who sent a packet is what the server
     has written into it.
     """
@@ -114,28 +121,26 @@ class LiveKitTransport:
         """The version of the server, as it says itself."""
         return self._joined.server_version
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        """See `Transport`. Raises PacketNotSent for a packet that is larger than the server takes,
+    @property
+    def departure_grace(self) -> float:
+        """For how long the news of a departure can overtake packets, in seconds: it comes by
+        signalling, and packets by the data channel."""
+        return DEPARTURE_GRACE
+
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        """See `Transport`. Raises PacketsNotSent for packets that are larger than the server takes,
         ConnectionError when we are not in the room any more."""
         if self._end is not None:
             raise ConnectionError(str(self._end))
-        await self._link.send(packet.data)
-        # A long body lets others have their turn.
-        await asyncio.sleep(0)
+        await self._link.send(take)
 
-    def __aiter__(self) -> Self:
-        return self
+    async def receive(self) -> Sequence[TransportEvent]:
+        """See `Transport`."""
+        return await self._inbox.receive()
 
-    async def __anext__(self) -> TransportEvent:
-        return await self._inbox.next()
-
-    def take_welcome(self) -> list[TransportEvent]:
-        """Who was here when we joined, and that we are connected: what a participant may know
-        before anything else happens. The iteration goes on with what came after that."""
-        welcome: list[TransportEvent] = []
-        while self._inbox and not (welcome and isinstance(welcome[-1], Connected)):
-            welcome.append(self._inbox.pop())
-        return welcome
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
+        """See `WelcomingTransport`."""
+        return self._inbox.take_welcome()
 
     async def wait_closed(self) -> None:
         """Wait until we are not in the room any more. Unless we have left ourselves, raises why:
@@ -194,14 +199,14 @@ class LiveKitTransport:
                 if self._link.is_final:
                     self._end_with(reason)
                     return
-                _logger.warning("%s: %s", self.identity, reason)
+                logger.warning("%s: %s", self.identity, reason)
                 self._tell(Disconnected(reason))
                 await self._link.close()
                 await self._come_back()
         except ConnectError as error:
             self._end_with(error)
         except Exception as error:
-            _logger.exception("%s: the transport failed", self.identity)
+            logger.exception("%s: the transport failed", self.identity)
             self._end_with(ConnectionError(f"the transport failed: {error}"))
         finally:
             await self._link.close()
@@ -219,10 +224,10 @@ class LiveKitTransport:
                 await self._link.close()
                 if self._link.is_final or _is_final(error):
                     raise
-                _logger.info("%s: %s", self.identity, error)
+                logger.info("%s: %s", self.identity, error)
             else:
                 self._require_same_identity()
-                _logger.info("%s: joined the room again", self.identity)
+                logger.info("%s: joined the room again", self.identity)
                 return
 
     def _require_same_identity(self) -> None:

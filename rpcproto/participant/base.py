@@ -57,6 +57,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
     No method of this class runs the code of the program except `run_handler`.
     """
 
+    _engine: RpcEngine
+    """From `open_engine` on; the methods that a program can call before use `engine`."""
+
     def __init__(
         self,
         identity: str,
@@ -81,7 +84,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         self._config = config
         self._new_id = new_id or random_ids()
         self._engine_factory = engine_factory
-        self._entered_engine: RpcEngine | None = None
+        self._is_open = False
         self._clock: Callable[[], float] = time.monotonic
         self._handlers = Handlers(identity, config)
         self._waiting = Waiting(identity)
@@ -136,7 +139,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         self.require_owner()
         if handler is None:
             return lambda function: self.register_rpc_method(method_name, function)
-        self._handlers.register(self._entered_engine, method_name, handler)
+        self._handlers.register(self._engine if self._is_open else None, method_name, handler)
         return handler
 
     def unregister_rpc_method(self, method: str) -> None:
@@ -146,7 +149,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         """
         require_method(method)
         self.require_owner()
-        self._handlers.unregister(self._entered_engine, method)
+        self._handlers.unregister(self._engine if self._is_open else None, method)
 
     # what a host implements
 
@@ -182,9 +185,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
     @property
     def engine(self) -> RpcEngine:
         """The engine, for reading; raises LocalProtocolError before `open_engine`."""
-        if self._entered_engine is None:
+        if not self._is_open:
             raise LocalProtocolError("use the participant inside its `async with`")
-        return self._entered_engine
+        return self._engine
 
     @property
     def is_closed(self) -> bool:
@@ -196,7 +199,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
         Raises LocalProtocolError the second time.
         """
-        if self._entered_engine is not None:
+        if self._is_open:
             raise LocalProtocolError("a participant can be entered only once")
         engine = self._engine_factory(
             self._identity,
@@ -207,7 +210,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         for method in self._handlers.methods:
             engine.register_method(method)
         self._clock = clock
-        self._entered_engine = engine
+        self._engine, self._is_open = engine, True
 
     def begin_call(self, call: CallArguments, waiter: Waiter) -> Cancel:
         """Begin a call; `waiter` takes its outcome, the payload or the exception to be raised.
@@ -231,7 +234,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _make_call(self, call: CallArguments, waiter: Waiter) -> str:
         destination_identity, method, payload, response_timeout, ack_timeout = call
-        request_id = self.engine.call(
+        request_id = self._engine.call(
             destination_identity,
             method,
             payload,
@@ -244,7 +247,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _cancel_call(self, request_id: str) -> None:
         if self._waiting.calls.pop(request_id, None) is not None:
-            self.engine.cancel(request_id, now=self._clock())
+            self._engine.cancel(request_id, now=self._clock())
             self._pump()
 
     def _cancel_delayed(self, waiter: Waiter, call: DelayedCall) -> None:
@@ -278,12 +281,12 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def answer(self, invocation: InvocationReceived, result: object) -> None:
         """The handler returned: answer with its result, 1500 if that is not a valid text."""
-        self._handlers.answer(self.engine, invocation, result, self._clock())
+        self._handlers.answer(self._engine, invocation, result, self._clock())
         self._pump()
 
     def answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
         """The handler raised: answer with an RpcError as it is, with 1500 otherwise (R18)."""
-        self._handlers.answer_exception(self.engine, invocation, error, self._clock())
+        self._handlers.answer_exception(self._engine, invocation, error, self._clock())
         self._pump()
 
     def handler_ended(self, invocation: InvocationReceived) -> None:
@@ -304,24 +307,24 @@ class ParticipantBase(ABC, Generic[TransportT]):
     def has_packets(self) -> bool:
         """Whether the writer should call `Transport.send`, now, with `next_packet`."""
         self._sending_over = self._connections
-        return not self._is_drained and self._waiting.connection in _SENDING
+        return not self._is_drained and self._waiting.may_send
 
     def next_packet(self) -> OutgoingPacket | None:
         """The packet to be sent next, chosen at this moment (R30); None if there is none."""
         self._sending_over = self._connections
-        packet = self.engine.next_packet()
+        packet = self._engine.next_packet()
         self._is_drained = packet is None
         return packet
 
     def packets_not_sent(self, packets: Sequence[OutgoingPacket]) -> None:
         """These packets could not be sent, but the connection stands (R10)."""
         for packet in packets:
-            self.engine.send_failed(packet, now=self._clock())
+            self._engine.send_failed(packet, now=self._clock())
         self._pump()
 
     def receive_events(self, events: Sequence[TransportEvent]) -> None:
         """The transport returned these events."""
-        engine, now = self.engine, self._clock()
+        engine, now = self._engine, self._clock()
         for event in events:
             try:
                 if type(event) is PacketReceived:
@@ -351,7 +354,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         """The transport raised `error`: the connection is lost."""
         if self._is_closed:
             self._waiting.connection = Connection.ENDED
-        elif self._waiting.connection in _SENDING:
+        elif self._waiting.may_send:
             logger.warning("%s: the connection broke", self._identity, exc_info=error)
             self._connection_lost(error)
 
@@ -365,7 +368,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
     def timer_fired(self) -> None:
         """The timer fired, at whatever time."""
         self._timer_at = None
-        self.engine.handle_deadline(now=self._clock())
+        self._engine.handle_deadline(now=self._clock())
         # Timers fire early: the pump looks at the next deadline again.
         self._pump()
 
@@ -417,9 +420,9 @@ class ParticipantBase(ABC, Generic[TransportT]):
 
     def _connection_lost(self, cause: BaseException | None) -> None:
         waiting = self._waiting
-        if waiting.connection in _SENDING:
+        if waiting.may_send:
             waiting.connection, waiting.error = Connection.LOST, cause
-            self.engine.disconnected(now=self._clock())
+            self._engine.disconnected(now=self._clock())
             waiting.fail_delayed()
             self._pump()
 
@@ -427,7 +430,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         """After any input: hand out the events, arm the timer, wake the writer."""
         if self._is_pumping:
             return  # the loop below takes what has come of this
-        engine = self.engine
+        engine = self._engine
         self._is_pumping = True
         try:
             while events := engine.take_events():
@@ -464,8 +467,4 @@ class ParticipantBase(ABC, Generic[TransportT]):
             self._handlers.started(invocation, self.start_handler(invocation))
             return
         code, now = ErrorCode.APPLICATION_ERROR, self._clock()
-        self.engine.respond_error(invocation.invocation_id, code, data=TOO_MANY_REQUESTS, now=now)
-
-
-_SENDING: Final = frozenset({Connection.CONNECTING, Connection.CONNECTED})
-"""While a connection is there or may be coming, packets go to the transport."""
+        self._engine.respond_error(invocation.invocation_id, code, data=TOO_MANY_REQUESTS, now=now)

@@ -65,6 +65,12 @@ class Waiting:
         self._expected: dict[str, dict[Waiter, None]] = {}
         """Those who wait for a participant, by its identity; no entry is empty."""
 
+    @property
+    def may_send(self) -> bool:
+        """Whether packets go to the transport: a connection is there, or may be coming."""
+        connection = self.connection
+        return connection is Connection.CONNECTED or connection is Connection.CONNECTING
+
     def call_ended(self, request_id: str, outcome: Outcome) -> None:
         """A pending call has its outcome."""
         waiter = self.calls.pop(request_id, None)

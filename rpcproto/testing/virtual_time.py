@@ -5,7 +5,7 @@ import math
 import selectors
 import time
 from collections.abc import Coroutine, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
 _RESOLUTION: Final = time.get_clock_info("monotonic").resolution
@@ -20,8 +20,9 @@ def virtual_time_run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine as `asyncio.run` does, on virtual time; returns its result.
 
     The loop's clock starts at 0 and stands still while anything is ready. Raises Deadlock when
-    nothing ever will be. Sockets, pipes and subprocesses are refused with a RuntimeError; a thread
-    is not waited for.
+    nothing ever will be. Threads, sockets, pipes and subprocesses take real time, which a virtual
+    clock does not wait for: those that are started through the loop, as `asyncio.to_thread` does,
+    are refused with a RuntimeError.
     """
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         return runner.run(main)
@@ -36,6 +37,12 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def run_in_executor(self, *_: Any) -> NoReturn:  # type: ignore[override]
+        raise RuntimeError(
+            "a thread cannot advance virtual time: run this on a real loop, or replace what the "
+            "thread does by a coroutine"
+        )
+
 
 class _Clock(selectors.BaseSelector):
     """A selector that selects nothing: instead of waiting, it lets the time pass."""
@@ -47,7 +54,10 @@ class _Clock(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise Deadlock("every task waits, and no timer is set that could end it")
+            raise Deadlock(
+                "every task waits, and no timer is set that could end it; a thread or a real "
+                "socket cannot advance virtual time"
+            )
         self.now += timeout
         if timeout and self.now + _RESOLUTION == self.now:
             # After some months of virtual time asyncio would find that the timer is not quite due.
@@ -56,7 +66,9 @@ class _Clock(selectors.BaseSelector):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         if not self.accepts_files:
-            raise RuntimeError("there are no sockets on virtual time")
+            raise RuntimeError(
+                "a real socket or pipe cannot advance virtual time: use a MemoryRoom instead"
+            )
         descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         key = selectors.SelectorKey(fileobj, descriptor, events, data)
         self._files[descriptor] = key

@@ -1,72 +1,129 @@
 """What has come for a host and waits to be read, within bounds. For asyncio."""
 
 import asyncio
-import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
-from rpcproto.transports import PacketReceived, TransportEvent
+from rpcproto.logs import SeldomLogged
+from rpcproto.transports import (
+    BATCH_BYTES,
+    BATCH_EVENTS,
+    Connected,
+    Disconnected,
+    PacketReceived,
+    ParticipantJoined,
+    ParticipantLeft,
+    TransportEvent,
+)
 
 MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
 MAX_WAITING_EVENTS: Final = 20_000
 """Events that wait for a host that does not read; packets beyond are dropped."""
+SHARE: Final = 1 / 8
+"""The part of both that one sender may hold; and the last such part is reserved for senders that
+hold less than SMALL_SHARE."""
+SMALL_SHARE: Final = 1 / 64
 
-_logger: Final[logging.Logger] = logging.getLogger("rpcproto")
+
+class _Held:
+    """What waits in all, or of one sender."""
+
+    __slots__ = ("events", "size")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.size = 0
+        """Bytes of packets."""
+
+    def add(self, event: TransportEvent, sign: int = 1) -> None:
+        self.events += sign
+        if isinstance(event, PacketReceived):
+            self.size += sign * len(event.data)
+
+    @property
+    def part(self) -> float:
+        """Of what may wait; 1 and above means that it is used up."""
+        return max(self.events / MAX_WAITING_EVENTS, self.size / MAX_WAITING_BYTES)
+
+
+_NOTHING: Final = _Held()
 
 
 class Inbox:
-    """Events, from a transport to its host. What may be dropped asks `has_room` first; whatever is
-    put is kept."""
+    """Events, from a transport to its host.
+
+    Before `put`, a transport asks `has_room` for whatever may be dropped; `put` keeps everything.
+    Where senders are named, no sender can use up the room of others.
+    """
 
     def __init__(self, owner: str = "") -> None:
         """`owner` is the identity that is named in the log."""
         self.owner: str = owner
         self._events: deque[TransportEvent] = deque()
-        self._waiting_bytes = 0
+        self._all = _Held()
+        self._of_sender: dict[str, _Held] = {}
+        """No entry is empty."""
         self._dropped = 0
         self._is_over = False
         self._wake = asyncio.Event()
+        self._dropping, self._were_dropped = SeldomLogged(), SeldomLogged()
 
     def __len__(self) -> int:
         return len(self._events)
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that packets are dropped."""
-        return len(self._events) >= MAX_WAITING_EVENTS or self._waiting_bytes >= MAX_WAITING_BYTES
+        """Whether so much waits that everything that may be dropped is dropped."""
+        return self._all.part >= 1
 
-    def has_room(self) -> bool:
-        """Whether something that may be dropped can be put; if not, that is counted and logged."""
-        if not self.is_full:
-            return True
-        if not self._dropped:
-            number = len(self._events)
-            _logger.warning(
-                "%s: nobody reads, and %d events wait: dropping messages", self.owner, number
-            )
-        self._dropped += 1
-        return False
+    def has_room(self, sender: str | None = None) -> bool:
+        """Whether something from `sender` can be put that may be dropped.
+
+        If it cannot, that is counted and logged. None means that the sender is not known.
+        """
+        part = self._all.part
+        if part < 1 and sender is not None:
+            share = self._of_sender.get(sender, _NOTHING).part
+            has_room = share < SHARE and (part < 1 - SHARE or share < SMALL_SHARE)
+        else:
+            has_room = part < 1
+        if not has_room:
+            self._dropped += 1
+            if self._dropped == 1:
+                number = self._all.events
+                self._dropping.warning(
+                    "%s: %d events wait to be read: dropping messages", self.owner, number
+                )
+        return has_room
 
     def put(self, event: TransportEvent) -> None:
         """Let an event wait, however many there are."""
-        if isinstance(event, PacketReceived):
-            self._waiting_bytes += len(event.data)
+        self._all.add(event)
+        sender = _sender(event)
+        if sender is not None:
+            self._of_sender.setdefault(sender, _Held()).add(event)
         self._events.append(event)
         self._wake.set()
 
-    def pop(self) -> TransportEvent:
-        """The event that has waited longest. Raises IndexError if there is none."""
+    def _pop(self) -> TransportEvent:
         event = self._events.popleft()
-        if isinstance(event, PacketReceived):
-            self._waiting_bytes -= len(event.data)
+        self._all.add(event, -1)
+        sender = _sender(event)
+        if sender is not None:
+            held = self._of_sender[sender]
+            held.add(event, -1)
+            if not held.events:
+                del self._of_sender[sender]
         return event
 
     def drop_all(self) -> None:
-        """Nobody needs what waits any more."""
+        """Forget what waits: nobody needs it any more."""
         self._dropped += len(self._events)
         self._events.clear()
-        self._waiting_bytes = 0
+        self._all = _Held()
+        self._of_sender.clear()
 
     def end(self) -> None:
         """Nothing comes any more; what is here may still be read."""
@@ -76,14 +133,47 @@ class Inbox:
         """Let who waits look again whether this is the end."""
         self._wake.set()
 
-    async def next(self) -> TransportEvent:
-        """The next event. Raises StopAsyncIteration once all have been read and none can come."""
+    async def receive(self) -> Sequence[TransportEvent]:
+        """Return what waits, as `Transport.receive` does; empty if nothing can come any more."""
+        if self._events:
+            await asyncio.sleep(0)
         while not self._events:
             if self._dropped:
-                _logger.warning("%s: %d messages were dropped", self.owner, self._dropped)
-                self._dropped = 0
+                number, self._dropped = self._dropped, 0
+                self._were_dropped.warning("%s: %d messages were dropped", self.owner, number)
             if self._is_over:
-                raise StopAsyncIteration
+                return ()
             self._wake.clear()
             await self._wake.wait()
-        return self.pop()
+        batch = [self._pop()]
+        size = _size(batch[0])
+        while self._events and len(batch) < BATCH_EVENTS:
+            size += _size(self._events[0])
+            if size > BATCH_BYTES:
+                break
+            batch.append(self._pop())
+        return batch
+
+    def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
+        """See `WelcomingTransport`."""
+        welcome: list[ParticipantJoined | ParticipantLeft] = []
+        rest: list[TransportEvent] = []
+        while self._events and not isinstance(self._events[0], PacketReceived):
+            event = self._pop()
+            if isinstance(event, ParticipantJoined | ParticipantLeft):
+                welcome.append(event)
+            else:
+                rest.append(event)
+        self._events.extendleft(reversed(rest))
+        self._all.events += len(rest)
+        return welcome
+
+
+def _sender(event: TransportEvent) -> str | None:
+    if isinstance(event, PacketReceived):
+        return event.sender_identity
+    return None if isinstance(event, Connected | Disconnected) else event.identity
+
+
+def _size(event: TransportEvent) -> int:
+    return len(event.data) if isinstance(event, PacketReceived) else 0

@@ -88,12 +88,14 @@ class SentPacket:
 class Way:
     """One direction between two participants, and when its last packet in order arrives."""
 
-    __slots__ = ("_random", "_sent_at", "arrives_until", "link")
+    __slots__ = ("_latest_turn", "_random", "_sent_at", "arrives_until", "link")
 
     def __init__(self, link: Link, random: Random) -> None:
         self.link = link
         self.arrives_until = 0.0
         self._sent_at = 0.0
+        self._latest_turn = 0.0
+        """When the last packet arrives or would have arrived, had it not been held back."""
         self._random = random
 
     def fails(self) -> bool:
@@ -108,6 +110,7 @@ class Way:
             sent.fate = Fate.LOST
             return ()
         in_turn = self._in_turn(sent.sent_at)
+        self._latest_turn = max(self._latest_turn, in_turn)
         sent.is_held_back = link.reordering > 0 and chance() < link.reordering
         sent.is_repeated = link.repetition > 0 and chance() < link.repetition
         if sent.is_held_back:
@@ -120,9 +123,13 @@ class Way:
         return first, in_turn + self._part_of(link.straggling)
 
     def take_turn(self, now: float) -> float:
-        """Return when something that is never lost nor held back arrives, in seconds."""
-        self.arrives_until, self._sent_at = self._in_turn(now), now
-        return self.arrives_until
+        """Return when something that is never lost nor held back arrives, in seconds.
+
+        A packet that was sent before arrives at most its `straggling` later than this.
+        """
+        at = max(self._in_turn(now), self._latest_turn)
+        self.arrives_until, self._sent_at, self._latest_turn = at, now, at
+        return at
 
     def _in_turn(self, now: float) -> float:
         at = now + self.link.latency + self._part_of(self.link.jitter)

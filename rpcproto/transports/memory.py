@@ -1,14 +1,17 @@
 """A room inside one process: what LiveKit's server does for RPC, and nothing else."""
 
+import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, TypeAlias
+from dataclasses import replace
+from random import Random
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 
-from rpcproto.core.errors import require_finite
+from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.transports import (
     BATCH_BYTES,
@@ -19,43 +22,56 @@ from rpcproto.transports import (
     Connected,
     Disconnected,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.links import Fate, Link, Links, SentPacket
 from rpcproto.transports.waking import Waker
 
-
-class Carried(NamedTuple):
-    """A packet that came to the room; `delivered` is False where nobody was there for it."""
-
-    sender_identity: str
-    packet: OutgoingPacket
-    delivered: bool
-
-
-RoomObserver: TypeAlias = Callable[[Carried | ParticipantJoined | ParticipantLeft], None]
+RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | ParticipantLeft], None]
 
 
 class MemoryRoom:
-    """Routes packets by destination identity and announces who comes and goes.
+    """Routes packets by destination identity and announces who joins and leaves.
 
-    Like the server it never echoes, drops in silence what is for nobody, tells everyone the true
-    sender with a sid of its own making (`PA_1`, `PA_2`, ...), and puts out whoever was here under
-    an identity that joins again. The list of participants is complete (R12). A plain object of one
-    event loop, asyncio's or trio's, with no limit to what waits for a participant that does not
-    read.
+    Like LiveKit's server, it never sends a packet back to its sender, drops packets for nobody
+    without an error, names the true sender of each packet with a sid of its own making (`PA_1`,
+    `PA_2`, ...), and disconnects a participant when another one joins under its identity. The list
+    of participants is complete (R12).
 
-    `latency` is the way from one participant to another, in seconds on the event loop's clock;
-    `observe` is called with all that happens, as it happens. Raises LocalProtocolError for a
-    latency that is not finite.
+    The room belongs to one event loop, of asyncio or trio. All durations and instants are in
+    seconds on its clock, which may be a virtual one. Nothing limits what waits for a participant
+    that does not read.
     """
 
-    def __init__(self, *, latency: float = 0.0, observe: RoomObserver | None = None) -> None:
-        self._latency = require_finite(latency, "latency")
+    def __init__(
+        self,
+        *,
+        link: Link = Link(),  # noqa: B008 (frozen)
+        seed: int = 0,
+        observe: RoomObserver | None = None,
+    ) -> None:
+        """Packets in every direction take `link`, until `set_link` gives a direction another one.
+
+        What links do at random is drawn from `seed`, for each direction by itself: the same packets
+        at the same instants have the same fate. Announcements take the latency and the jitter of
+        the direction, and are neither lost nor held back: the news that a participant left arrives
+        after all its packets, except those that the link holds back or repeats.
+
+        `observe` is called with every packet when it is sent, and with every announcement. The fate
+        and the arrivals of a packet are entered into the same object later.
+        """
+        self._links = Links(link, lambda *ends: Random(f"{seed} {ends}"))
+        self._is_direct = link == Link() and observe is None
+        """Whether packets need no link, and nobody looks at them."""
         self._observe = observe
         self._members: dict[str, MemoryTransport] = {}
+        """All that joined and did not leave, connected or not, by identity."""
         self._numbers = itertools.count(1)
+
+    # participants
 
     def join(
         self,
@@ -64,57 +80,163 @@ class MemoryRoom:
         client_protocol: int = OUR_CLIENT_PROTOCOL,
         capabilities: Collection[int] = OUR_CAPABILITIES,
     ) -> "MemoryTransport":
-        """Come in under `identity`; what is returned is the participant's transport."""
+        """Join under `identity`, and return the participant's transport."""
         previous = self._members.get(identity)
         if previous is not None:
-            previous.put_out()
-        arrival = ParticipantJoined(
-            identity, f"PA_{next(self._numbers)}", client_protocol, tuple(capabilities)
-        )
-        transport = MemoryTransport(self, arrival)
-        for member in self._members.values():
-            transport.deliver(member.arrival)
-        transport.deliver(Connected(participants_complete=True))
-        self._announce(arrival)
-        self._members[identity] = transport
+            previous.put_out(f"{identity!r} joined again")
+        arrival = ParticipantJoined(identity, self._new_sid(), client_protocol, tuple(capabilities))
+        transport = self._members[identity] = MemoryTransport(self, arrival)
+        self._welcome(transport)
+        self._announce(transport, arrival)
         return transport
 
+    def cut(self, identity: str, *, noticed: bool = True) -> None:
+        """A participant loses its connection, and every packet that is on its way to it.
+
+        Its transport reports `Disconnected`. The others hear that it left if that is `noticed`.
+        Nothing happens if it is cut already. Raises LocalProtocolError if it is not in the room.
+        """
+        transport = self._member(identity)
+        if transport.is_connected:
+            transport.lose_connection(ConnectionError("the connection was cut"))
+        if noticed and transport.is_announced:
+            transport.is_announced = False
+            self._announce(transport, ParticipantLeft(identity, transport.arrival.participant_sid))
+
+    def come_back(self, identity: str) -> None:
+        """A participant that was cut is connected again.
+
+        It has a new sid, unless nobody noticed that it was gone. Nothing happens if it is
+        connected. Raises LocalProtocolError if it is not in the room.
+        """
+        transport = self._member(identity)
+        if transport.is_connected:
+            return
+        self._welcome(transport)
+        if not transport.is_announced:
+            transport.is_announced = True
+            transport.arrival = replace(transport.arrival, participant_sid=self._new_sid())
+            self._announce(transport, transport.arrival)
+
     def leave(self, transport: "MemoryTransport") -> None:
-        """Take a participant out; one that is not here any more is left so."""
+        """For the transport: take a participant out, unless it is out already."""
         identity, sid = transport.arrival.identity, transport.arrival.participant_sid
         if self._members.get(identity) is transport:
             del self._members[identity]
-            self._announce(ParticipantLeft(identity, sid))
+            if transport.is_announced:
+                self._announce(transport, ParticipantLeft(identity, sid))
 
-    def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> None:
-        """Bring a packet to its destination, if that is somebody else who is here."""
+    # the network
+
+    def set_link(
+        self, link: Link, *, sender: str | None = None, receiver: str | None = None
+    ) -> None:
+        """Let packets take `link` from now on: those of `sender`, those to `receiver`, those of the
+        one to the other, or all. Packets that are on their way are not affected."""
+        self._links.set_link(link, sender, receiver)
+        self._is_direct = False
+
+    def heal(self) -> None:
+        """From now on no packet is lost, repeated, held back or not sent, and everybody who was cut
+        is connected again."""
+        self._links.heal()
+        for identity in tuple(self._members):
+            self.come_back(identity)
+
+    def longest_straggling(self, receiver: str) -> float:
+        """For how long, in seconds, a packet to `receiver` can be held back at most, as the links
+        are now."""
+        return self._links.longest_straggling(receiver)
+
+    def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> bool:
+        """For the transport: bring a packet to its destination, if that is somebody else who is
+        here. Return whether it could be sent; raises ConnectionError when the sender has left."""
+        receiver = self._members.get(packet.destination_identity)
+        if self._is_direct and sender.is_connected:
+            if receiver is not None and receiver is not sender and receiver.is_connected:
+                identity, sid = sender.arrival.identity, sender.arrival.participant_sid
+                receiver.deliver(PacketReceived(packet.data, identity, sid))
+            return True
+        return self._carry_by_link(sender, receiver, packet)
+
+    # within
+
+    def _carry_by_link(
+        self, sender: "MemoryTransport", receiver: "MemoryTransport | None", packet: OutgoingPacket
+    ) -> bool:
         identity, sid = sender.arrival.identity, sender.arrival.participant_sid
         if self._members.get(identity) is not sender:
             raise ConnectionError(f"{identity!r} is not in the room any more")
-        receiver = self._members.get(packet.destination_identity)
-        delivered = receiver is not None and receiver is not sender
+        sent = SentPacket(
+            anyio.current_time(),
+            identity,
+            sid,
+            packet.destination_identity,
+            packet.data,
+            packet.request_id,
+            packet.kind,
+        )
+        way = self._links.way(identity, packet.destination_identity)
+        if not sender.is_connected:
+            sent.fate = Fate.LOST
+        elif way.fails():
+            sent.fate = Fate.NOT_SENT
+        elif receiver is None or receiver is sender or not receiver.is_connected:
+            sent.fate = Fate.LOST
+        else:
+            for at in way.arrivals(sent):
+                receiver.deliver_at(at, PacketReceived(packet.data, identity, sid), sent)
         if self._observe is not None:
-            self._observe(Carried(identity, packet, delivered))
-        if receiver is not None and delivered:
-            receiver.deliver(PacketReceived(packet.data, identity, sid), self._latency)
+            self._observe(sent)
+        return sent.fate is not Fate.NOT_SENT
 
-    def _announce(self, event: ParticipantJoined | ParticipantLeft) -> None:
+    def _member(self, identity: str) -> "MemoryTransport":
+        try:
+            return self._members[identity]
+        except KeyError:
+            raise LocalProtocolError(f"no participant {identity!r} is in the room") from None
+
+    def _new_sid(self) -> str:
+        return f"PA_{next(self._numbers)}"
+
+    def _welcome(self, transport: "MemoryTransport") -> None:
+        """Tell a participant that it is connected, and who is here."""
+        transport.is_connected = True
+        for member in self._members.values():
+            if member is not transport and member.is_announced:
+                transport.deliver(member.arrival)
+        transport.deliver(Connected(participants_complete=True))
+
+    def _announce(
+        self, about: "MemoryTransport", event: ParticipantJoined | ParticipantLeft
+    ) -> None:
         if self._observe is not None:
             self._observe(event)
-        for member in self._members.values():
-            member.deliver(event, self._latency)
+        for identity, member in self._members.items():
+            if member is about or not member.is_connected:
+                continue
+            if self._is_direct:
+                member.deliver(event)
+            else:
+                way = self._links.way(event.identity, identity)
+                member.deliver_at(way.take_turn(anyio.current_time()), event)
 
 
 class MemoryTransport:
     """One participant's place in a `MemoryRoom`; see `Transport`."""
 
-    departure_grace = 0.0
-
     def __init__(self, room: MemoryRoom, arrival: ParticipantJoined) -> None:
         """Made by `MemoryRoom.join`; `arrival` is how the participant was announced."""
-        self.arrival = arrival
+        self.arrival: ParticipantJoined = arrival
+        self.is_connected: bool = False
+        self.is_announced: bool = True
+        """Whether the others have been told that it is here, and not that it left."""
         self._room = room
-        self._events: deque[tuple[float, TransportEvent]] = deque()
+        self._events: deque[TransportEvent] = deque()
+        """What has arrived."""
+        self._under_way: list[tuple[float, int, TransportEvent, SentPacket | None]] = []
+        """What arrives later: when, and in which order."""
+        self._numbers = itertools.count()
         self._waker = Waker()
         self._is_closed = False
 
@@ -123,70 +245,117 @@ class MemoryTransport:
         """The identity that the participant joined with."""
         return self.arrival.identity
 
-    def deliver(self, event: TransportEvent, latency: float = 0.0) -> None:
-        """For the room: report `event` to the participant, `latency` seconds from now."""
-        due = anyio.current_time() + latency if latency > 0 else 0.0
-        self._events.append((due, event))
+    @property
+    def departure_grace(self) -> float:
+        """The longest time for which a link to this participant holds packets back, as the links
+        are now; 0 where no link reorders."""
+        return self._room.longest_straggling(self.identity)
+
+    # for the room
+
+    def deliver(self, event: TransportEvent) -> None:
+        """For the room: report `event` to the participant."""
+        self._events.append(event)
         self._waker.wake()
 
-    def put_out(self) -> None:
-        """For the room: another participant has this identity now, and this is the end."""
+    def deliver_at(self, at: float, event: TransportEvent, sent: SentPacket | None = None) -> None:
+        """For the room: report `event` at an instant, and enter that into `sent`."""
+        heapq.heappush(self._under_way, (at, next(self._numbers), event, sent))
+        self._waker.wake()
+
+    def lose_connection(self, cause: ConnectionError) -> None:
+        """For the room: the participant is not connected from now on."""
+        self._lose_all_under_way()
+        self.deliver(Disconnected(cause))
+
+    def put_out(self, why: str) -> None:
+        """For the room: the participant is not in the room any more, and cannot come back."""
         self._room.leave(self)
-        self.deliver(Disconnected(ConnectionError(f"{self.identity!r} joined again")))
+        self.lose_connection(ConnectionError(why))
         self._is_closed = True
+
+    # see `Transport`
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """Hand packets to the room; raises ConnectionError when not in it any more."""
-        unseen = 0
-        while (packet := take()) is not None:
-            self._room.carry(self, packet)
+        carry, unseen = self._room.carry, 0
+        failed: list[OutgoingPacket] = []
+        while unseen < HIGH_WATER_MARK and (packet := take()) is not None:
+            if not carry(self, packet):
+                failed.append(packet)
             unseen += len(packet.data)
-            if unseen >= HIGH_WATER_MARK:
-                await anyio.lowlevel.checkpoint()
-                return
+        if unseen >= HIGH_WATER_MARK:
+            await anyio.lowlevel.checkpoint()
+        if failed:
+            raise PacketsNotSent(failed, "the link failed")
 
     async def receive(self) -> Sequence[TransportEvent]:
         """See `Transport`."""
-        if self._events and self._events[0][0] <= 0.0:
-            await anyio.lowlevel.checkpoint()
-        while not self._events:
+        gives_turn = False
+        while not self._has_arrived():
             if self._is_closed:
                 return ()
-            await self._waker.wait()
-        if self._events[0][0] > 0.0:
-            await anyio.sleep_until(self._events[0][0])
+            if self._under_way:
+                with anyio.CancelScope(deadline=self._under_way[0][0]):
+                    await self._waker.wait()
+            else:
+                await self._waker.wait()
+            gives_turn = True
+        if not gives_turn:
+            await anyio.lowlevel.checkpoint()
         return self._take_batch()
-
-    def _take_batch(self) -> Sequence[TransportEvent]:
-        """What is due, within the bounds of a batch."""
-        batch: list[TransportEvent] = []
-        events, size = self._events, 0
-        now = anyio.current_time() if events[0][0] > 0.0 else 0.0
-        while events and events[0][0] <= now and len(batch) < BATCH_EVENTS:
-            event = events[0][1]
-            if isinstance(event, PacketReceived):
-                size += len(event.data)
-                if size > BATCH_BYTES and batch:
-                    break
-            batch.append(event)
-            del events[0]
-        return batch
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        welcome, rest = [], deque[tuple[float, TransportEvent]]()
-        while self._events and not isinstance(self._events[0][1], PacketReceived):
-            due, event = self._events.popleft()
-            if due == 0.0 and isinstance(event, ParticipantJoined | ParticipantLeft):
-                welcome.append(event)
+        news, rest = list[ParticipantJoined | ParticipantLeft](), deque[TransportEvent]()
+        while self._events and not isinstance(self._events[0], PacketReceived):
+            event = self._events.popleft()
+            if isinstance(event, ParticipantJoined | ParticipantLeft):
+                news.append(event)
             else:
-                rest.append((due, event))
+                rest.append(event)
         self._events = rest + self._events
-        return welcome
+        return news
 
     async def aclose(self) -> None:
         """Leave the room; what has come in may still be read."""
         self._room.leave(self)
+        self._lose_all_under_way()
         self._is_closed = True
         self._waker.wake()
         await anyio.lowlevel.checkpoint()
+
+    # within
+
+    def _has_arrived(self) -> bool:
+        """Whether there is anything to report, now."""
+        if self._under_way:
+            self._note_arrivals(anyio.current_time())
+        return bool(self._events)
+
+    def _note_arrivals(self, now: float) -> None:
+        under_way = self._under_way
+        while under_way and under_way[0][0] <= now:
+            _, _, event, sent = heapq.heappop(under_way)
+            self._events.append(event)
+            if sent is not None:
+                sent.arrived_at.append(now)
+
+    def _take_batch(self) -> Sequence[TransportEvent]:
+        """What has arrived, within the bounds of a batch."""
+        events, batch, size = self._events, list[TransportEvent](), 0
+        while events and len(batch) < BATCH_EVENTS:
+            event = events[0]
+            if type(event) is PacketReceived:
+                size += len(event.data)
+                if size > BATCH_BYTES and batch:
+                    break
+            batch.append(events.popleft())
+        return batch
+
+    def _lose_all_under_way(self) -> None:
+        self.is_connected = False
+        for _, _, _, sent in self._under_way:
+            if sent is not None and not sent.arrived_at:
+                sent.fate = Fate.LOST
+        self._under_way.clear()

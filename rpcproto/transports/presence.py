@@ -4,6 +4,7 @@ For transports over a broker that carries messages and knows nothing of rooms. P
 transport hands over what it hears, and when, and carries out what comes of it.
 """
 
+import heapq
 import json
 from collections.abc import Collection
 from enum import StrEnum
@@ -22,6 +23,12 @@ MISSED_HEARTBEATS: Final = 3
 
 MAX_PARTICIPANTS: Final = 10_000
 """Participants that are known at once; those beyond are as if they had announced nothing."""
+MAX_ANSWERS: Final = 100
+"""Answers within ANSWERS_TIME; whoever asks beyond that is answered by a heartbeat at its end."""
+ANSWERS_TIME: Final = 1.0
+"""In seconds."""
+MAX_DEPARTURES: Final = 256
+"""How many `remove_overdue` takes out at once."""
 MAX_ANNOUNCEMENT_BYTES: Final = 1_024
 MAX_CAPABILITIES: Final = 64
 MAX_GENERATION: Final = 2**53
@@ -98,23 +105,46 @@ def _is_count(value: object, maximum: int) -> bool:
 class Heard(NamedTuple):
     """What comes of an announcement."""
 
-    event: ParticipantJoined | ParticipantLeft | None = None
+    events: tuple[ParticipantJoined | ParticipantLeft, ...] = ()
     answer: Kind | None = None
     """To be announced: HERE to whoever was heard, but to everybody if they have our identity, for
     what they hear must be in order; JOIN always to everybody."""
     is_put_out: bool = False
     """Somebody else has our identity now."""
     is_one_too_many: bool = False
+    """Nothing is recorded of the participant: MAX_PARTICIPANTS are known already."""
+    is_sid_taken: bool = False
+    """The sid belongs to another identity; the participant counts as one without a sid."""
 
 
-class _Present(NamedTuple):
-    arrival: ParticipantJoined
-    generation: int
-    overdue_at: float
+NOTHING: Final = Heard()
+
+
+class _Present:
+    """Another participant."""
+
+    __slots__ = ("arrival", "generation", "is_due_at", "overdue_at", "sid")
+
+    def __init__(self, arrival: ParticipantJoined, sid: str, generation: int) -> None:
+        self.arrival = arrival
+        """As it was reported, with an empty sid if another identity has it."""
+        self.sid = sid
+        self.generation = generation
+        self.overdue_at = _NEVER
+        self.is_due_at = _NEVER
+        """The earliest entry in the heap, which may be earlier than `overdue_at`."""
+
+
+_NEVER: Final = float("inf")
 
 
 class Presence:
-    """The participants of a room, as one of them knows them from what it hears."""
+    """The participants of a room, as one of them knows them from what it hears.
+
+    Nobody takes a sid from another: an identity that announces a sid which belongs to another
+    identity, or to us, counts as one without a sid. So it does not matter who is heard first, a
+    participant or somebody who claims its sid: both are known, and both can be called.
+    """
 
     def __init__(
         self,
@@ -148,15 +178,29 @@ class Presence:
             )
         self.identity: Final = identity
         self.sid: str = sid
+        self.heartbeat_by: float = _NEVER
+        """When everybody must have heard of us, because somebody asked and was not answered."""
         self._generation = generation
         self._is_fresh = True
         self._present: dict[str, _Present] = {}
+        self._owners: dict[str, str] = {}
+        """Who has a sid: the identity that was heard with it first."""
+        self._due: list[tuple[float, str]] = []
+        """A heap: when to look at a participant, which may have been heard again by then."""
+        self._answers = 0
+        self._answers_until = -_NEVER
 
     def announcement(self, kind: Kind, *, asks: bool = False) -> bytes:
-        """What to tell the others now."""
+        """Return what to tell the others now."""
         return self._announcement._replace(
             kind=kind, generation=self._generation, asks=asks
         ).encode()
+
+    @property
+    def longest_announcement(self) -> int:
+        """The size of the longest that there can be, in bytes."""
+        longest = self._announcement._replace(kind=Kind.LEAVE, generation=MAX_GENERATION)
+        return len(longest.encode())
 
     def rejoin(self, sid: str) -> None:
         """The connection was lost: nobody is here any more, and we come back as `sid`.
@@ -168,6 +212,9 @@ class Presence:
         self._generation = min(self._generation + 1, MAX_GENERATION)
         self._is_fresh = False
         self._present.clear()
+        self._owners.clear()
+        self._due.clear()
+        self.heartbeat_by = _NEVER
 
     def hear(self, identity: str, sid: str, announcement: Announcement, now: float) -> Heard:
         """An announcement came in, at `now` in seconds on the transport's clock."""
@@ -175,39 +222,75 @@ class Presence:
             return self._hear_namesake(sid, announcement)
         known = self._present.get(identity)
         if announcement.kind is Kind.LEAVE:
-            if known is None or known.arrival.participant_sid != sid:
-                return Heard()
-            del self._present[identity]
-            return Heard(ParticipantLeft(identity, sid))
-        answer = Kind.HERE if announcement.asks else None
+            if known is None or known.sid != sid:
+                return NOTHING
+            return Heard((self._remove(known),))
+        answer = self._answer(now) if announcement.asks else None
         if known is None and len(self._present) >= MAX_PARTICIPANTS:
-            return Heard(answer=answer, is_one_too_many=True)
+            return Heard((), answer, is_one_too_many=True)
         if (
             known is not None
             and announcement.kind is Kind.HERE
-            and known.arrival.participant_sid != sid
+            and known.sid != sid
+            and (announcement.generation, sid) < (known.generation, known.sid)
         ):
             # Both think that they have the identity, until the one hears of the other.
-            rank, known_rank = (
-                (announcement.generation, sid),
-                (known.generation, known.arrival.participant_sid),
-            )
-            if rank < known_rank:
-                return Heard(answer=answer)
-        arrival = ParticipantJoined(
-            identity, sid, announcement.client_protocol, announcement.capabilities
-        )
+            return Heard((), answer)
         # Half an interval is for the way of the last one.
-        patience = (MISSED_HEARTBEATS + 0.5) * announcement.heartbeat_interval
-        self._present[identity] = _Present(arrival, announcement.generation, now + patience)
-        is_news = known is None or known.arrival != arrival
-        return Heard(arrival if is_news else None, answer)
+        overdue_at = now + (MISSED_HEARTBEATS + 0.5) * announcement.heartbeat_interval
+        events, present = self._record(identity, sid, announcement)
+        self._expect(present, overdue_at)
+        return Heard(events, answer, is_sid_taken=not present.arrival.participant_sid)
+
+    def _record(
+        self, identity: str, sid: str, announcement: Announcement
+    ) -> tuple[tuple[ParticipantJoined | ParticipantLeft, ...], _Present]:
+        """What is known of a participant now, and what of that is new."""
+        is_free = sid != self.sid and self._owners.get(sid, identity) == identity
+        arrival = ParticipantJoined(
+            identity,
+            sid if is_free else "",
+            announcement.client_protocol,
+            announcement.capabilities,
+        )
+        present = self._present.get(identity)
+        events: tuple[ParticipantJoined | ParticipantLeft, ...] = (arrival,)
+        if present is not None and present.sid == sid and present.arrival == arrival:
+            events = ()
+        elif present is not None and present.sid != sid:
+            goodbye = self._remove(present)
+            if not (goodbye.participant_sid and arrival.participant_sid):
+                events = (goodbye, arrival)  # an engine that knows both sids sees it by itself
+            present = None
+        if present is None:
+            present = self._present[identity] = _Present(arrival, sid, announcement.generation)
+        present.arrival, present.generation = arrival, announcement.generation
+        if is_free:
+            self._owners[sid] = identity
+        return events, present
+
+    def _remove(self, present: _Present) -> ParticipantLeft:
+        identity = present.arrival.identity
+        del self._present[identity]
+        if self._owners.get(present.sid) == identity:
+            del self._owners[present.sid]
+        return ParticipantLeft(identity, present.arrival.participant_sid)
+
+    def _answer(self, now: float) -> Kind | None:
+        """The answer to somebody who asks; None if a heartbeat makes up for it."""
+        if now >= self._answers_until:
+            self._answers, self._answers_until = 0, now + ANSWERS_TIME
+        self._answers += 1
+        if self._answers <= MAX_ANSWERS:
+            return Kind.HERE
+        self.heartbeat_by = self._answers_until
+        return None
 
     def _hear_namesake(self, sid: str, announcement: Announcement) -> Heard:
         """Of two under one identity exactly one stays, in whatever order they hear each other:
         who came later, or if neither knows, who ranks higher."""
         if sid == self.sid or announcement.kind is Kind.LEAVE:
-            return Heard()
+            return NOTHING
         if (announcement.generation, sid) < (self._generation, self.sid):
             return Heard(answer=Kind.HERE)  # for the other to see what follows
         if announcement.kind is Kind.JOIN or not self._is_fresh:
@@ -216,17 +299,61 @@ class Presence:
         self._generation = min(announcement.generation + 1, MAX_GENERATION)
         return Heard(answer=Kind.JOIN)
 
+    def _expect(self, present: _Present, overdue_at: float) -> None:
+        """Count a participant as here until `overdue_at`."""
+        present.overdue_at = overdue_at
+        if overdue_at >= present.is_due_at:
+            return  # the heap's entry comes earlier, and is looked at again then
+        present.is_due_at = overdue_at
+        heapq.heappush(self._due, (overdue_at, present.arrival.identity))
+        if len(self._due) > 2 * len(self._present) + MAX_DEPARTURES:
+            self._due = [(each.overdue_at, name) for name, each in self._present.items()]
+            heapq.heapify(self._due)
+            for each in self._present.values():
+                each.is_due_at = each.overdue_at
+
+    def knows(self, identity: str, sid: str) -> bool:
+        """Whether this participant is here, under this sid."""
+        present = self._present.get(identity)
+        return present is not None and present.sid == sid
+
     def remove_overdue(self, now: float) -> list[ParticipantLeft]:
-        """Take out those whose heartbeats did not come."""
-        overdue = [present for present in self._present.values() if present.overdue_at <= now]
-        for present in overdue:
-            del self._present[present.arrival.identity]
-        return [
-            ParticipantLeft(present.arrival.identity, present.arrival.participant_sid)
-            for present in overdue
-        ]
+        """Take out those whose heartbeats did not come, at most MAX_DEPARTURES at once."""
+        departures: list[ParticipantLeft] = []
+        while len(departures) < MAX_DEPARTURES:
+            present = self._first_due()
+            if present is None or present.overdue_at > now:
+                break
+            heapq.heappop(self._due)
+            departures.append(self._remove(present))
+        return departures
 
     @property
     def next_overdue(self) -> float | None:
         """When the next one is overdue if nothing more is heard."""
-        return min((present.overdue_at for present in self._present.values()), default=None)
+        present = self._first_due()
+        return None if present is None else present.overdue_at
+
+    @property
+    def next_due(self) -> float:
+        """When the transport must look again: `next_overdue` or `heartbeat_by`; may be infinite."""
+        present = self._first_due()
+        return min(self.heartbeat_by, _NEVER if present is None else present.overdue_at)
+
+    def heartbeat_sent(self) -> None:
+        """Everybody was told that we are here."""
+        self.heartbeat_by = _NEVER
+
+    def _first_due(self) -> _Present | None:
+        """Who is overdue first; then its entry is the first of the heap."""
+        while self._due:
+            due_at, identity = self._due[0]
+            present = self._present.get(identity)
+            if present is None or present.is_due_at != due_at:
+                heapq.heappop(self._due)
+            elif present.overdue_at > due_at:
+                present.is_due_at = present.overdue_at
+                heapq.heapreplace(self._due, (present.overdue_at, identity))
+            else:
+                return present
+        return None

@@ -115,7 +115,7 @@ class _SeatSdk:
         here: asyncio.Future[RpcParticipant] = asyncio.get_running_loop().create_future()
 
         async def stay() -> None:
-            async with RpcParticipant(self._identity, seat) as participant:
+            async with RpcParticipant(seat) as participant:
                 here.set_result(participant)
                 await self._leaving.wait()
 

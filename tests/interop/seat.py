@@ -1,8 +1,7 @@
 """A place in a room of the test server for an engine in the server's own process."""
 
 import asyncio
-from collections.abc import Collection
-from typing import Self
+from collections.abc import Callable, Collection, Sequence
 
 from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
 
@@ -23,6 +22,8 @@ from rpcproto.transports import (
 class Seat:
     """A `Transport` without any network, for `RpcParticipant`; the rest of the room is real."""
 
+    departure_grace = 0.0
+
     def __init__(
         self,
         room: Room,
@@ -38,6 +39,7 @@ class Seat:
             client_protocol=client_protocol,
             capabilities=[ClientInfo.Capability.Name(number) for number in capabilities],
         )
+        self.identity = identity
         self._room = room
         self._sequence = 0
         self._events: asyncio.Queue[TransportEvent | None] = asyncio.Queue()
@@ -66,19 +68,15 @@ class Seat:
 
     # for the host
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        self._sequence += 1
-        self._room.carry(self, stamp(packet.data, sequence=self._sequence))
-        await asyncio.sleep(0)  # a long body lets others have their turn
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        while (packet := take()) is not None:
+            self._sequence += 1
+            self._room.carry(self, stamp(packet.data, sequence=self._sequence))
+            await asyncio.sleep(0)  # a long body lets others have their turn
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> TransportEvent:
+    async def receive(self) -> Sequence[TransportEvent]:
         event = await self._events.get()
-        if event is None:
-            raise StopAsyncIteration
-        return event
+        return [] if event is None else [event]
 
     async def aclose(self) -> None:
         self._room.leave(self)

@@ -1,0 +1,72 @@
+"""The connection of a host under test, as most transports have it: events come by callback."""
+
+from collections.abc import Callable, Sequence
+
+from rpcproto.core.messages import OutgoingPacket, PacketKind
+from rpcproto.testing.hosts.clock import VirtualClock
+from rpcproto.transports import PacketsNotSent, TransportEvent
+
+
+class Channel:
+    """The host's end of the connection to its peer.
+
+    The driver sets `on_events`, and `on_room` if the host needs to know when there is room again.
+    """
+
+    def __init__(self, clock: VirtualClock, departure_grace: float = 0.0) -> None:
+        self.departure_grace: float = departure_grace
+        """For how long a departure can overtake packets, in seconds; see `Transport`."""
+        self.on_events: Callable[[Sequence[TransportEvent]], object] = lambda events: None
+        """Called with what happened, in order; perhaps from within `send`."""
+        self.on_room: Callable[[], object] = lambda: None
+        """Called when there is room again."""
+        self.is_full: bool = False
+        self.seconds_per_packet: float = 0.0
+        self.broken_by: Exception | None = None
+        self.unsent_kinds: frozenset[PacketKind] = frozenset()
+        """Packets of these kinds are not sent, `unsent` times."""
+        self.unsent: int = 0
+        self.sent: list[OutgoingPacket] = []
+        self.misuse: list[str] = []
+        """What the host did that no host may do."""
+        self.times_closed: int = 0
+        self.carry: Callable[[OutgoingPacket], object] = lambda packet: None
+        self._clock = clock
+        self._busy_until = 0.0
+
+    def has_room(self) -> bool:
+        """Whether a packet may be sent now."""
+        return not self.is_full and self._clock.time() >= self._busy_until
+
+    def send(self, packet: OutgoingPacket) -> None:
+        """Send a packet. Raises PacketsNotSent with this packet, and any other exception when the
+        connection is broken."""
+        if self.times_closed:
+            self.misuse.append("sent a packet after closing the channel")
+        if self.broken_by is not None:
+            raise self.broken_by.with_traceback(None)
+        if not self.has_room():
+            self.misuse.append("sent a packet although there was no room")
+        if packet.kind in self.unsent_kinds and self.unsent:
+            self.unsent -= 1
+            raise PacketsNotSent([packet])
+        self.sent.append(packet)
+        if self.seconds_per_packet:
+            self._busy_until = self._clock.time() + self.seconds_per_packet
+            self._clock.schedule(self.seconds_per_packet, self.report_room)
+        self.carry(packet)
+
+    def report(self, events: Sequence[TransportEvent]) -> None:
+        """For the kit: report events to the host, now."""
+        with self._clock.reporting():
+            self.on_events(events)
+
+    def report_room(self) -> None:
+        """For the kit: report that there is room again, if that is so."""
+        if self.has_room():
+            with self._clock.reporting():
+                self.on_room()
+
+    def close(self) -> None:
+        """Close the channel; to be called once."""
+        self.times_closed += 1

@@ -1,0 +1,131 @@
+"""What connects a host to the kit: a driver, and what the kit gives to it."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.testing.hosts.channel import Channel
+from rpcproto.testing.hosts.clock import VirtualClock
+
+
+class CallHandle:
+    """A call that a host was made to make. A driver may keep in it what it needs of its own."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str | Exception] = []
+        """The outcomes so far: none, or one."""
+        self.cancel: Callable[[], object] = lambda: None
+        """For the driver: what cancels the call."""
+        self.noticed: Callable[[], object] = lambda: None
+        """For the kit: called when there is an outcome."""
+
+    def end(self, outcome: str | Exception) -> None:
+        """For the driver: the payload, or the exception that the host raised or handed over."""
+        self.outcomes.append(outcome)
+        self.noticed()
+
+    @property
+    def outcome(self) -> str | Exception | None:
+        """The outcome, or None while there is none."""
+        return self.outcomes[0] if self.outcomes else None
+
+
+class Invocation(Protocol):
+    """The argument of a handler, as hosts call it."""
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request."""
+
+    @property
+    def caller_identity(self) -> str:
+        """The identity of the caller."""
+
+    @property
+    def method(self) -> str:
+        """The method that was called."""
+
+    @property
+    def payload(self) -> str:
+        """The payload of the request."""
+
+    @property
+    def response_timeout(self) -> float:
+        """How long the caller waits, in seconds."""
+
+
+class Work(Future[str]):
+    """The result of a handler that takes time: a future whose result comes by the kit's clock.
+
+    The task of the handler waits for it. When the host cancels the handler, the task calls `cancel`
+    and then ends once the future is done: at once, or, if it is stubborn, some seconds later.
+    """
+
+    def __init__(self, clock: VirtualClock, stubborn_for: float = 0.0) -> None:
+        super().__init__()
+        self.was_cancelled: bool = False
+        self._clock = clock
+        self._stubborn_for = stubborn_for
+
+    def end_in(self, seconds: float, outcome: str | Exception) -> None:
+        """For the kit: end so many seconds from now, unless it has ended before."""
+        self._clock.schedule(seconds, lambda: self._end(outcome))
+
+    def cancel(self) -> bool:
+        """Cancel the work; a stubborn one goes on for a while."""
+        if self.done() or self.was_cancelled:
+            return False
+        self.was_cancelled = True
+        if self._stubborn_for:
+            self.end_in(self._stubborn_for, "too late")
+            return False
+        return super().cancel()
+
+    def _end(self, outcome: str | Exception) -> None:
+        if self.done():
+            return
+        if isinstance(outcome, str):
+            self.set_result(outcome)
+        else:
+            self.set_exception(outcome)
+
+
+Handler: TypeAlias = Callable[[Any], Any]
+"""A handler of the kit: takes an `Invocation`. It returns whatever a handler may return, or `Work`,
+or raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSetup:
+    """What a host is made with."""
+
+    identity: str
+    channel: Channel
+    clock: VirtualClock
+    handlers: Mapping[str, Handler]
+    """The handlers to register, by method."""
+    config: RpcConfig
+
+
+class HostDriver(Protocol):
+    """Drives one host. Every method returns when nothing more is to happen at this instant."""
+
+    def start(self, setup: HostSetup) -> None:
+        """Make a host, and register its handlers."""
+
+    def perform(
+        self, destination_identity: str, method: str, payload: str, response_timeout: float | None
+    ) -> CallHandle:
+        """Make a call, and do not wait for its end; hand its outcome to the handle, also if that is
+        an exception which the host raises at once."""
+
+    def cancel(self, handle: CallHandle) -> None:
+        """Cancel a call, as a program does that does not want its answer any more."""
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass (0 or more seconds), from timer to timer."""
+
+    def close(self) -> None:
+        """Leave; raise AssertionError if anything of the host is left that the kit cannot see."""

@@ -1,0 +1,22 @@
+"""All scenarios of the kit."""
+
+from rpcproto.testing.hosts.scenarios_calls import CALLS
+from rpcproto.testing.hosts.scenarios_connection import CONNECTION
+from rpcproto.testing.hosts.scenarios_handlers import HANDLERS
+from rpcproto.testing.hosts.scenarios_participants import PARTICIPANTS
+from rpcproto.testing.hosts.scenarios_sending import SENDING
+from rpcproto.testing.hosts.steps import Scenario
+
+
+def scenarios(*, slow_handlers: bool = True, config: bool = True) -> tuple[Scenario, ...]:
+    """Return the scenarios that every host must pass; a minor version may add some.
+
+    Leave out those with handlers that take time if the handlers of a host can only be plain
+    functions, and those with a config if a host has none to set. For pytest:
+    `@pytest.mark.parametrize("scenario", scenarios(), ids=str)`.
+    """
+    return tuple(
+        scenario
+        for scenario in (*CALLS, *HANDLERS, *SENDING, *CONNECTION, *PARTICIPANTS)
+        if (slow_handlers or not scenario.has_slow_handlers) and (config or not scenario.has_config)
+    )

@@ -1,0 +1,259 @@
+"""The steps of a scenario: what happens to a host, and what must be so by then."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeAlias
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.messages import PacketKind
+from rpcproto.transports import TransportEvent
+
+HOST: Final = "host"
+"""The identity of the participant under test."""
+PEER: Final = "peer"
+"""The identity of the other participant, which the kit plays."""
+PEER_SID: Final = "PA_peer"
+LATENCY: Final = 0.0625
+ALL_KINDS: Final = frozenset(PacketKind)
+SLOW_METHODS: Final = frozenset({"slow", "slow refusal", "slow crash", "endless", "stubborn"})
+"""The methods whose handlers take time."""
+
+
+class Failure(NamedTuple):
+    """An error, to the letter."""
+
+    code: int
+    message: str
+    data: str = ""
+
+
+Expected: TypeAlias = str | int | Failure | type[Exception]
+"""An outcome: a payload, the code of an error, the whole error, or a class of exceptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The host calls its peer; `name` is for the steps that follow."""
+
+    name: str
+    method: str = "echo"
+    payload: str = "Hi"
+    response_timeout: float | None = None
+    destination: str = PEER
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The host's program cancels a call."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """By now a call has one of these outcomes."""
+
+    name: str
+    outcomes: tuple[Expected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """By now a call has no outcome."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCall:
+    """The peer calls the host, and gets this within two seconds."""
+
+    method: str
+    outcome: Expected
+    payload: str = "Hi"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStarts:
+    """The peer calls the host; `name` is for the steps that follow."""
+
+    name: str
+    method: str
+    payload: str = "Hi"
+    response_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEnded:
+    """By now a call of the peer has this outcome; None: it has none."""
+
+    name: str
+    outcome: Expected | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """By now so many of the handlers that take time have not ended, and so many were cancelled."""
+
+    running: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """By now requests with these payloads have reached the peer, in this order."""
+
+    payloads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """By now the host has sent so many packets of a kind."""
+
+    kind: PacketKind
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class SentNothing:
+    """The host has sent nothing since the step before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Time passes."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Time passes in which nothing is run, as in a laptop that sleeps: timers fire late."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """From now on timers are early (seconds), stale or repeated."""
+
+    early: float = 0.0
+    stale: bool = False
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """From now on this happens to packets, both ways unless something else is said."""
+
+    latency: float | None = LATENCY
+    """In seconds; None: they arrive from within `send`."""
+    lost: frozenset[PacketKind] = frozenset()
+    """These kinds are lost."""
+    times: int = 1
+    """To the host: how many times each arrives."""
+    is_held: bool = False
+    """To the host: they are held back until `Happens`."""
+    sid: str = PEER_SID
+    """To the host: the sid that the channel reports for their sender."""
+    claimed_sender: str = ""
+    """To the host: the sender that they claim to be from; the channel reports the true one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """From now on the channel is full or not, or takes its time for each packet (seconds)."""
+
+    is_full: bool = False
+    seconds_per_packet: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The next packets of the host, or the next of a kind, are not sent; the connection stands."""
+
+    kind: PacketKind | None = None
+    packets: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Breaks:
+    """From now on `send` raises this; None: not any more."""
+
+    cause: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class Happens:
+    """The channel reports events, in one batch; packets that are held back come first in it."""
+
+    events: tuple[TransportEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The error of a call has this one as its cause."""
+
+    name: str
+    cause: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The host leaves."""
+
+
+Step: TypeAlias = (
+    Call
+    | Cancel
+    | Ended
+    | Pending
+    | PeerCall
+    | PeerStarts
+    | PeerEnded
+    | Handlers
+    | Heard
+    | Sent
+    | SentNothing
+    | Advance
+    | Jump
+    | Timers
+    | Network
+    | Room
+    | NotSent
+    | Breaks
+    | Happens
+    | Cause
+    | Close
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What happens to a host, step by step, and what must come of it. `str` gives the name."""
+
+    name: str
+    steps: Sequence[Step] = field(repr=False)
+    topic: str = "of your own"
+    """What it is about, for the summary."""
+    is_connected: bool = True
+    """Whether the peer is here and the channel connected before the first step."""
+    config: RpcConfig = RpcConfig()  # noqa: RUF009 (frozen)
+    departure_grace: float = 0.0
+    """The channel's, in seconds."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def has_slow_handlers(self) -> bool:
+        """Whether handlers take time in it."""
+        return any(
+            isinstance(step, PeerCall | PeerStarts) and step.method in SLOW_METHODS
+            for step in self.steps
+        )
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the host has to take another config than the default."""
+        return self.config != RpcConfig()
