@@ -32,8 +32,7 @@ from streams import raw_deflate
 from rpcproto import RpcConfig
 
 LAW = settings(
-    max_examples=choose(fast=20, deep=400, night=4_000),
-    phases=(Phase.generate, Phase.shrink),
+    max_examples=choose(fast=20, deep=400, night=4_000), phases=(Phase.generate, Phase.shrink)
 )
 """For each law: enough lives to find a broken rule, the same ones in every run."""
 

@@ -21,6 +21,7 @@ from rpcproto.core.events import (
     Statistics,
 )
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.ids import random_ids
 from rpcproto.logs import SeldomLogged, logger
 from rpcproto.participant.handlers import TOO_MANY_REQUESTS, Handlers, HandlerT, require_method
@@ -66,6 +67,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         transport: TransportT,
         *,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
         departure_grace: float = 0.0,
@@ -73,8 +75,10 @@ class ParticipantBase(ABC, Generic[TransportT]):
         """A participant for one use, `identity` being 1 to 256 bytes of UTF-8.
 
         `departure_grace` is the transport's, in seconds; the engine gets the larger of this and
-        the config's (R9). `new_id` and `engine_factory` are for tests and tools: the source of ids
-        (None: random ones), and what makes the engine. Raises LocalProtocolError.
+        the config's (R9). With a `cryptor`, packets are encrypted from end to end (R43); without
+        a key to seal with, `open_engine` raises. `new_id` and `engine_factory` are for tests and
+        tools: the source of ids (None: random ones), and what makes the engine. Raises
+        LocalProtocolError.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         if require_finite(departure_grace, "departure_grace") > config.departure_grace:
@@ -82,6 +86,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
         self._identity = identity
         self._transport = transport
         self._config = config
+        self._cryptor = cryptor
         self._new_id = new_id or random_ids()
         self._engine_factory = engine_factory
         self._is_open = False
@@ -206,6 +211,7 @@ class ParticipantBase(ABC, Generic[TransportT]):
             new_id=self._new_id,
             unix_time_offset=time.time() - clock(),
             config=self._config,
+            cryptor=self._cryptor,
         )
         for method in self._handlers.methods:
             engine.register_method(method)
