@@ -1,11 +1,12 @@
 """The wire built and read the plain way, by protobuf's own means: slow, and easy to see through."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.core.wire import Envelope
 from rpcproto.wire import (
     MAX_DESTINATIONS,
     MAX_ID_BYTES,
@@ -155,8 +156,21 @@ def _stream_message(packet: DataPacket) -> Message:
 class Sender(NamedTuple):
     """Somebody whose packets an engine expects."""
 
+    identity: str
     greeting: bytes
     """What these packets begin with."""
+
+
+Readings: TypeAlias = tuple[Envelope, type[Message] | str, tuple[Any, ...]] | None
+
+
+def in_full(reading: tuple[Any, tuple[Any, ...], Any, Envelope | None] | None) -> Readings:
+    """What an engine has read, with the envelope also where it is left out: there the packet begins
+    as a known sender greets us, and says nothing else."""
+    if reading is None:
+        return None
+    kind, fields, sender, envelope = reading
+    return envelope or Envelope(sender.identity, "", True, 0), kind, fields
 
 
 def is_for(us: str, destinations: tuple[str, ...]) -> bool:
@@ -172,19 +186,16 @@ def as_read(message: Message) -> tuple[type[Message] | str, tuple[Any, ...]]:
     if topic not in (REQUEST_TOPIC, RESPONSE_TOPIC):
         return "", (message.stream_id,)
     request_id = attributes.get(REQUEST_ID, "")
-    in_both = (
-        message.stream_id,
-        request_id if len(request_id.encode()) <= MAX_ID_BYTES else "",
-        message.total_length,
-        message.inline_content,
-        message.compression,
-        message.is_text,
-        message.generated,
-    )
-    if topic == RESPONSE_TOPIC:
-        return topic, in_both
-    method, timeout = attributes.get(METHOD, ""), _timeout(attributes)
-    return topic, (*in_both, method, timeout, attributes.get(VERSION) == "2")
+    timeout = _timeout(attributes)
+    makes_sense = message.is_text and message.compression in (0, 1)
+    request = "", 0, False
+    if topic == REQUEST_TOPIC:
+        makes_sense = makes_sense and timeout is not None
+        timeout_ms = UNSTATED_TIMEOUT_MS if timeout is None else timeout
+        request = attributes.get(METHOD, ""), timeout_ms, attributes.get(VERSION) == "2"
+    body = makes_sense, message.total_length, message.inline_content, message.compression != 0
+    request_id = request_id if len(request_id.encode()) <= MAX_ID_BYTES else ""
+    return topic, (message.stream_id, request_id, message.generated, body, request)
 
 
 def _timeout(attributes: Attributes) -> int | None:

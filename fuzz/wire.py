@@ -3,7 +3,7 @@
 import zlib
 
 from fuzz.differential import written_by_an_engine
-from fuzz.plain import Sender, as_read, is_for
+from fuzz.plain import Sender, as_read, in_full, is_for
 from rpcproto import wire
 from rpcproto.core import wire as core_wire
 from rpcproto.wire import (
@@ -21,7 +21,7 @@ from rpcproto.wire import (
 )
 
 US = "alice"
-SENDERS = {peer: Sender(core_wire.envelope(peer, US)) for peer in ("bob", "python", "js")}
+SENDERS = {peer: Sender(peer, core_wire.envelope(peer, US)) for peer in ("bob", "python", "js")}
 """Those who were announced."""
 
 
@@ -31,13 +31,12 @@ EXACT = 2**53
 
 def test_one_input(data: bytes) -> None:
     packet = wire.decode(data)
-    reading = core_wire.read(data, US, SENDERS)
+    reading = in_full(core_wire.read(data, US, SENDERS))
     if packet is None:
         assert reading is None
         return
     assert reading is not None
-    sender, identity, sid, is_for_us, sequence, kind, fields = reading
-    assert sender is SENDERS.get(identity)
+    (identity, sid, is_for_us, sequence), kind, fields = reading
     assert (identity, sid, sequence) == (packet.sender_identity, packet.sender_sid, packet.sequence)
     assert is_for_us == is_for(US, tuple(packet.destination_identities))
     assert as_read(packet.message) == (kind, tuple(fields))

@@ -19,22 +19,15 @@ from rpcproto.core.errors import (
 )
 from rpcproto.core.messages import (
     DEFLATE_RAW,
-    MAX_DESTINATIONS,
     MAX_ID_BYTES,
     MAX_IDENTITY_BYTES,
     MAX_METHOD_BYTES,
     MAX_UINT32,
     MAX_V1_PAYLOAD_BYTES,
-    METHOD,
     PACKET_VERSION,
-    REQUEST_ID,
     REQUEST_TOPIC,
-    RESPONSE_TIMEOUT_MS,
     RESPONSE_TOPIC,
-    STREAM_VERSION,
     UNCOMPRESSED,
-    UNSTATED_TIMEOUT_MS,
-    VERSION,
     Ack,
     Attributes,
     ErrorResponse,
@@ -46,19 +39,25 @@ from rpcproto.core.messages import (
     Unread,
     fits,
     is_id,
-    request_attributes,
 )
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.core.stream_writer import CANCELLED, CHUNK_BYTES
 from rpcproto.core.wire import (
+    MAX_DESTINATIONS,
     MAX_UINT64,
-    MESSAGE_READERS,
+    METHOD,
+    REQUEST_ID,
+    RESPONSE_TIMEOUT_MS,
+    STREAM_VERSION,
+    UNSTATED_TIMEOUT_MS,
+    VERSION,
     Value,
     parse,
     parse_payload,
     payload_of,
+    read_response,
     read_sealed,
-    read_unread,
+    request_attributes,
     sized_field,
     text_field,
     uint_field,
@@ -198,7 +197,7 @@ def decode(data: bytes) -> Packet | None:
     if packet is None:
         return None
     message = _message(packet)
-    if not isinstance(message, Sealed | Unread) and not is_id(message[0]):
+    if not _is_named(message):
         return None
     identity, sid = packet.participant_identity, packet.participant_sid
     if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
@@ -213,20 +212,47 @@ def decode_payload(plaintext: bytes) -> Message | None:
     malformed is as in `decode`. Raises LocalProtocolError for anything but bytes.
     """
     _require_bytes(plaintext, "plaintext")
-    payload = parse_payload(plaintext)
+    payload = parse(plaintext, parse_payload)
     if payload is None:
         return None
     message = _message(payload)
-    return message if isinstance(message, Sealed | Unread) or is_id(message[0]) else None
+    return message if _is_named(message) else None
+
+
+def _is_named(message: Message) -> bool:
+    return isinstance(message, Sealed | Unread) or is_id(message[0])
 
 
 def _message(packet: Value) -> Message:
     which = packet.WhichOneof("value")
     if isinstance(packet, DataPacket) and which == "encrypted_packet":
         return read_sealed(packet)
+    if which == "rpc_ack":
+        return Ack(packet.rpc_ack.request_id)
+    if which == "rpc_request":
+        return _request(packet)
     if which == "stream_header":
         return _header(packet)
-    return MESSAGE_READERS.get(which, read_unread)(packet)
+    if which == "rpc_response":
+        return read_response(packet)
+    if which == "stream_chunk":
+        chunk = packet.stream_chunk
+        return StreamChunk(chunk.stream_id, chunk.chunk_index, chunk.content)
+    if which == "stream_trailer":
+        return StreamTrailer(packet.stream_trailer.stream_id, packet.stream_trailer.reason)
+    return Unread(which or "")
+
+
+def _request(packet: Value) -> Request:
+    request = packet.rpc_request
+    return Request(
+        request.id,
+        request.method,
+        request.payload,
+        request.response_timeout_ms,
+        request.version,
+        request.compressed_payload != b"",
+    )
 
 
 def _header(packet: Value) -> StreamHeader:

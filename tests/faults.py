@@ -65,11 +65,12 @@ FAULTS = [
         "an ack from a third participant counts",
         "caller",
         "search",
-        "and not recipient.can_be(identity, sid)\n"
-        "        ):\n"
+        "        if call is None or not call.recipient.can_be(origin):\n"
         "            return self._why_not(call, request_id)\n"
         "        state",
-        "and False\n        ):\n            return self._why_not(call, request_id)\n        state",
+        "        if call is None:\n"
+        "            return self._why_not(call, request_id)\n"
+        "        state",
     ),
     Fault(
         "a cancelled call leaves its deadline",
@@ -80,11 +81,7 @@ FAULTS = [
         "            call.state = CALL_TABLE[call.state][what]\n",
     ),
     Fault(
-        "an ack does not end the ack window",
-        "caller",
-        "search",
-        "kept_line(window, EARLY)",
-        "kept_line(window, OPEN)",
+        "an ack does not end the ack window", "caller", "search", "        call.state = state\n", ""
     ),
     Fault(
         "one call more than may be pending is made",
@@ -317,8 +314,8 @@ FAULTS = [
         "a sweep takes what is still to come",
         "deadlines",
         "rules",
-        "[item for item in self if item.state >= self.least]",
-        "[item for item in self if item.state > self.least]",
+        "[item for item in self if item.state >= OPEN]",
+        "[item for item in self if item.state > OPEN]",
     ),
     Fault(
         "an ack window of its own outlives the ack",
@@ -422,8 +419,8 @@ FAULTS = [
         "the host's word is doubted",
         "engine",
         "stateful",
-        "may_be_false = sender_identity is None",
-        "may_be_false = True",
+        "elif sid and sender_identity is None and self._roster",
+        "elif sid and self._roster",
     ),
     Fault(
         "the entry of a sid survives its participant",
@@ -485,7 +482,7 @@ FAULTS = [
         "a body may be shorter than its header says",
         "stream_reader",
         "simulation",
-        "self.received_bytes < self._total_length:",
+        "self.received_bytes < self.total_length:",
         "False:",
     ),
     Fault(
@@ -619,8 +616,8 @@ FAULTS = [
         "the length of an id is counted in characters",
         "wire",
         "fuzz",
-        "varints[len(id_text)], id_text, _RESULT_TAG",
-        "varints[len(request_id)], id_text, _RESULT_TAG",
+        "_BEFORE_ID[len(id_text)], _BEFORE_RESULT",
+        "_BEFORE_ID[len(request_id)], _BEFORE_RESULT",
     ),
     Fault(
         "bytes that are no protobuf raise",

@@ -21,9 +21,13 @@ from rpcproto.core.deadlines import EARLY, OPEN, Due, Line
 
 T = TypeVar("T")
 
-WITHOUT_EFFECT = {"_packets_in", "packets_out", "_ignored", "_now", "now", "orders", "_orders"}
+WITHOUT_EFFECT = {
+    *("_packets_in", "packets_out", "_ignored", "_now", "now", "orders", "_orders"),
+    "_all",
+}
 """What decides nothing: packets are counted for `statistics()` alone; no instant is told that is
-before the last one; the next number is above all others, whatever it is."""
+before the last one; the next number is above all others, whatever it is. And the list of all lines,
+which are walked by the lines that items enter."""
 INSTANTS = {"started", "left_at", "grown_at", "turn_at"}
 """Instants of which only the distance from now matters (L10)."""
 ORDERS = {"order", "token", "invocation_id"}
@@ -135,9 +139,11 @@ class _Walk:
         return self._orders.setdefault(number, _Order()) if number else 0
 
     def line(self, line: Line) -> object:
-        """What is over is passed by when it comes to the front."""
-        alive = [self.value(item) for item in line if item.state >= line.least]
-        return line.timeout, line.least, line.is_kept, alive
+        """What is over is passed by when it comes to the front, and what is acked moves on to the
+        line of its last deadline: whether it has done so already makes no difference."""
+        items = itertools.chain(line.later or (), line)
+        alive = [self.value(item) for item in items if item.state >= OPEN]
+        return line.timeout, line.later and line.later.timeout, line.is_kept, alive
 
     def due(self, due: Due) -> object:
         deadline, order, is_last, item = due

@@ -708,7 +708,7 @@ def test_r45_without_a_cryptor_the_setting_changes_nothing() -> None:
     assert us.ignored == {IgnoreReason.ENCRYPTED: 1}
 
 
-MIXED = "some parts of the stream are encrypted and some are not"
+MIXED = "the stream ended early: it is encrypted in part only"
 
 
 @pytest.mark.parametrize("sealed_part", [0, 1, 2])

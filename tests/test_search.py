@@ -20,6 +20,7 @@ from rpcproto.core.deadlines import Deadlines
 from rpcproto.core.recipients import Call, Recipient, Recipients
 from rpcproto.core.repeats import RequestMemory
 from rpcproto.core.responder import Responder
+from rpcproto.core.roster import Origin
 from rpcproto.core.states import CallInput, CallState
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "search.md"
@@ -147,11 +148,9 @@ recipient_joined, joined, left = Caller.recipient_joined, Recipients.joined, Rec
 add, respond, can_be = RequestMemory.add, Responder.respond, Recipient.can_be
 
 
-def completes_again(
-    self: Caller, response: Any, identity: str, sid: str, now: float
-) -> IgnoreReason | None:
-    reason = receive_response(self, response, identity, sid, now)
-    if reason is IgnoreReason.LATE and sid == "PA_bob_1":
+def completes_again(self: Caller, response: Any, origin: Origin, now: float) -> IgnoreReason | None:
+    reason = receive_response(self, response, origin, now)
+    if reason is IgnoreReason.LATE and origin.sid == "PA_bob_1":
         self._events.append(CallSucceeded(*response))
     return reason
 
@@ -177,18 +176,16 @@ def leaves_its_deadline(self: Caller, request_id: str) -> bool:
 def keeps_the_ack_window(self: Caller, ack: Any, *sender: Any) -> IgnoreReason | None:
     reason = receive_ack(self, ack, *sender)
     if reason is None:
-        call = self._pending[ack[0]]
-        call.state = CallState.SENT
-        self._ack_line.appendleft(call)
+        self._pending[ack[0]].state = CallState.SENT
     return reason
 
 
-def counts_from_anyone(self: Recipient, identity: str, sid: str) -> bool:
+def counts_from_anyone(self: Recipient, origin: Origin) -> bool:
     return True
 
 
-def counts_from_any_session(self: Recipient, identity: str, sid: str) -> bool:
-    return identity == self.identity
+def counts_from_any_session(self: Recipient, origin: Origin) -> bool:
+    return origin.identity == self.identity
 
 
 def does_not_ack(self: Responder, *args: Any) -> IgnoreReason | None:
@@ -233,8 +230,8 @@ def ignores_answers_in_grace(self: Caller, response: Any, *sender: Any) -> Ignor
     return receive_response(self, response, *sender)
 
 
-def counts_from_who_came_back(self: Recipient, identity: str, sid: str) -> bool:
-    return identity == self.identity and (self.has_returned or can_be(self, identity, sid))
+def counts_from_who_came_back(self: Recipient, origin: Origin) -> bool:
+    return origin.identity == self.identity and (self.has_returned or can_be(self, origin))
 
 
 def never_ends(self: Deadlines, item: Any, deadline: float) -> None:

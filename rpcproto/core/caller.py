@@ -4,7 +4,6 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from rpcproto.core.budget import Sender
-from rpcproto.core.deadlines import EARLY, Line
 from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
@@ -16,15 +15,16 @@ from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, Ig
 from rpcproto.core.messages import (
     Ack,
     ErrorResponse,
+    HeaderFields,
     OutgoingPacket,
     PacketKind,
     Response,
-    ResponseHeaderFields,
     fits,
     new_value,
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES, TOO_MANY_WAITING_PACKETS
-from rpcproto.core.recipients import Call, Recipients, require_names
+from rpcproto.core.recipients import Call, Recipients, Route, require_names
+from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import Body, Fault, IncomingStream, Opened
@@ -37,11 +37,13 @@ _AFTER_ACK: Final = {
     state: inputs[CallInput.ACK] for state, inputs in CALL_TABLE.items() if CallInput.ACK in inputs
 }
 _RESPONSE: Final = CallInput.RESPONSE
+_RESPONSE_HEADER: Final = CallInput.RESPONSE_HEADER
 _REQUEST: Final = PacketKind.REQUEST
 
-NO_PAYLOAD: Final = "the response has no payload"
-Timeouts: TypeAlias = tuple[float | None, float | None] | None
+Timeouts: TypeAlias = tuple[float | None, float | None]
 """The response timeout and the ack timeout that a call is given; None means the config's."""
+_UNSTATED: Final[Timeouts] = None, None
+NO_PAYLOAD: Final = "the response has no payload"
 
 
 class Caller(Side):
@@ -55,12 +57,8 @@ class Caller(Side):
         self._sender_of = shared.reader.senders.by_identity
         timeout, window = config.response_timeout, config.ack_timeout
         self._usual_wire_ms = wire_timeout_ms(config)
-        # Where calls without timeouts of their own wait for their deadlines. What is in the line of
-        # ack windows is in the other as well. Without a window it is a line that nobody looks at.
-        self._line = self._deadlines.kept_line(timeout)
-        self._ack_line = (
-            self._deadlines.kept_line(window, EARLY) if window < timeout else Line(window, EARLY)
-        )
+        self._line = self._deadlines.kept_line(timeout, window)
+        """Where calls without timeouts of their own wait for their deadlines."""
         self._pending: dict[str, Call] = {}
         self._max_ended = config.remembered_requests
         self._ended: dict[str, None] = {}
@@ -86,38 +84,45 @@ class Caller(Side):
         except (KeyError, TypeError):  # not there, or no text
             route = self._recipients.find_route(destination_identity, method)
         body = require_text(payload, "payload")
-        own = None if timeouts is None else self._checked_timeouts(*timeouts)
-        pending, outbox = self._pending, self._outbox
+        own = None if timeouts == _UNSTATED else self._checked_timeouts(*timeouts)
+        pending, outbox, size = self._pending, self._outbox, len(body)
         if len(pending) >= self._max_pending:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         request_id = self._new_id()
         id_text = require_id(request_id)
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
-        # What refuses a call, in the order of R1.
-        if route.refusal:
-            return self._refuse(request_id, route.refusal)
-        if len(body) > route.max_payload_bytes:
-            return self._refuse(request_id, ErrorCode.REQUEST_PAYLOAD_TOO_LARGE)
-        if len(outbox.small) >= outbox.max_packets:
-            return self._refuse(request_id, ErrorCode.SEND_FAILED, TOO_MANY_WAITING_PACKETS)
-        if outbox.waiting_bytes + len(body) > outbox.max_bytes:
-            return self._refuse(request_id, ErrorCode.SEND_FAILED, TOO_MANY_WAITING_BYTES)
+        if (
+            size > route.max_payload_bytes
+            or len(outbox.small) >= outbox.max_packets
+            or outbox.waiting_bytes + size > outbox.max_bytes
+        ):
+            return self._refuse(request_id, route, size)
         stream_id = require_id(self._new_id()) if route.abilities.streams else b""
         # From here on nothing raises.
-        recipient, order = route.recipient, next(self._orders)
-        pending[request_id] = call = Call(request_id, order, recipient, now)
-        timeout_ms = self._start(call, own)
+        recipient, token, timeout_ms = route.recipient, next(self._orders), self._usual_wire_ms
+        pending[request_id] = call = Call(request_id, token, recipient, now)
+        calls, line = recipient.calls, self._line
+        calls.append(call)
+        if len(calls) > calls.limit:
+            calls.sweep()
+        if own is None:
+            line.append(call)
+            if len(line) > line.limit:
+                line.sweep()
+        else:
+            self._deadlines.start(call, *own)
+            timeout_ms = wire_timeout_ms(self._config, own[0])
         if not stream_id:
             data = write_request(route.envelope, id_text, method, body, timeout_ms)
             outbox.waiting_bytes += len(data)
-            packet = (data, destination_identity, request_id, _REQUEST, order)
+            packet = (data, destination_identity, request_id, _REQUEST, token)
             outbox.small.append(new_value(OutgoingPacket, packet))
         else:
             label = request_label(id_text, method, timeout_ms)
             stamp = time_stamp((self._unix_time_offset + now) * 1000.0)
             opening = (route.envelope, stream_id, stamp, label)
-            outbox.send_stream(opening, request_id, body, route.address, route.abilities, order)
+            outbox.send_stream(opening, request_id, body, route.address, route.abilities, token)
         return request_id
 
     def check_call(
@@ -126,7 +131,7 @@ class Caller(Side):
         """See `RpcEngine.check_call`."""
         require_names(destination_identity, method)
         require_text(payload, "payload")
-        self._checked_timeouts(*(timeouts or (None, None)))
+        self._checked_timeouts(*timeouts)
 
     def cancel(self, request_id: str) -> bool:
         """See `RpcEngine.cancel`."""
@@ -138,33 +143,26 @@ class Caller(Side):
 
     # what happened outside
 
-    def receive_ack(self, ack: Ack, identity: str, sid: str, now: float) -> IgnoreReason | None:
+    def receive_ack(self, ack: Ack, origin: Origin, now: float) -> IgnoreReason | None:
         """The responder has the request (R4)."""
         request_id = ack[0]
         call = self._pending.get(request_id)
-        # Nearly every answer is from whom it should be, by the letter: that is seen in line.
-        if call is None or (
-            ((recipient := call.recipient).sid != sid or recipient.identity != identity)
-            and not recipient.can_be(identity, sid)
-        ):
+        if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         state = _AFTER_ACK.get(call.state)
         if state is None:
             return IgnoreReason.REPEAT
         call.state = state
-        line = self._ack_line
-        if line and line[0] is call:
-            line.popleft()
         self._events.append(new_value(CallAcknowledged, (request_id,)))
         return None
 
     def receive_response(
-        self, response: Response, identity: str, sid: str, now: float
+        self, response: Response, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
         call = self._pending.get(request_id)
-        if call is None or not call.recipient.can_be(identity, sid):
+        if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         if payload is None:
             self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
@@ -175,43 +173,42 @@ class Caller(Side):
         return None
 
     def receive_error(
-        self, error: ErrorResponse, identity: str, sid: str, now: float
+        self, error: ErrorResponse, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """The responder's error (R18)."""
         request_id, code, message, data = error
         call = self._pending.get(request_id)
-        if call is None or not call.recipient.can_be(identity, sid):
+        if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         self._fail(call, CallInput.RESPONSE, code, message, data)
         return None
 
     def receive_header(
-        self, header: ResponseHeaderFields, identity: str, sid: str, now: float
+        self, header: HeaderFields, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A response begins as a stream, or is there at once if it is inline (R4, R6)."""
-        stream_id, request_id, total_length, inline, compression, is_text, generated = header
+        stream_id, request_id, generated, body, _ = header
         if generated or not request_id:
             return why_not_header(generated)
         call = self._pending.get(request_id)
         if call is None or (
-            ((recipient := call.recipient).sid != sid or recipient.identity != identity)
-            and not recipient.can_be(identity, sid)
+            (recipient := call.recipient).participant is not origin and not recipient.can_be(origin)
         ):
             return self._why_not(call, request_id)
+        identity, sid = origin.identity, origin.sid
         if recipient.calls_in_grace:
             sid = sid or recipient.sid or ""  # (R31)
         reader = self._reader
         sender = self._sender_of.get(identity) or reader.senders.open(identity)
         if call.state is _READING or (sender.streams and (sid, stream_id) in sender.streams):
             return IgnoreReason.REPEAT
-        body = reader.read_header(total_length, inline, compression, is_text, sender, True)
-        if isinstance(body, str):
-            self._succeed(call, body)
-        elif body is not None:
-            self._body_failed(call, body)
+        known = reader.read_header(body, sender, True)
+        if isinstance(known, str):
+            self._succeed(call, known)
+        elif known is not None:
+            self._body_failed(call, known)
         else:
-            opened = (False, stream_id, total_length, inline, compression)
-            self._read_stream(call, opened, sender, sid, now)
+            self._read_stream(call, (False, stream_id, body), sender, sid, now)
         return None
 
     def _read_stream(
@@ -221,7 +218,7 @@ class Caller(Side):
         if stream is not None:  # some of the body is still to come, or to be inflated
             if call.state is _SENT:
                 self._events.append(new_value(CallAcknowledged, (call.request_id,)))
-            call.state = CALL_TABLE[call.state][CallInput.RESPONSE_HEADER]
+            call.state = CALL_TABLE[call.state][_RESPONSE_HEADER]
             self._reading[call.request_id] = stream
 
     def expire(self, call: Call, *, early: bool) -> None:
@@ -275,28 +272,15 @@ class Caller(Side):
             window = require_timeout(ack, "ack_timeout")
         return timeout, window
 
-    def _start(self, call: Call, timeouts: tuple[float, float] | None) -> int:
-        """Start the deadlines of a call (R2, R3); returns its timeout on the wire (R5)."""
-        calls = call.recipient.calls
-        calls.append(call)
-        if len(calls) > calls.limit:
-            calls.sweep()
-        if timeouts is not None:
-            timeout, window = timeouts
-            self._deadlines.start(call, timeout)
-            if window < timeout:
-                self._deadlines.start(call, window, EARLY)
-            return wire_timeout_ms(self._config, timeout)
-        line = self._line
-        line.append(call)
-        self._ack_line.append(call)
-        if len(line) > line.limit:
-            line.sweep()
-            self._ack_line.sweep()
-        return self._usual_wire_ms
-
-    def _refuse(self, request_id: str, code: int, data: str = "") -> str:
-        """A call that fails before anything is sent (R1)."""
+    def _refuse(self, request_id: str, route: Route, size: int) -> str:
+        """A call that fails before anything is sent, by the first reason in the order of R1."""
+        code, data = route.refusal, ""
+        if not code and size > route.max_payload_bytes:
+            code = ErrorCode.REQUEST_PAYLOAD_TOO_LARGE
+        elif not code:
+            is_full = len(self._outbox.small) >= self._outbox.max_packets
+            data = TOO_MANY_WAITING_PACKETS if is_full else TOO_MANY_WAITING_BYTES
+            code = ErrorCode.SEND_FAILED
         self._events.append(CallFailed(request_id, *standard_error(code, "", data)))
         return request_id
 
@@ -333,6 +317,7 @@ class Caller(Side):
             self._reader.drop(stream)
 
     def _stream_ended(self, call: Call, outcome: Body | Fault) -> None:
+        self._reading.pop(call.request_id, None)
         if isinstance(outcome, Fault):
             self._body_failed(call, outcome)
         else:

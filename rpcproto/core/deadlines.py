@@ -5,6 +5,10 @@ began. So each common timeout has a line, entered at the back. Nothing is taken 
 it is over, unless it happens to be in front: it is passed by when it comes to the front, and a line
 that has doubled is swept, so that what is over is neither searched for nor kept for long. Uncommon
 timeouts share a heap.
+
+A call has two deadlines, the early one while nobody has acked it. It waits in the line of its early
+deadline first; a call that is acked moves on to the line of its last deadline when it comes to the
+front, which until then is due before it.
 """
 
 import heapq
@@ -54,12 +58,14 @@ class Line(deque[Timed]):
     Whoever appends an item also sweeps when the line is longer than its limit.
     """
 
-    __slots__ = ("is_kept", "least", "limit", "timeout")
+    __slots__ = ("is_kept", "later", "least", "limit", "timeout")
 
-    def __init__(self, timeout: float = 0.0, least: int = OPEN) -> None:
+    def __init__(self, timeout: float = 0.0, later: "Line | None" = None) -> None:
         super().__init__()
         self.timeout: float = timeout
-        self.least: int = least
+        self.later: Line | None = later
+        """Where items wait for their last deadline, if that of this line is an early one."""
+        self.least: int = OPEN if later is None else EARLY
         """The lowest state in which this deadline counts."""
         self.limit: int = MIN_SWEPT
         self.is_kept: bool = False
@@ -67,53 +73,56 @@ class Line(deque[Timed]):
 
     def sweep(self) -> None:
         """Let go of what is over."""
-        items = [item for item in self if item.state >= self.least]
+        items = [item for item in self if item.state >= OPEN]
         self.clear()
         self.extend(items)
         self.limit = 2 * len(items) + MIN_SWEPT
 
+    def add(self, item: Timed) -> None:
+        """Append `item`, and sweep. The sides do the same in line."""
+        self.append(item)
+        if len(self) > self.limit:
+            self.sweep()
+
     def front(self) -> Timed | None:
-        """The item that is due next; what is over is passed by."""
+        """The item that is due next; what is over is passed by, what is acked moves on."""
         while self:
             item = self[0]
             if item.state >= self.least:
                 return item
             self.popleft()
+            if self.later is not None and item.state >= OPEN:
+                self.later.add(item)
         return None
-
-    def first(self) -> Due | None:
-        """The deadline of this line that is due next."""
-        item = self.front()
-        if item is None:
-            return None
-        return Due(item.started + self.timeout, item.order, self.least == OPEN, item)
 
 
 class Deadlines:
     """All deadlines of one engine. Instants never go back: the engine sees to it."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[float, int], Line] = {}
+        self._lines: dict[tuple[float, float | None], Line] = {}
+        """By timeout and early timeout, the lines that items enter."""
+        self._all: list[Line] = []
+        """The same and those that items move on to, which come behind them."""
         self._rest: list[Due] = []
         self._rest_limit = MIN_SWEPT
 
-    def kept_line(self, timeout: float, least: int = OPEN) -> Line:
-        """A line to hold on to, for a timeout that most items have."""
-        line = self._lines.setdefault((timeout, least), Line(timeout, least))
+    def kept_line(self, timeout: float, early: float | None = None) -> Line:
+        """A line to hold on to, for timeouts that most items have; see `start`."""
+        line = self._line(timeout, early)
+        assert line is not None
         line.is_kept = True
         return line
 
-    def start(self, item: Timed, timeout: float, least: int = OPEN) -> None:
-        """Give `item` a deadline `timeout` after its start, an early one if `least` is EARLY."""
-        line = self._lines.get((timeout, least))
-        if line is None:
-            line = self._new_line(timeout, least)
-            if line is None:
-                self.start_at(item, item.started + timeout, least)
-                return
-        line.append(item)
-        if len(line) > line.limit:
-            line.sweep()
+    def start(self, item: Timed, timeout: float, early: float | None = None) -> None:
+        """Give `item` a deadline `timeout` after its start, and one at `early` if that is less."""
+        line = self._line(timeout, early)
+        if line is not None:
+            line.add(item)
+            return
+        self.start_at(item, item.started + timeout)
+        if early is not None and early < timeout:
+            self.start_at(item, item.started + early, EARLY)
 
     def start_at(self, item: Timed, deadline: float, least: int = OPEN) -> None:
         """Give `item` a deadline at an instant of its own."""
@@ -123,15 +132,22 @@ class Deadlines:
             heapq.heapify(self._rest)
             self._rest_limit = 2 * len(self._rest) + MIN_SWEPT
 
-    def _new_line(self, timeout: float, least: int) -> Line | None:
-        """A line for a timeout that has none, or None while all lines are taken."""
+    def _line(self, timeout: float, early: float | None) -> Line | None:
+        """The line of these timeouts, or None while all lines are taken."""
+        if early is not None and early >= timeout:
+            early = None
+        line = self._lines.get((timeout, early))
+        if line is not None:
+            return line
         if len(self._lines) >= MAX_LINES:
-            empty = (k for k, line in self._lines.items() if not line.is_kept and not line.front())
-            unused = next(empty, None)
+            unused = next((key for key, line in self._lines.items() if _is_unused(line)), None)
             if unused is None:
                 return None
             del self._lines[unused]
-        line = self._lines[timeout, least] = Line(timeout, least)
+        line = Line(timeout) if early is None else Line(early, Line(timeout))
+        self._lines[timeout, early] = line
+        lines = [(line, line.later) for line in self._lines.values()]
+        self._all = [line for pair in lines for line in pair if line is not None]
         return line
 
     def next_deadline(self) -> float | None:
@@ -139,30 +155,37 @@ class Deadlines:
         soonest = None
         if self._rest and (first := self._rest_first()) is not None:
             soonest = first.deadline
-        for line in filter(None, self._lines.values()):
-            while line:
+        for line in self._all:
+            if line:
                 item = line[0]
-                if item.state >= line.least:
-                    deadline = item.started + line.timeout
-                    if soonest is None or deadline < soonest:
-                        soonest = deadline
-                    break
-                line.popleft()
+                if item.state < line.least:
+                    moved_up = line.front()
+                    if moved_up is None:
+                        continue
+                    item = moved_up
+                deadline = item.started + line.timeout
+                if soonest is None or deadline < soonest:
+                    soonest = deadline
         return soonest
 
     def first(self) -> Due | None:
         """What is due next, however late it is; items with the same deadline in their order."""
-        first = self._rest_first()
-        for line in self._lines.values():
-            due = line.first()
-            if due is not None and (first is None or due < first):
-                first = due
-        return first
+        self._rest_first()
+        dues = self._rest[:1]
+        for line in self._all:
+            if (item := line.front()) is not None:
+                is_last, deadline = line.later is None, item.started + line.timeout
+                dues.append(Due(deadline, item.order, is_last, item))
+        return min(dues, default=None)
 
     def _rest_first(self) -> Due | None:
         while self._rest and not _counts(self._rest[0]):
             heapq.heappop(self._rest)
         return self._rest[0] if self._rest else None
+
+
+def _is_unused(line: Line) -> bool:
+    return not (line.is_kept or line.front() or (line.later and line.later.front()))
 
 
 def _counts(due: Due) -> bool:

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from rpcproto.core.caller import Caller
 from rpcproto.core.config import RpcConfig
@@ -34,11 +34,14 @@ from rpcproto.core.messages import (
 from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import abilities_from, is_too_old
-from rpcproto.core.sealing import Cryptor, Sealing
+from rpcproto.core.sealing import Cryptor, Handler, Sealing
 from rpcproto.core.shared import Shared
-from rpcproto.core.wire import Kind, read
+from rpcproto.core.stream_reader import StreamReader
+from rpcproto.core.wire import Envelope, Kind, read
 
 _NEVER: Final = math.inf
+_GREETING: Final = Envelope("", "", True, 0)
+"""What a packet says that begins as a known sender greets us, where the host names the sender."""
 
 
 class RpcEngine:
@@ -101,28 +104,16 @@ class RpcEngine:
         self._outbox = shared.outbox
         self._small = shared.outbox.small
         self._take_other = shared.outbox.take_of_stream
+        self._is_new_packet = shared.roster.is_new_packet
         self._reader = shared.reader
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
-        self._handlers: dict[Kind, Callable[[Any, str, str, float], IgnoreReason | None]] = {
-            Request: self._responder.receive_request,
-            Ack: self._caller.receive_ack,
-            Response: self._caller.receive_response,
-            ErrorResponse: self._caller.receive_error,
-            REQUEST_TOPIC: self._responder.receive_header,
-            RESPONSE_TOPIC: self._caller.receive_header,
-            "": _receive_other_header,
-            StreamChunk: self._reader.receive_chunk,
-            StreamTrailer: self._reader.receive_trailer,
-            Unread: _receive_unread,
-            Sealed: _receive_sealed,
-        }
-        self._is_new_packet = shared.roster.is_new_packet
+        self._handlers = _handlers(self._caller, self._responder, shared.reader)
         if cryptor is not None:
             sealing = Sealing(cryptor, shared, self._handlers)
-            self._handlers, self._small = sealing.handlers, deque()
-            self._take_other = sealing.next_packet
+            self._handlers, self._is_new_packet = sealing.handlers, shared.roster.is_unmarked
+            self._small, self._take_other = deque(), sealing.next_packet
 
     # what the application wants
 
@@ -167,11 +158,9 @@ class RpcEngine:
             self._require_open()
             self._require_events_taken()
             raise LocalProtocolError("the engine is disconnected")
-        if type(now) is not float or not self._now <= now < _NEVER:
+        if now is not self._now:
             now = self._checked(now)
-        timeouts = None
-        if response_timeout is not None or ack_timeout is not None:
-            timeouts = response_timeout, ack_timeout
+        timeouts = response_timeout, ack_timeout
         request_id = self._caller.call(destination_identity, method, payload, now, timeouts)
         self._now = now
         return request_id
@@ -213,7 +202,7 @@ class RpcEngine:
         """
         if len(self._events) >= self._max_untaken_events:
             self._require_events_taken()
-        if type(now) is not float or not self._now <= now < _NEVER:
+        if now is not self._now:
             now = self._checked(now)
         answered = self._responder.respond(invocation_id, payload, now)
         self._now = now
@@ -272,32 +261,23 @@ class RpcEngine:
         if sender_identity is not None or sender_sid is not None:
             require_name(sender_identity, "sender_identity", MAX_IDENTITY_BYTES, 0)
             require_name(sender_sid or "", "sender_sid", MAX_IDENTITY_BYTES, 0)
-        if type(now) is not float or not self._now <= now < _NEVER:
-            now = self._checked(now)
-        self._now = now
-        packet = None
-        if len(data) <= self._max_readable_bytes:
-            packet = read(data, self._identity, self._senders)
-        if packet is None:
+        if now is not self._now:
+            self._now = now = self._checked(now)
+        if (
+            len(data) > self._max_readable_bytes
+            or (packet := read(data, self._identity, self._senders)) is None
+        ):
             self._receive_unreadable(data, sender_identity or "")
             return
         self._packets_in += 1
-        sender, identity, sid, is_for_us, sequence, kind, fields = packet
-        if sender_identity is not None:
-            identity, sid = sender_identity, sender_sid or ""
-            sender = self._senders.get(identity)
-        if sender is None or sid or sequence or not is_for_us:
-            may_be_false = sender_identity is None
-            reason = self._why_not(identity, sid, is_for_us, sequence, may_be_false)
-            if reason is not None:
-                self._ignore(reason, identity)
+        kind, fields, sender, envelope = packet
+        if envelope is not None or sender_identity is not None:
+            sender = self._judged(envelope or _GREETING, sender_identity, sender_sid)
+            if sender is None:
                 return
-        if sender is not None:
-            identity = sender.identity  # one string for all that is kept of it
-            sid = sid or sender.sid
-        reason = self._handlers[kind](fields, identity, sid, now)
+        reason = self._handlers[kind](fields, sender, now)
         if reason is not None:
-            self._ignore(reason, identity)
+            self._ignore(reason, sender.identity)
 
     def participant_joined(
         self,
@@ -448,9 +428,9 @@ class RpcEngine:
     @property
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
-        deadline = self._deadlines.next_deadline()
         if not self._half_read:
-            return deadline
+            return self._deadlines.next_deadline()
+        deadline = self._deadlines.next_deadline()
         idle, turn_at = self._reader.first(), self._reader.turn_at
         others = (deadline, idle[0] if idle else None, turn_at)
         return min(instant for instant in others if instant is not None)
@@ -487,22 +467,31 @@ class RpcEngine:
             reason = IgnoreReason.TOO_LARGE
         self._ignore(reason, sender_identity)
 
-    def _why_not(
-        self, identity: str, sid: str, is_for_us: bool, sequence: int, may_be_false: bool
-    ) -> IgnoreReason | None:
-        """Why a packet is ignored, judging by its envelope; None if it is not.
-
-        `may_be_false` says that nobody but the packet itself vouches for identity and sid.
-        """
+    def _judged(
+        self, envelope: Envelope, sender_identity: str | None, sender_sid: str | None
+    ) -> Envelope | None:
+        """The envelope as it counts, the host's word before the packet's (R36); None if the packet
+        is ignored for it."""
+        identity, sid, is_for_us, sequence = envelope
+        if sender_identity is not None:
+            identity, sid = sender_identity, sender_sid or ""
+        reason = None
         if not is_for_us:
-            return IgnoreReason.NOT_FOR_US
-        if identity == self._identity:
-            return IgnoreReason.FROM_OURSELVES
-        if sid and may_be_false and self._roster.is_of_another(sid, identity):
-            return IgnoreReason.IMPERSONATION
-        if sequence and not self._roster.is_new_packet(identity, sid, sequence):
-            return IgnoreReason.REPEAT
-        return None
+            reason = IgnoreReason.NOT_FOR_US
+        elif identity == self._identity:
+            reason = IgnoreReason.FROM_OURSELVES
+        elif sid and sender_identity is None and self._roster.is_of_another(sid, identity):
+            reason = IgnoreReason.IMPERSONATION
+        elif sequence and not self._is_new_packet(identity, sid, sequence):
+            reason = IgnoreReason.REPEAT
+        if reason is not None:
+            self._ignore(reason, identity)
+            return None
+        known = self._senders.get(identity)
+        if known is None:
+            return Envelope(identity, sid, is_for_us, sequence)
+        # One string for all that is kept of it.
+        return Envelope(known.identity, sid or known.sid, is_for_us, sequence if sid else 0)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
@@ -531,19 +520,26 @@ class RpcEngine:
 
     def _checked(self, now: float) -> float:
         """`now` as the engine counts it: finite, and never going back."""
+        if type(now) is float and self._now <= now < _NEVER:
+            return now
         return max(require_finite(now, "now"), self._now)
 
 
-def _receive_other_header(*_: object) -> IgnoreReason:
-    return IgnoreReason.UNKNOWN_TOPIC
-
-
-def _receive_unread(*_: object) -> IgnoreReason:
-    return IgnoreReason.UNKNOWN_KIND
-
-
-def _receive_sealed(*_: object) -> IgnoreReason:
-    return IgnoreReason.ENCRYPTED
+def _handlers(caller: Caller, responder: Responder, reader: StreamReader) -> dict[Kind, Handler]:
+    """Who takes packets of which kind."""
+    return {
+        Request: responder.receive_request,
+        Ack: caller.receive_ack,
+        Response: caller.receive_response,
+        ErrorResponse: caller.receive_error,
+        REQUEST_TOPIC: responder.receive_header,
+        RESPONSE_TOPIC: caller.receive_header,
+        "": lambda *_: IgnoreReason.UNKNOWN_TOPIC,
+        StreamChunk: reader.receive_chunk,
+        StreamTrailer: reader.receive_trailer,
+        Sealed: lambda *_: IgnoreReason.ENCRYPTED,
+        Unread: lambda *_: IgnoreReason.UNKNOWN_KIND,
+    }
 
 
 def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:

@@ -15,21 +15,11 @@ MAX_IDENTITY_BYTES: Final = 256
 MAX_ID_BYTES: Final = 128
 USUAL_ID_BYTES: Final = 36
 """A UUID as text, which nearly all ids are (R13)."""
-MAX_DESTINATIONS: Final = 1_024
-"""So many names of a packet's destination list are looked at (R39, R47)."""
 MAX_UINT32: Final = 2**32 - 1
 PACKET_VERSION: Final = 1
 
 REQUEST_TOPIC: Final = "lk.rpc_request"
 RESPONSE_TOPIC: Final = "lk.rpc_response"
-STREAM_VERSION: Final = "2"
-REQUEST_ID: Final = "lk.rpc_request_id"
-METHOD: Final = "lk.rpc_request_method"
-RESPONSE_TIMEOUT_MS: Final = "lk.rpc_request_response_timeout_ms"
-VERSION: Final = "lk.rpc_request_version"
-UNSTATED_TIMEOUT_MS: Final = 15_000
-"""What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
-MAX_TIMEOUT_DIGITS: Final = 20
 UNCOMPRESSED: Final = 0
 DEFLATE_RAW: Final = 1
 
@@ -105,35 +95,14 @@ class ErrorResponse(NamedTuple):
     """More about it, for programs; engines cut it to 15,360 bytes, on both sides (R18)."""
 
 
-ResponseHeaderFields: TypeAlias = tuple[str, str, int | None, bytes | None, int, bool, bool]
-"""What an engine reads of a response stream's header, where it looks attributes up and copies none:
-stream id; request id, empty if there is none that can be one; length of the body, inline content,
-compression; whether it is text, and whether that was generated."""
-RequestHeaderFields: TypeAlias = tuple[
-    str, str, int | None, bytes | None, int, bool, bool, str, int | None, bool
-]
-"""The same of a request stream, and the method; the caller's figure in milliseconds, None if it is
-not a number (R27); and whether the request is of the version that we speak (R15)."""
-
-
-def timeout_from(text: str | None) -> int | None:
-    """The milliseconds that a header's attribute gives; None if it is not a number (R27)."""
-    if text is None:
-        return UNSTATED_TIMEOUT_MS
-    if len(text) > MAX_TIMEOUT_DIGITS or not text.isdigit() or not text.isascii():
-        return None
-    number = int(text)
-    return min(number, MAX_UINT32)
-
-
-def request_attributes(request_id: str, method: str, response_timeout_ms: int) -> Attributes:
-    """Return the attributes of the header of a request stream (R27)."""
-    return {
-        REQUEST_ID: request_id,
-        METHOD: method,
-        RESPONSE_TIMEOUT_MS: str(response_timeout_ms),
-        VERSION: STREAM_VERSION,
-    }
+BodyFields: TypeAlias = tuple[bool, int | None, bytes | None, bool]
+"""What the header of a stream says of its body: whether it makes sense at all (R27), the length of
+the body, its inline content, and whether it is compressed."""
+HeaderFields: TypeAlias = tuple[str, str, bool, BodyFields, tuple[str, int, bool]]
+"""What an engine reads of a stream's header, where it looks attributes up and copies none: stream
+id; request id, empty if there is none that can be one; whether the text was generated; the body.
+And of a request its method, the caller's figure in milliseconds, and whether its version is the one
+that we speak (R15)."""
 
 
 class StreamChunk(NamedTuple):

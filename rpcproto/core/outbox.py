@@ -34,6 +34,7 @@ MAX_DEFLATING: Final = 64
 """Bodies that are compressed at the same time: each costs a quarter of a megabyte of state."""
 
 _HEADER: Final = PacketKind.STREAM_HEADER
+_CHUNK: Final = PacketKind.STREAM_CHUNK
 _TRAILER: Final = PacketKind.STREAM_TRAILER
 
 
@@ -115,20 +116,27 @@ class Outbox:
             header, content = write_header(opening, size), body
             if size > CHUNK_BYTES:
                 source = PlainSource(body)
-        self.send(_HEADER, header, identity, request_id, token)
-        if source is None:
-            envelope, stream_id, *_ = opening
-            if content:
-                chunk = write_chunk(envelope, stream_id, 0, content)
-                self.send(PacketKind.STREAM_CHUNK, chunk, identity, request_id, token)
-            trailer = write_trailer(envelope, stream_id)
-            self.send(_TRAILER, trailer, identity, request_id, token)
+        if source is not None:
+            self.send(_HEADER, header, identity, request_id, token)
+            self._add(StreamWriter(opening, request_id, source, recipient, token, size))
             return
-        stream = StreamWriter(opening, request_id, source, recipient, token, size)
-        self.streams[token] = stream
-        self._to.setdefault(identity, {})[token] = stream
+        envelope, stream_id = opening[:2]
+        trailer = write_trailer(envelope, stream_id)
+        packets = [new_value(OutgoingPacket, (header, identity, request_id, _HEADER, token))]
+        self.waiting_bytes += len(header) + len(trailer)
+        if content:
+            chunk = write_chunk(envelope, stream_id, 0, content)
+            packets.append(new_value(OutgoingPacket, (chunk, identity, request_id, _CHUNK, token)))
+            self.waiting_bytes += len(chunk)
+        packets.append(new_value(OutgoingPacket, (trailer, identity, request_id, _TRAILER, token)))
+        self.small += packets
+
+    def _add(self, stream: StreamWriter) -> None:
+        """A body that leaves in more than one chunk."""
+        self.streams[stream.token] = stream
+        self._to.setdefault(stream.destination_identity, {})[stream.token] = stream
         self._deflating += stream.is_deflating
-        self.waiting_bytes += size
+        self.waiting_bytes += stream.body_bytes
 
     def take_small(self) -> OutgoingPacket:
         """The small packet that leaves next."""
@@ -165,7 +173,7 @@ class Outbox:
 
         Of the packet, its token and kind alone are looked at.
         """
-        token, is_chunk = packet.token, packet.kind is PacketKind.STREAM_CHUNK
+        token, is_chunk = packet.token, packet.kind is _CHUNK
         self.end_stream(token, cancelled=is_chunk)
         # The parts of a short stream are queued together, so what is left of one is in front.
         while self.small and self.small[0].token == token:

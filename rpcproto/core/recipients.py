@@ -7,12 +7,13 @@ from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import MIN_SWEPT, OPEN, Line, Timed
 from rpcproto.core.errors import ErrorCode, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES, MAX_METHOD_BYTES, MAX_V1_PAYLOAD_BYTES
-from rpcproto.core.roster import NO_ABILITIES, Abilities, Roster
+from rpcproto.core.roster import NO_ABILITIES, Abilities, Origin, Participant, Roster
 from rpcproto.core.states import CallState
 from rpcproto.core.stream_writer import Address
 from rpcproto.core.wire import envelope
 
 MAX_ROUTES: Final = 1_024
+_SENT: Final = CallState.SENT
 
 
 class Recipient:
@@ -21,9 +22,11 @@ class Recipient:
     Its calls share it: what is learned of it counts for all of them.
     """
 
-    __slots__ = ("calls", "calls_in_grace", "has_returned", "identity", "sid")
+    __slots__ = ("calls", "calls_in_grace", "has_returned", "identity", "participant", "sid")
 
     def __init__(self, identity: str, sid: str) -> None:
+        self.participant: Participant | None = None
+        """The same as it is announced; None where it is not."""
         self.identity: str = identity
         self.sid: str | None = sid
         """Empty where it is not known; None where it no longer can be, so that nothing counts."""
@@ -34,10 +37,13 @@ class Recipient:
         self.has_returned: bool = False
         """Whether its identity was announced again since it left."""
 
-    def can_be(self, identity: str, sid: str) -> bool:
+    def can_be(self, origin: Origin) -> bool:
         """Whether this is the participant that was called; a sid counts if both are known (R7)."""
-        if identity != self.identity:
+        if origin is self.participant:
+            return True
+        if origin.identity != self.identity:
             return False
+        sid = origin.sid
         return sid == self.sid or not (self.has_returned or (sid and self.sid))
 
     def pending(self) -> list["Call"]:
@@ -57,7 +63,7 @@ class Call(Timed):
         self.order = order
         self.recipient: Recipient = recipient
         self.started = now
-        self.state = CallState.SENT
+        self.state = _SENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class Route:
     envelope: bytes
     abilities: Abilities
     max_payload_bytes: int
+    """Below 0 where every call is refused."""
     refusal: int
     """The code with which every such call fails (R11, R12), or 0."""
 
@@ -103,12 +110,17 @@ class Recipients:
             sid, abilities = participant.sid, participant.abilities
         if len(self.routes) >= MAX_ROUTES or len(self._here) >= self._max_here:
             self.sweep()
+        max_payload = self._max_payload if abilities.streams else MAX_V1_PAYLOAD_BYTES
+        recipient = self._here.setdefault(
+            destination_identity, Recipient(destination_identity, sid)
+        )
+        recipient.participant = participant
         route = Route(
-            self._here.setdefault(destination_identity, Recipient(destination_identity, sid)),
+            recipient,
             (destination_identity, sid),
             envelope(self._identity, destination_identity),
             abilities,
-            self._max_payload if abilities.streams else MAX_V1_PAYLOAD_BYTES,
+            -1 if refusal else max_payload,
             refusal,
         )
         self.routes[destination_identity, method] = route
@@ -131,8 +143,9 @@ class Recipients:
         """
         self.routes.clear()
         recipient = self._here.get(identity)
-        if recipient is not None and sid:
-            recipient.sid = sid
+        if recipient is not None:
+            recipient.participant = self._roster.by_identity.get(identity)
+            recipient.sid = sid or recipient.sid
         cut_off = []
         for departed in self._departed.pop(identity, ()):
             departed.has_returned = True
@@ -149,6 +162,7 @@ class Recipients:
         recipient = self._here.pop(identity, None)
         if recipient is None:
             return []
+        recipient.participant = None
         calls = recipient.pending()
         if calls and has_grace:
             recipient.calls_in_grace = len(calls)

@@ -24,26 +24,19 @@ from rpcproto.core.messages import (
     MAX_METHOD_BYTES,
     MAX_V1_PAYLOAD_BYTES,
     PACKET_VERSION,
-    UNSTATED_TIMEOUT_MS,
+    HeaderFields,
     OutgoingPacket,
     PacketKind,
     RequestFields,
-    RequestHeaderFields,
     fits,
     new_value,
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
+from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
-from rpcproto.core.stream_reader import (
-    MALFORMED,
-    OUT_OF_BYTES,
-    OVER_CAP,
-    Body,
-    Fault,
-    IncomingStream,
-)
+from rpcproto.core.stream_reader import OUT_OF_BYTES, OVER_CAP, Body, Fault, IncomingStream
 from rpcproto.core.wire import (
     envelope,
     response_label,
@@ -170,11 +163,11 @@ class Responder(Side):
     # what happened outside
 
     def receive_request(
-        self, request: RequestFields, identity: str, sid: str, now: float
+        self, request: RequestFields, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A request that is a packet (R15)."""
         request_id, method, payload, timeout_ms, version, compressed = request
-        invocation = self._admit(request_id, identity, sid, timeout_ms, False, now)
+        invocation = self._admit(request_id, origin, timeout_ms, False, now)
         if not isinstance(invocation, Invocation):
             return invocation
         if version != PACKET_VERSION:
@@ -195,44 +188,40 @@ class Responder(Side):
         return None
 
     def receive_header(
-        self, header: RequestHeaderFields, identity: str, sid: str, now: float
+        self, header: HeaderFields, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A request that is a stream: its header says what a packet does, except for the payload
         (R27)."""
-        (stream_id, request_id, total_length, inline, compression, is_text, generated, method,
-         stated, has_our_version) = header  # fmt: skip
+        stream_id, request_id, generated, body, (method, timeout_ms, is_ours) = header
         if generated or not request_id:
             return why_not_header(generated)
-        timeout_ms = UNSTATED_TIMEOUT_MS if stated is None else stated
-        invocation = self._admit(request_id, identity, sid, timeout_ms, True, now)
+        invocation = self._admit(request_id, origin, timeout_ms, True, now)
         if not isinstance(invocation, Invocation):
             return invocation
-        if not has_our_version:
+        if not is_ours:
             self._refuse(invocation, ErrorCode.UNSUPPORTED_VERSION)
             return None
         if len(method) > MAX_METHOD_BYTES:
             method = ""  # nobody can have registered it, and nobody should have to hold it
-        reader, sender = self._reader, invocation.sender
-        body: str | Fault | None
-        if stated is None or (sender.streams and (sid, stream_id) in sender.streams):
-            body = OVER_CAP if (total_length or 0) > self._max_payload else MALFORMED
-        else:
-            body = reader.read_header(total_length, inline, compression, is_text, sender, False)
-        if isinstance(body, str):
-            size = len(body.encode()) if total_length is None else total_length
-            self._body_read(invocation, method, timeout_ms, body, size)
-        elif body is not None:
-            self._body_failed(invocation, body)
+        sid, reader, sender = origin.sid, self._reader, invocation.sender
+        if sender.streams and (sid, stream_id) in sender.streams:
+            body = (False, *body[1:])
+        known = reader.read_header(body, sender, False)
+        if isinstance(known, str):
+            size = len(known.encode()) if body[1] is None else body[1]
+            self._body_read(invocation, method, timeout_ms, known, size)
+        elif known is not None:
+            self._body_failed(invocation, known)
         else:
             on_end = partial(self._stream_ended, invocation, method, timeout_ms)
-            opened = (True, stream_id, total_length, inline, compression)
-            invocation.stream = reader.open(opened, sender, sid, now, on_end)
+            invocation.stream = reader.open((True, stream_id, body), sender, sid, now, on_end)
         return None
 
     def _admit(
-        self, request_id: str, identity: str, sid: str, timeout_ms: int, is_stream: bool, now: float
+        self, request_id: str, origin: Origin, timeout_ms: int, is_stream: bool, now: float
     ) -> Invocation | IgnoreReason | None:
         """Ack a request and give it a slot, if it is new and there is one (R14, R16, R22)."""
+        identity = origin.identity
         if not identity:
             return IgnoreReason.NO_SENDER
         outbox = self._outbox
@@ -242,7 +231,7 @@ class Responder(Side):
         data = write_ack(sender.envelope, request_id)
         outbox.waiting_bytes += len(data)
         outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
-        key = (identity, sid, request_id)
+        key = (identity, origin.sid, request_id)
         if key in self._known:
             return IgnoreReason.REPEAT
         of_caller = sender.invocations

@@ -3,12 +3,13 @@
 import re
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
-from rpcproto.core.wire import envelope
+from rpcproto.core.wire import Envelope, envelope
 
 STREAMS_PROTOCOL: Final = 1
 """The client_protocol from which on a participant takes requests as streams (RPC v2)."""
@@ -22,7 +23,8 @@ OLDEST_SERVER: Final = [(1, "1"), (1, "8"), (0, "")]
 _VERSION: Final = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+].*)?", re.DOTALL)
 
 
-class Abilities(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Abilities:
     """What a participant can take; nobody is taken to be able to do what was not announced."""
 
     streams: bool = False
@@ -46,6 +48,10 @@ class Participant:
         self.greeting: bytes = greeting
         """What its packets to us begin with."""
         self.window: SequenceWindow = window
+
+
+Origin: TypeAlias = Participant | Envelope
+"""Where a packet comes from: an identity and a sid."""
 
 
 class Roster:
@@ -125,6 +131,13 @@ class Roster:
         if participant is None or not sid or participant.sid != sid:
             return True
         return participant.window.mark(sequence)
+
+    def is_unmarked(self, identity: str, sid: str, sequence: int) -> bool:
+        """The same, without marking it."""
+        participant = self.by_identity.get(identity)
+        if participant is None or not sid or participant.sid != sid:
+            return True
+        return participant.window.is_new(sequence)
 
 
 def abilities_from(client_protocol: int, capabilities: Collection[int]) -> Abilities:

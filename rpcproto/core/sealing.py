@@ -19,9 +19,17 @@ from rpcproto.core.messages import (
     Unread,
     new_value,
 )
+from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared
-from rpcproto.core.stream_reader import Fault
-from rpcproto.core.wire import Kind, envelope, payload_of, read_payload, write_sealed
+from rpcproto.core.wire import (
+    Envelope,
+    Kind,
+    envelope,
+    parse_payload,
+    payload_of,
+    read,
+    write_sealed,
+)
 
 
 class OpenFailure(Enum):
@@ -58,10 +66,10 @@ class Cryptor(Protocol):
 
 IV_BYTES: Final = 12
 TAG_BYTES: Final = 16
-_MIXED: Final = Fault("some parts of the stream are encrypted and some are not")
+_MIXED: Final = "it is encrypted in part only"
 
-Handler: TypeAlias = Callable[[Any, str, str, float], IgnoreReason | None]
-"""Takes the fields of a message, its sender's identity and sid, and the time."""
+Handler: TypeAlias = Callable[[Any, Origin, float], IgnoreReason | None]
+"""Takes the fields of a message, where it comes from, and the time."""
 
 
 class PlainId(str):
@@ -81,12 +89,12 @@ class Sealing:
         self._accepts_plain = shared.config.accept_plain_packets
         self._outbox = shared.outbox
         self._reader = shared.reader
-        self._senders = shared.roster.senders
+        self._roster = shared.roster
         self._handlers = handlers
         self.handlers: dict[Kind, Handler] = {
-            kind: partial(self._receive_plain, kind) for kind in handlers if kind is not Unread
+            kind: partial(self._receive_plain, kind) for kind in handlers
         }
-        self.handlers[Unread], self.handlers[Sealed] = handlers[Unread], self._receive_sealed
+        self.handlers[Sealed] = self._receive_sealed
 
     def next_packet(self) -> OutgoingPacket | None:
         """See `RpcEngine.next_packet`: what is taken is sealed now."""
@@ -99,42 +107,53 @@ class Sealing:
         return new_value(OutgoingPacket, (data, *packet[1:]))
 
     def _receive_plain(
-        self, kind: Kind, fields: Any, identity: str, sid: str, now: float
+        self, kind: Kind, fields: Any, origin: Origin, now: float
     ) -> IgnoreReason | None:
-        """A packet of an RPC kind that nobody has sealed (R45)."""
-        if not self._accepts_plain:
+        """A packet that nobody has sealed (R45)."""
+        if kind is not Unread and not self._accepts_plain:
             return IgnoreReason.PLAIN
-        if identity not in self._senders and (kind is Request or kind == REQUEST_TOPIC):
-            at = 0 if kind is Request else 1
-            fields = (*fields[:at], PlainId(fields[at]), *fields[at + 1 :])
-        return self._receive(kind, fields, identity, sid, now, is_sealed=False)
+        if origin.identity not in self._roster.senders:
+            if kind is Request:
+                fields = PlainId(fields[0]), *fields[1:]
+            elif kind == REQUEST_TOPIC:
+                fields = fields[0], PlainId(fields[1]), *fields[2:]
+        return self._receive(kind, fields, origin, now, is_sealed=False)
 
     def _receive_sealed(
-        self, fields: tuple[str, Sealed], identity: str, sid: str, now: float
+        self, fields: tuple[str, Sealed], origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A packet that is sealed (R44)."""
-        _, (key_index, iv, ciphertext) = fields
+        key_index, iv, ciphertext = fields[1]
         if len(iv) != IV_BYTES or len(ciphertext) < TAG_BYTES:
             return IgnoreReason.MALFORMED
-        plaintext = self._open(identity, key_index, iv, ciphertext)
+        plaintext = self._open(origin.identity, key_index, iv, ciphertext)
         if isinstance(plaintext, OpenFailure):
             return IgnoreReason(plaintext.value)
-        message = read_payload(plaintext)
+        message = read(plaintext, "", None, parse_payload)
         if message is None:
             return IgnoreReason.MALFORMED
-        if message[0] is Unread:
+        kind, fields, *_ = message
+        if kind is Unread:
             return IgnoreReason.UNKNOWN_KIND
-        return self._receive(*message, identity, sid, now, is_sealed=True)
+        return self._receive(kind, fields, origin, now, is_sealed=True)
 
     def _receive(
-        self, kind: Kind, fields: Any, identity: str, sid: str, now: float, *, is_sealed: bool
+        self, kind: Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
     ) -> IgnoreReason | None:
-        """A packet that counts; a stream must not be sealed in part (R25)."""
-        reader = self._reader
-        if kind is StreamChunk or kind is StreamTrailer:
-            stream = reader.find(identity, sid, fields[0])
-            if stream is not None and stream.is_sealed is not is_sealed:
-                reader.end(stream, _MIXED)
-                return None
-        reader.opens_sealed = is_sealed
-        return self._handlers[kind](fields, identity, sid, now)
+        """A packet that counts: only now is its number marked (R37)."""
+        if isinstance(origin, Envelope) and origin.sequence:
+            self._roster.is_new_packet(*origin[:2], origin.sequence)
+        if not self._accepts_plain:
+            return self._handlers[kind](fields, origin, now)
+        stream = self._reader.find(origin, fields[0])
+        if (
+            stream is not None
+            and stream.is_sealed is not is_sealed
+            and (kind is StreamChunk or kind is StreamTrailer)
+        ):
+            kind, fields = StreamTrailer, (fields[0], _MIXED)  # the stream fails (R25)
+        reason = self._handlers[kind](fields, origin, now)
+        opened = self._reader.find(origin, fields[0])
+        if opened is not None and opened.is_sealed is None:
+            opened.is_sealed = is_sealed
+        return reason

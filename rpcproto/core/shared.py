@@ -6,7 +6,7 @@ from typing import Final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import Deadlines
-from rpcproto.core.errors import require_name, require_text
+from rpcproto.core.errors import require_name
 from rpcproto.core.events import Event, IgnoreReason
 from rpcproto.core.messages import MAX_ID_BYTES, MAX_UINT32, USUAL_ID_BYTES
 from rpcproto.core.outbox import Outbox
@@ -57,7 +57,10 @@ class Side:
 
 def require_id(new_id: str) -> bytes:
     """A new id in UTF-8, or LocalProtocolError if it cannot be one (R13, R33)."""
-    id_text = require_text(new_id, "a new id")
+    try:
+        id_text = str.encode(new_id)
+    except (TypeError, UnicodeEncodeError):
+        id_text = b""
     if len(id_text) != USUAL_ID_BYTES:
         require_name(new_id, "a new id", MAX_ID_BYTES)
     return id_text

@@ -9,7 +9,8 @@ from rpcproto.core.budget import Sender, Senders
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.events import IgnoreReason
 from rpcproto.core.inflating import Effort, InflateError, Inflater, inflated_at_once
-from rpcproto.core.messages import DEFLATE_RAW, StreamChunk, StreamTrailer
+from rpcproto.core.messages import BodyFields, StreamChunk, StreamTrailer, new_value
+from rpcproto.core.roster import Origin
 
 TURN: Final = 1_048 / 2**20
 """Seconds after which what waits is inflated further (R47): a millisecond, rounded down to a
@@ -39,9 +40,8 @@ MALFORMED: Final = Fault("RPC data stream malformed")
 OUT_OF_BYTES: Final = Fault("too many bytes")
 _NOT_UTF8: Final = Fault("the body is not valid UTF-8")
 
-Opened: TypeAlias = tuple[bool, str, int | None, bytes | None, int]
-"""Whether it is a request; and of its header the stream id, the length of the body, its inline
-content, and the compression."""
+Opened: TypeAlias = tuple[bool, str, BodyFields]
+"""Whether it is a request; and of its header the stream id, and what is said of the body."""
 OnEnd: TypeAlias = Callable[[Body | Fault], None]
 
 
@@ -49,21 +49,18 @@ class IncomingStream:
     """A half-read stream. Whoever opened it learns of its end once, by `on_end`."""
 
     __slots__ = (
-        "_blocks", "_cut_off", "_pieces", "_total_length", "grown_at", "inflater", "is_request",
-        "is_sealed", "next_index", "on_end", "order", "received_bytes", "sender", "sid",
-        "stream_id",
+        "_blocks", "_cut_off", "_pieces", "grown_at", "inflater", "is_request", "is_sealed", "key",
+        "next_index", "on_end", "order", "received_bytes", "sender", "total_length",
     )  # fmt: skip
 
     def __init__(
         self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd, order: int
     ) -> None:
-        is_request, stream_id, self._total_length, _, compression = opened
-        self.is_request: bool = is_request
-        self.is_sealed: bool
-        """Whether its header came sealed."""
-        self.stream_id: str = stream_id
+        self.is_request, stream_id, (_, self.total_length, _, is_deflated) = opened
+        self.is_sealed: bool | None = None
+        """Whether its header came sealed; None where nobody has asked."""
+        self.key: tuple[str, str] = sid, stream_id
         self.sender: Sender = sender
-        self.sid: str = sid
         self.order: int = order
         self.on_end: OnEnd = on_end
         self.grown_at: float = now
@@ -71,19 +68,12 @@ class IncomingStream:
         self.next_index: int = 0
         self.received_bytes: int = 0
         """Bytes of the body before compression; the sender holds them."""
-        self.inflater: Inflater | None = Inflater() if compression else None
+        self.inflater: Inflater | None = Inflater() if is_deflated else None
         self._cut_off = b""
         """The beginning of a character whose end is still to come."""
         self._pieces: list[str] = []
-        self._blocks: list[str] = []
-
-    def is_too_long(self, received: int, max_bytes: int) -> Fault | None:
-        """What is wrong if so many bytes have been received."""
-        if received > max_bytes:
-            return OVER_CAP
-        if self._total_length is not None and received > self._total_length:
-            return _wrong_length(received, self._total_length)
-        return None
+        self._blocks = 0
+        """So many of them, in front, are blocks."""
 
     def add_text(self, content: bytes) -> Fault | None:
         """Decode the next piece of the body."""
@@ -95,20 +85,21 @@ class IncomingStream:
         self._cut_off = content[decoded_bytes:]
         pieces = self._pieces
         pieces.append(piece)
-        if len(pieces) == _PIECES_PER_BLOCK:
-            self._blocks.append("".join(pieces))
-            pieces.clear()
+        if len(pieces) - self._blocks == _PIECES_PER_BLOCK:
+            pieces[self._blocks :] = ["".join(pieces[self._blocks :])]
+            self._blocks += 1
         return None
 
     def end(self) -> Body | Fault:
         """The whole text, if that was all of it."""
-        if self._total_length is not None and self.received_bytes < self._total_length:
-            return _wrong_length(self.received_bytes, self._total_length)
-        if self._total_length is None and self.inflater and not self.inflater.has_ended:
-            return Fault("the compressed body has no end")
+        if self.total_length is None:
+            if self.inflater and not self.inflater.has_ended:
+                return Fault("the compressed body has no end")
+        elif self.received_bytes < self.total_length:
+            return _wrong_length(self.received_bytes, self.total_length)
         if self._cut_off:
             return _NOT_UTF8
-        return Body("".join((*self._blocks, *self._pieces)), self.received_bytes)
+        return new_value(Body, ("".join(self._pieces), self.received_bytes))
 
 
 def _wrong_length(received: int, total_length: int) -> Fault:
@@ -132,14 +123,13 @@ class StreamReader:
         """By order, those that have not grown for longest in front: they are the next to end."""
         self._turns: OrderedDict[str, Sender] = OrderedDict()
         """Senders with something left to inflate, in turn, by identity (R47)."""
-        self.opens_sealed: bool = False
-        """Whether the header that is being read came sealed."""
         self.turn_at: float | None = None
         """When the next of them is due, in seconds."""
 
-    def find(self, identity: str, sid: str, stream_id: str) -> IncomingStream | None:
+    def find(self, origin: Origin, stream_id: str) -> IncomingStream | None:
         """The half-read stream that a chunk or trailer belongs to (R23). One without a sid may be
         of an answer that a departed participant was giving (R31)."""
+        identity, sid = origin.identity, origin.sid
         sender = self.senders.by_identity.get(identity)
         if sender is None:
             return None
@@ -149,34 +139,28 @@ class StreamReader:
             return None if stream is None or stream.is_request else stream
         return stream
 
-    def read_header(
-        self,
-        total_length: int | None,
-        inline: bytes | None,
-        compression: int,
-        is_text: bool,
-        sender: Sender,
-        is_answer: bool,
-    ) -> str | Fault | None:
+    def read_header(self, body: BodyFields, sender: Sender, is_answer: bool) -> str | Fault | None:
         """What is known of a body from its header alone (R27): all of it, if it is inline and takes
         one step to be read, or what is wrong with it. None where a stream must be opened.
 
         The bytes of a request count as held afterwards.
         """
+        makes_sense, total_length, inline, is_deflated = body
         if total_length is not None and total_length > self._max_payload_bytes:
             return OVER_CAP
-        if not is_text or (compression and compression != DEFLATE_RAW):
+        if not makes_sense:
             return MALFORMED
         content = inline
-        if inline and compression:
-            content = inflated_at_once(inline, total_length)
-        if content is None or (compression and not inline):
+        if is_deflated:
+            content = inflated_at_once(inline, total_length) if inline else None
+        if content is None:
             return None
         size = len(content)
-        if size > self._max_payload_bytes:
-            return OVER_CAP
-        if total_length is not None and size != total_length:
-            return _wrong_length(size, total_length)
+        if size != total_length:
+            if size > self._max_payload_bytes:
+                return OVER_CAP
+            if total_length is not None:
+                return _wrong_length(size, total_length)
         try:
             text = content.decode()
         except UnicodeDecodeError:
@@ -195,25 +179,23 @@ class StreamReader:
 
         `on_end` is called once, maybe at once, unless the stream is dropped before.
         """
-        is_request, stream_id, _, inline, _ = opened
-        order = next(self._orders)
+        order, (_, _, inline, _) = next(self._orders), opened[2]
         stream = IncomingStream(opened, sender, sid, now, on_end, order)
-        stream.is_sealed = self.opens_sealed
-        sender.streams[sid, stream_id] = self.streams[order] = stream
-        if is_request:
+        sender.streams[stream.key] = self.streams[order] = stream
+        if stream.is_request:
             self.senders.rank(sender)
         if inline is not None and stream.inflater:
             stream.inflater.is_complete = True
             stream.inflater.rest += inline
             self._inflate(stream, stream.inflater, Effort(), now)
-        return stream if order in self.streams else None
+            if order not in self.streams:
+                return None
+        return stream
 
-    def receive_chunk(
-        self, chunk: StreamChunk, identity: str, sid: str, now: float
-    ) -> IgnoreReason | None:
+    def receive_chunk(self, chunk: StreamChunk, origin: Origin, now: float) -> IgnoreReason | None:
         """The next piece of a body (R25)."""
         stream_id, index, content = chunk
-        stream = self.find(identity, sid, stream_id)
+        stream = self.find(origin, stream_id)
         if stream is None:
             return IgnoreReason.UNKNOWN_STREAM
         inflater = stream.inflater
@@ -222,7 +204,7 @@ class StreamReader:
         if index != stream.next_index:
             if index < stream.next_index:
                 return IgnoreReason.REPEAT
-            self.end(stream, Fault(f"chunk {stream.next_index} is missing"))
+            self._end(stream, Fault(f"chunk {stream.next_index} is missing"))
             return None
         stream.next_index = index + 1
         if inflater:
@@ -232,26 +214,26 @@ class StreamReader:
             else:
                 self._inflate(stream, inflater, Effort(), now)
         elif content and (fault := self._grow(stream, content, now)) is not None:
-            self.end(stream, fault)
+            self._end(stream, fault)
         return None
 
     def receive_trailer(
-        self, trailer: StreamTrailer, identity: str, sid: str, now: float
+        self, trailer: StreamTrailer, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """The end of a body."""
         stream_id, reason = trailer
-        stream = self.find(identity, sid, stream_id)
+        stream = self.find(origin, stream_id)
         if stream is None:
             return IgnoreReason.UNKNOWN_STREAM
         inflater = stream.inflater
         if inflater and inflater.is_complete:
             return IgnoreReason.REPEAT
         if reason:
-            self.end(stream, Fault(f"the stream ended early: {reason}"))
+            self._end(stream, Fault(f"the stream ended early: {reason}"))
         elif inflater and inflater.is_waiting:
             inflater.is_complete = True
         else:
-            self.end(stream, stream.end())
+            self._end(stream, stream.end())
         return None
 
     def sid_learned(self, identity: str, sid: str) -> None:
@@ -260,9 +242,10 @@ class StreamReader:
         if sender is not None:
             streams = sender.streams.values()
             for stream in streams:
-                if not stream.sid and (sid, stream.stream_id) not in sender.streams:
-                    stream.sid = sid
-            sender.streams = {(stream.sid, stream.stream_id): stream for stream in streams}
+                key = sid, stream.key[1]
+                if not stream.key[0] and key not in sender.streams:
+                    stream.key = key
+            sender.streams = {stream.key: stream for stream in streams}
 
     # what time brings
 
@@ -275,7 +258,7 @@ class StreamReader:
     def expire_first(self) -> None:
         """The body of the first stream has not grown for too long (R28)."""
         stream = next(iter(self.streams.values()))
-        self.end(stream, Fault(f"no bytes for {self._idle_timeout:g} seconds"))
+        self._end(stream, Fault(f"no bytes for {self._idle_timeout:g} seconds"))
 
     def take_turns(self, now: float) -> None:
         """Inflate a mebibyte of what waits, senders in turn (R47)."""
@@ -309,46 +292,36 @@ class StreamReader:
             fullest = senders.who_makes_room(sender, count)
             if fullest is None:
                 return False
-            self.end(fullest, OUT_OF_BYTES)
+            self._end(fullest, OUT_OF_BYTES)
             if fullest is stream:
                 return False
         return True
 
-    def _take_for(self, stream: IncomingStream, count: int) -> bool:
-        is_answer = not stream.is_request
-        return self.senders.take(stream.sender, count, is_answer) or self.take(
-            stream.sender, count, is_answer, stream=stream
-        )
-
-    def end(self, stream: IncomingStream, outcome: Body | Fault) -> None:
-        """A stream ends, if it has not ended before by making room."""
-        if stream.order not in self.streams:
-            return
-        if stream.is_request and isinstance(outcome, Body):
-            stream.received_bytes = 0  # the bytes are the body's from now on
-        self.drop(stream)
-        stream.on_end(outcome)
-
-    def drop(self, stream: IncomingStream) -> None:
-        """Nobody wants this body any more."""
+    def drop(self, stream: IncomingStream) -> bool:
+        """Nobody wants this body any more; False if it has ended already."""
         if self.streams.pop(stream.order, None) is None:
-            return
+            return False
         sender = stream.sender
-        del sender.streams[stream.sid, stream.stream_id]
+        del sender.streams[stream.key]
         if stream.inflater:
             self._do_not_wait(stream, stream.inflater)
-        self.senders.give_back(sender, stream.received_bytes)
+        if stream.received_bytes:
+            self.senders.give_back(sender, stream.received_bytes)
+        return True
 
     # within
 
     def _grow(self, stream: IncomingStream, content: bytes, now: float) -> Fault | None:
         """The next piece of the body itself."""
-        size = len(content)
-        received = stream.received_bytes + size
-        fault = stream.is_too_long(received, self._max_payload_bytes)
-        if fault is not None:
-            return fault
-        if not self._take_for(stream, size):
+        size, is_answer = len(content), not stream.is_request
+        received, total_length = stream.received_bytes + size, stream.total_length
+        if received > (self._max_payload_bytes if total_length is None else total_length):
+            if total_length is None or received > self._max_payload_bytes:
+                return OVER_CAP
+            return _wrong_length(received, total_length)
+        if not self.senders.take(stream.sender, size, is_answer) and not self.take(
+            stream.sender, size, is_answer, stream=stream
+        ):
             return OUT_OF_BYTES
         stream.received_bytes = received
         stream.grown_at = now
@@ -369,19 +342,19 @@ class StreamReader:
             except InflateError as error:
                 fault = Fault(str(error))
             if fault is not None:
-                self.end(stream, fault)
+                self._end(stream, fault)
                 return
         self._do_not_wait(stream, inflater)
         if inflater.is_complete:
-            self.end(stream, stream.end())
+            self._end(stream, stream.end())
 
     def _wait(self, stream: IncomingStream, inflater: Inflater, now: float) -> None:
         """What is left of a stream's input waits for its turn, and counts as held (R47)."""
         sender, more = stream.sender, len(inflater.rest) - inflater.counted_bytes
         if more < 0:
             self.senders.give_back(sender, -more)
-        elif not self._take_for(stream, more):
-            self.end(stream, OUT_OF_BYTES)
+        elif not self.take(sender, more, not stream.is_request, stream=stream):
+            self._end(stream, OUT_OF_BYTES)
             return
         inflater.counted_bytes += more
         sender.waiting[stream.order] = stream
@@ -400,3 +373,10 @@ class StreamReader:
             del self._turns[sender.identity]
             if not self._turns:
                 self.turn_at = None
+
+    def _end(self, stream: IncomingStream, outcome: Body | Fault) -> None:
+        """A stream ends, if it has not ended before by making room."""
+        if stream.is_request and isinstance(outcome, Body):
+            stream.received_bytes = 0  # the bytes are the body's from now on
+        if self.drop(stream):
+            stream.on_end(outcome)

@@ -70,13 +70,17 @@ class DeflatedSource:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        # To set up the state takes longer than to compress a small body, which needs less of it.
-        sizes = _SMALL_STATE if len(body) <= _SMALL_BODY_BYTES else _USUAL_STATE
-        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *sizes)
         self.bytes_in: int = 0
         self.ready: bytearray = bytearray()
-        self.is_whole: bool = False
+        self.is_whole: bool = len(body) <= _SMALL_BODY_BYTES
         """Whether `ready` holds all there is."""
+        if self.is_whole:
+            # To set up the state takes longer than to compress so little, which needs less of it.
+            small = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_SMALL_STATE)
+            self.ready += small.compress(body) + small.flush()
+            self.bytes_in = len(body)
+        else:
+            self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_USUAL_STATE)
 
     @property
     def is_shrunk(self) -> bool:

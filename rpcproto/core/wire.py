@@ -6,65 +6,80 @@ bytes are those that protobuf's deterministic serialization gives (R35).
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from functools import lru_cache, partial
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from rpcproto.core.messages import (
-    MAX_DESTINATIONS,
-    MAX_ID_BYTES,
+    DEFLATE_RAW,
     MAX_IDENTITY_BYTES,
-    METHOD,
+    MAX_UINT32,
     PACKET_VERSION,
-    REQUEST_ID,
     REQUEST_TOPIC,
-    RESPONSE_TIMEOUT_MS,
     RESPONSE_TOPIC,
-    STREAM_VERSION,
     UNCOMPRESSED,
     USUAL_ID_BYTES,
-    VERSION,
     Ack,
+    Attributes,
     ErrorResponse,
+    HeaderFields,
     Message,
     Request,
-    RequestHeaderFields,
     Response,
-    ResponseHeaderFields,
     Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
     fits,
     is_id,
-    new_value,
-    request_attributes,
-    timeout_from,
 )
 from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
+
+# The attributes of a stream's header; a response has the id alone.
+REQUEST_ID: Final = "lk.rpc_request_id"
+METHOD: Final = "lk.rpc_request_method"
+RESPONSE_TIMEOUT_MS: Final = "lk.rpc_request_response_timeout_ms"
+VERSION: Final = "lk.rpc_request_version"
+STREAM_VERSION: Final = "2"
+UNSTATED_TIMEOUT_MS: Final = 15_000
+"""What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
+MAX_TIMEOUT_DIGITS: Final = 20
+MAX_DESTINATIONS: Final = 1_024
+"""So many names of a packet's destination list are looked at (R39, R47)."""
+
+
+def request_attributes(request_id: str, method: str, response_timeout_ms: int) -> Attributes:
+    """Return the attributes of the header of a request stream (R27)."""
+    return {
+        REQUEST_ID: request_id,
+        METHOD: method,
+        RESPONSE_TIMEOUT_MS: str(response_timeout_ms),
+        VERSION: STREAM_VERSION,
+    }
+
+
+@lru_cache(256)
+def _milliseconds(text: str) -> int | None:
+    """What a header's attribute of at most MAX_TIMEOUT_DIGITS characters gives; None if it is not a
+    number (R27)."""
+    return min(int(text), MAX_UINT32) if text.isdigit() and text.isascii() else None
+
 
 # --- reading
 
 _parse: Final = DataPacket.FromString
-_parse_payload: Final = EncryptedPacketPayload.FromString
+parse_payload: Final = EncryptedPacketPayload.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
 _MALFORMED: Final = (DecodeError, ValueError, RecursionError)
 
 
-def parse(data: bytes) -> DataPacket | None:
-    """The packet in `data` as protobuf has it; None if there is none."""
+def parse(data: bytes, from_string: Callable[[bytes], Any] = _parse) -> Any:
+    """The packet in `data` as protobuf has it, or what was sealed in one; None if there is none."""
     try:
-        return _parse(data)
-    except _MALFORMED:
-        return None
-
-
-def parse_payload(plaintext: bytes) -> EncryptedPacketPayload | None:
-    """What was sealed in a packet as protobuf has it; None if it is none."""
-    try:
-        return _parse_payload(plaintext)
+        return from_string(data)
     except _MALFORMED:
         return None
 
@@ -75,24 +90,41 @@ Kind: TypeAlias = type[Message] | str
 """What a packet is: the class of its message, or the topic of its header."""
 
 
-def read(
-    data: bytes, our_identity: str, senders: Mapping[str, Any]
-) -> tuple[Any, str, str, bool, int, Kind, Any] | None:
-    """A packet for the engine, which takes it apart at once: which of the known senders claims to
-    have sent it, the identity and sid claimed, whether it is for us (R39), its sequence number, the
-    class of its message and the fields of that.
+class Envelope(NamedTuple):
+    """What a packet itself says about its way: the identity and sid that it claims to come from,
+    whether it is for us (R39), and its sequence number."""
 
-    None if it is malformed: no protobuf, or a name that is too long (R28). Where a packet begins
-    as its sender's greeting, the list of destinations need not be made.
+    identity: str
+    sid: str
+    is_for_us: bool
+    sequence: int
+
+
+_NOBODY: Final = SimpleNamespace(greeting=b"\0")
+"""No packet begins so."""
+
+
+def read(
+    data: bytes,
+    our_identity: str,
+    senders: Mapping[str, Any] | None,
+    parse: Callable[[bytes], Any] = _parse,
+) -> tuple[Kind, Any, Any, Envelope | None] | None:
+    """A packet for the engine, which takes it apart at once: the class of its message, the fields
+    of that, and its sender. Nearly every packet begins as one of the known senders greets us, and
+    adds nothing; for any other there is an envelope in place of the sender.
+
+    None if it is malformed: no protobuf, or a name that is too long (R28). Without senders it is
+    what was sealed in a packet, for `parse_payload`.
     """
     try:
-        packet = _parse(data)
+        packet = parse(data)
     except _MALFORMED:
         return None
     which = packet.WhichOneof("value")
     kind: Kind
     fields: Any
-    # The packets of a call that fits one packet are read in line: they are most of all packets.
+    # Nearly all packets are of these kinds, which are read in line.
     if which == "rpc_ack":
         kind, fields = Ack, (packet.rpc_ack.request_id,)
     elif which == "stream_header":
@@ -100,34 +132,47 @@ def read(
     elif which == "rpc_request":
         request = packet.rpc_request
         kind = Request
+        compressed = request.compressed_payload != b""
         fields = (
-            request.id,
-            request.method,
-            request.payload,
-            request.response_timeout_ms,
-            request.version,
-            request.compressed_payload != b"",
-        )
+            request.id, request.method, request.payload, request.response_timeout_ms,
+            request.version, compressed,
+        )  # fmt: skip
     elif which == "rpc_response" and (response := packet.rpc_response).payload:
         # A payload that is not empty is there for sure.
         kind, fields = Response, (response.request_id, response.payload)
+    elif which == "stream_chunk":
+        chunk = packet.stream_chunk
+        kind, fields = StreamChunk, (chunk.stream_id, chunk.chunk_index, chunk.content)
+    elif which == "stream_trailer":
+        trailer = packet.stream_trailer
+        kind, fields = StreamTrailer, (trailer.stream_id, trailer.reason)
+    elif which == "rpc_response":
+        fields = read_response(packet)
+        kind = type(fields)
     elif which == "encrypted_packet":
         kind, fields = Sealed, ("", read_sealed(packet))
     else:
-        fields = MESSAGE_READERS.get(which, read_unread)(packet)
-        kind = type(fields)
-    name, identity, sid = fields[0], packet.participant_identity, packet.participant_sid
-    sender = senders.get(identity)
-    # Names of the usual length, as nearly all are, need no closer look.
+        kind, fields = Unread, (which or "",)
+    name = fields[0]
+    if senders is None:
+        return (kind, fields, None, None) if kind is Unread or is_id(name) else None
+    sender = senders.get(packet.participant_identity, _NOBODY)
+    is_for_us = data.startswith(sender.greeting)
     if (
-        sender is None or sid or len(name) != USUAL_ID_BYTES or not name.isascii()
-    ) and not _names_fit(kind, name, identity, sid):
+        is_for_us
+        and len(name) == USUAL_ID_BYTES
+        and name.isascii()
+        and not packet.participant_sid
+        and not packet.sequence
+    ):
+        return kind, fields, sender, None
+    identity, sid = packet.participant_identity, packet.participant_sid
+    if not _names_fit(kind, name, identity, sid):
         return None
-    is_for_us = sender is not None and data.startswith(sender.greeting)
     if not is_for_us:
         destinations = packet.destination_identities
         is_for_us = our_identity in destinations[:MAX_DESTINATIONS] or not destinations
-    return sender, identity, sid, is_for_us, packet.sequence, kind, fields
+    return kind, fields, None, Envelope(identity, sid, is_for_us, packet.sequence)
 
 
 def _names_fit(kind: Kind, name: str, identity: str, sid: str) -> bool:
@@ -138,34 +183,17 @@ def _names_fit(kind: Kind, name: str, identity: str, sid: str) -> bool:
     )
 
 
-def read_payload(plaintext: bytes) -> tuple[Kind, Any] | None:
-    """What was sealed in a packet, as `read` gives it: the class of the message and its fields.
-    None if it is malformed."""
-    payload = parse_payload(plaintext)
-    if payload is None:
-        return None
-    which = payload.WhichOneof("value")
-    kind: Kind
-    fields: Any
-    if which == "stream_header":
-        kind, fields = _read_rpc_header(payload)
-    else:
-        fields = MESSAGE_READERS.get(which, read_unread)(payload)
-        kind = type(fields)
-    return (kind, fields) if kind is Unread or is_id(fields[0]) else None
+_NO_REQUEST: Final = "", 0, False
+"""What the header of a response says of a request."""
 
 
-_HeaderFields: TypeAlias = RequestHeaderFields | ResponseHeaderFields | tuple[str]
-
-
-def _read_rpc_header(packet: Value) -> tuple[str, _HeaderFields]:
+def _read_rpc_header(packet: Value) -> tuple[str, HeaderFields | tuple[str]]:
     """The topic of a header, empty if it is not about RPC, and what an engine wants of it. What is
     only there for show is not read (R27)."""
     header = packet.stream_header
     topic, stream_id = header.topic, header.stream_id
     if topic != REQUEST_TOPIC and topic != RESPONSE_TOPIC:
         return "", (stream_id,)
-    attributes = header.attributes  # in which a key that is missing is empty
     # A number that is not 0 and content that is not empty are there for sure.
     total_length: int | None = header.total_length
     if not total_length and not header.HasField("total_length"):
@@ -173,51 +201,24 @@ def _read_rpc_header(packet: Value) -> tuple[str, _HeaderFields]:
     inline: bytes | None = header.inline_content
     if not inline and not header.HasField("inline_content"):
         inline = None
-    request_id, compression = attributes[REQUEST_ID], header.compression
-    if not request_id.isascii() or len(request_id) > MAX_ID_BYTES:
+    attributes, compression = header.attributes, header.compression
+    request_id, request = attributes[REQUEST_ID], _NO_REQUEST  # an id that is missing is empty
+    if len(request_id) != USUAL_ID_BYTES or not request_id.isascii():
         request_id = request_id if is_id(request_id) else ""
     is_text = header.HasField("text_header")
     generated = is_text and header.text_header.generated
-    fields = (stream_id, request_id, total_length, inline, compression, is_text, generated)
-    if topic == RESPONSE_TOPIC:
-        return topic, fields
-    timeout_ms = timeout_from(attributes.get(RESPONSE_TIMEOUT_MS))
-    return topic, (*fields, attributes[METHOD], timeout_ms, attributes[VERSION] == STREAM_VERSION)
-
-
-def _read_request(packet: Value) -> Request:
-    request = packet.rpc_request
-    return Request(
-        request.id,
-        request.method,
-        request.payload,
-        request.response_timeout_ms,
-        request.version,
-        request.compressed_payload != b"",
-    )
-
-
-def _read_ack(packet: Value) -> Ack:
-    return Ack(packet.rpc_ack.request_id)
-
-
-def _read_response(packet: Value) -> Response | ErrorResponse:
-    response = packet.rpc_response
-    value = response.WhichOneof("value")
-    if value != "error":
-        return Response(response.request_id, response.payload if value == "payload" else None)
-    error = response.error
-    return ErrorResponse(response.request_id, error.code, error.message, error.data)
-
-
-def _read_chunk(packet: Value) -> StreamChunk:
-    chunk = packet.stream_chunk
-    return new_value(StreamChunk, (chunk.stream_id, chunk.chunk_index, chunk.content))
-
-
-def _read_trailer(packet: Value) -> StreamTrailer:
-    trailer = packet.stream_trailer
-    return new_value(StreamTrailer, (trailer.stream_id, trailer.reason))
+    makes_sense = is_text and (not compression or compression == DEFLATE_RAW)
+    if topic == REQUEST_TOPIC:
+        timeout_ms, stated = UNSTATED_TIMEOUT_MS, attributes.get(RESPONSE_TIMEOUT_MS)
+        if stated is not None:
+            number = _milliseconds(stated) if len(stated) <= MAX_TIMEOUT_DIGITS else None
+            if number is None:
+                makes_sense = False
+            else:
+                timeout_ms = number
+        request = attributes[METHOD], timeout_ms, attributes[VERSION] == STREAM_VERSION
+    body = makes_sense, total_length, inline, compression != UNCOMPRESSED
+    return topic, (stream_id, request_id, generated, body, request)
 
 
 def read_sealed(packet: DataPacket) -> Sealed:
@@ -226,21 +227,15 @@ def read_sealed(packet: DataPacket) -> Sealed:
     return Sealed(sealed.key_index, sealed.iv, sealed.encrypted_value)
 
 
-def read_unread(packet: Value) -> Unread:
-    """A packet of a kind that is none of our business."""
-    return Unread(packet.WhichOneof("value") or "")
+def read_response(packet: Value) -> Response | ErrorResponse:
+    """A v1 response, whatever it carries."""
+    response = packet.rpc_response
+    value = response.WhichOneof("value")
+    if value != "error":
+        return Response(response.request_id, response.payload if value == "payload" else None)
+    error = response.error
+    return ErrorResponse(response.request_id, error.code, error.message, error.data)
 
-
-_Read: TypeAlias = Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer
-MESSAGE_READERS: Final[dict[str | None, Callable[[Value], _Read]]] = {
-    "rpc_request": _read_request,
-    "rpc_ack": _read_ack,
-    "rpc_response": _read_response,
-    "stream_chunk": _read_chunk,
-    "stream_trailer": _read_trailer,
-}
-"""How messages are read, by the name of their field, except for headers, and except for those that
-`read` reads in line."""
 
 # --- writing
 
@@ -279,20 +274,21 @@ _MAX_MADE: Final = 4_096
 _VARINTS: Final = _Made(_varint)
 
 
-def _tag(number: int) -> bytes:
-    """What begins a field that has a length: a text, bytes or a message."""
-    return _varint(number << 3 | 2)
-
-
-_ID_TAG, _RESULT_TAG, _CONTENT_TAG, _INLINE_TAG = map(_tag, (1, 2, 3, 11))
-_REQUEST_TAG, _RESPONSE_TAG, _HEADER_TAG, _CHUNK_TAG = map(_tag, (10, 12, 13, 14))
-
-
 def _head(number: int, length: int) -> bytes:
-    return _tag(number) + _VARINTS[length]
+    """What begins a field that has a length: a text, bytes or a message."""
+    return _varint(number << 3 | 2) + _VARINTS[length]
 
 
-_BEFORE_ACK: Final = _Made(lambda size: _head(11, len(_head(1, size)) + size) + _head(1, size))
+_BEFORE_ID, _BEFORE_RESULT, _BEFORE_INLINE, _BEFORE_REQUEST = (
+    _Made(partial(_head, number)) for number in (1, 2, 11, 10)
+)
+_BEFORE_RESPONSE, _BEFORE_HEADER, _BEFORE_CHUNK, _BEFORE_TRAILER = (
+    _Made(partial(_head, number)) for number in (12, 13, 14, 15)
+)
+_BEFORE_CONTENT: Final = _Made(lambda length: _head(3, length) if length else b"")
+_BEFORE_ACK: Final = _Made(
+    lambda length: _head(11, len(_BEFORE_ID[length]) + length) + _BEFORE_ID[length]
+)
 """What stands before the id of an ack, by the length of the id."""
 
 
@@ -330,11 +326,10 @@ def write_request(
     envelope: bytes, request_id: bytes, method: str, payload: bytes, response_timeout_ms: int
 ) -> bytes:
     """The packet of a v1 request; id and payload are in UTF-8 already."""
-    varints, (between, after) = _VARINTS, _around_payload(method, response_timeout_ms)
-    tag, size = (_CONTENT_TAG, varints[len(payload)]) if payload else (b"", b"")
-    parts = (_ID_TAG, varints[len(request_id)], request_id, between, tag, size, payload, after)
-    content = b"".join(parts)
-    return b"".join((envelope, _REQUEST_TAG, varints[len(content)], content))
+    between, after = _around_payload(method, response_timeout_ms)
+    before_id, before_payload = _BEFORE_ID[len(request_id)], _BEFORE_CONTENT[len(payload)]
+    content = b"".join((before_id, request_id, between, before_payload, payload, after))
+    return b"".join((envelope, _BEFORE_REQUEST[len(content)], content))
 
 
 def write_ack(envelope: bytes, request_id: str) -> bytes:
@@ -346,10 +341,10 @@ def write_ack(envelope: bytes, request_id: str) -> bytes:
 def write_response(envelope: bytes, request_id: str, payload: bytes) -> bytes:
     """The packet of a v1 response, its payload in UTF-8 already; an empty one is there all the same
     (R29)."""
-    varints, id_text = _VARINTS, request_id.encode()
-    parts = (_ID_TAG, varints[len(id_text)], id_text, _RESULT_TAG, varints[len(payload)], payload)
-    content = b"".join(parts)
-    return b"".join((envelope, _RESPONSE_TAG, varints[len(content)], content))
+    id_text = request_id.encode()
+    before_id, before_payload = _BEFORE_ID[len(id_text)], _BEFORE_RESULT[len(payload)]
+    content = b"".join((before_id, id_text, before_payload, payload))
+    return b"".join((envelope, _BEFORE_RESPONSE[len(content)], content))
 
 
 def write_error(envelope: bytes, request_id: str, code: int, message: str, data: str) -> bytes:
@@ -361,23 +356,25 @@ def write_error(envelope: bytes, request_id: str, code: int, message: str, data:
 # A stream's header is put together from what never changes, what is the same in all of a kind, and
 # what differs in each: its ids, the time, the length and the content.
 
-Label: TypeAlias = tuple[bytes, bytes, bytes, bytes]
-"""What a header says of its call: what stands before the length of the body; and after that what
-stands before the request id, the id, and what stands after it."""
+Label: TypeAlias = tuple[bytes, bytes]
+"""What a header says of its call: what stands before the length of the body, and after that."""
 
 
 @lru_cache(256)
-def _around_request_id(id_bytes: int, method: str, response_timeout_ms: int) -> tuple[bytes, bytes]:
-    """The attributes of a request before and after its id, which comes first of them (R35)."""
+def _after_request_id(method: str, response_timeout_ms: int) -> bytes:
+    """The attributes of a request after its id, which comes first of them (R35)."""
     attributes = dict(request_attributes("", method, response_timeout_ms))
     del attributes[REQUEST_ID]
-    return _before_id(id_bytes), _attributes(attributes) + _TEXT_HEADER
+    return _attributes(attributes) + _TEXT_HEADER
 
 
-@lru_cache(128)
-def _before_id(id_bytes: int) -> bytes:
-    key, before = text_field(1, REQUEST_ID), _head(2, id_bytes)
-    return _head(8, len(key) + len(before) + id_bytes) + key + before
+def _before_request_id(length: int) -> bytes:
+    before = text_field(1, REQUEST_ID) + _BEFORE_RESULT[length]
+    return _head(8, len(before) + length) + before
+
+
+_BEFORE_REQUEST_ID: Final = _Made(_before_request_id)
+"""What stands before the id in the attributes, by the length of the id."""
 
 
 def _attributes(attributes: Mapping[str, str]) -> bytes:
@@ -396,14 +393,17 @@ _RESPONSE_HEAD: Final = text_field(3, RESPONSE_TOPIC) + text_field(4, _MIME_TYPE
 
 def request_label(request_id: bytes, method: str, response_timeout_ms: int) -> Label:
     """The label of a request stream; the id is in UTF-8 already."""
-    before, after = _around_request_id(len(request_id), method, response_timeout_ms)
-    return _REQUEST_HEAD, before, request_id, after
+    before, after = (
+        _BEFORE_REQUEST_ID[len(request_id)],
+        _after_request_id(method, response_timeout_ms),
+    )
+    return _REQUEST_HEAD, before + request_id + after
 
 
 def response_label(request_id: str) -> Label:
     """The label of a response stream."""
     id_text = request_id.encode()
-    return _RESPONSE_HEAD, _before_id(len(id_text)), id_text, _TEXT_HEADER
+    return _RESPONSE_HEAD, _BEFORE_REQUEST_ID[len(id_text)] + id_text + _TEXT_HEADER
 
 
 _FIRST_OF_VARINT: Final = tuple(bytes((digit | 0x80,)) for digit in range(0x80))
@@ -414,13 +414,9 @@ def time_stamp(unix_ms: float) -> bytes:
     """The field of a header that says when its stream began."""
     if _EARLIEST_QUICK_MS <= unix_ms < MAX_UNIX_MS:
         number = round(unix_ms)
+        first, second = _FIRST_OF_TIMESTAMP[number & 0x7F], _FIRST_OF_VARINT[number >> 7 & 0x7F]
         # What follows the first two bytes stays the same for sixteen seconds.
-        first = number & 0x3FFF
-        return (
-            _FIRST_OF_TIMESTAMP[first & 0x7F]
-            + _FIRST_OF_VARINT[first >> 7]
-            + _VARINTS[number >> 14]
-        )
+        return first + second + _VARINTS[number >> 14]
     number = round(max(-MAX_UNIX_MS, min(unix_ms, MAX_UNIX_MS)))
     return uint_field(2, number & MAX_UINT64)
 
@@ -441,30 +437,16 @@ def write_header(
     compression: int = UNCOMPRESSED,
 ) -> bytes:
     """The packet of a stream header, with all of its body if there is `inline_content`."""
-    envelope, stream_id, stamp, (before, before_id, request_id, after_id) = opening
-    varints, ending = _VARINTS, uint_field(12, compression) if compression else b""
-    tag = size = b""
-    content: bytes | bytearray = b""
+    envelope, stream_id, stamp, (before, after) = opening
+    ending = uint_field(12, compression) if compression else b""
+    before_inline, content = b"", inline_content or b""
     if inline_content is not None:
-        tag, size, content = _INLINE_TAG, varints[len(inline_content)], inline_content
+        before_inline = _BEFORE_INLINE[len(content)]
+    before_id, length = _BEFORE_ID[len(stream_id)], _VARINTS[total_length]
     header = b"".join(
-        (
-            _ID_TAG,
-            varints[len(stream_id)],
-            stream_id,
-            stamp,
-            before,
-            varints[total_length],
-            before_id,
-            request_id,
-            after_id,
-            tag,
-            size,
-            content,
-            ending,
-        )
+        (before_id, stream_id, stamp, before, length, after, before_inline, content, ending)
     )
-    return b"".join((envelope, _HEADER_TAG, varints[len(header)], header))
+    return b"".join((envelope, _BEFORE_HEADER[len(header)], header))
 
 
 def write_chunk(
@@ -472,11 +454,10 @@ def write_chunk(
 ) -> bytes:
     """The packet of a chunk; the content is copied once."""
     size = len(content)
-    varints = _VARINTS
-    number = _INDEX + varints[index] if index else b""
-    parts = (_ID_TAG, varints[len(stream_id)], stream_id, number, _CONTENT_TAG, varints[size])
-    before = b"".join(parts)
-    return b"".join((envelope, _CHUNK_TAG, varints[len(before) + size], before, content))
+    number = _INDEX + _VARINTS[index] if index else b""
+    before_id, before_content = _BEFORE_ID[len(stream_id)], _BEFORE_CONTENT[size]
+    before = b"".join((before_id, stream_id, number, before_content))
+    return b"".join((envelope, _BEFORE_CHUNK[len(before) + size], before, content))
 
 
 _INDEX: Final = _varint(2 << 3)
@@ -484,12 +465,14 @@ _INDEX: Final = _varint(2 << 3)
 
 def write_trailer(envelope: bytes, stream_id: bytes, reason: str = "") -> bytes:
     """The packet of a trailer."""
-    return envelope + sized_field(15, sized_field(1, stream_id) + text_field(2, reason))
+    ending = text_field(2, reason) if reason else b""
+    trailer = b"".join((_BEFORE_ID[len(stream_id)], stream_id, ending))
+    return b"".join((envelope, _BEFORE_TRAILER[len(trailer)], trailer))
 
 
 # A packet is an envelope, and a field from 10 to 15 with the message. In a payload the fields have
 # the numbers 4 to 9, in the same order.
-_PAYLOAD_TAGS: Final = {number << 3 | 2: _tag(number - 6) for number in range(10, 16)}
+_PAYLOAD_TAGS: Final = {number << 3 | 2: _varint(number - 6 << 3 | 2) for number in range(10, 16)}
 
 
 def payload_of(data: bytes, envelope: bytes) -> bytes:
@@ -501,9 +484,8 @@ def payload_of(data: bytes, envelope: bytes) -> bytes:
 def write_sealed(envelope: bytes, sealed: Sealed) -> bytes:
     """A packet that is sealed (R43)."""
     key_index, iv, ciphertext = sealed
-    before = _head(2, len(iv)) + iv + uint_field(3, key_index) + _head(4, len(ciphertext))
-    size = len(_GCM) + len(before) + len(ciphertext)
-    return b"".join((envelope, _head(18, size), _GCM, before, ciphertext))
+    before = _GCM + sized_field(2, iv) + uint_field(3, key_index) + _head(4, len(ciphertext))
+    return b"".join((envelope, _head(18, len(before) + len(ciphertext)), before, ciphertext))
 
 
 _GCM: Final = uint_field(1, 1)
