@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, TypeAlias, TypeVar
 
 from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES, Sealed
-from rpcproto.core.sealing import Cryptor, OpenFailure
+from rpcproto.core.sealing import IV_BYTES, Cryptor, OpenFailure
+from rpcproto.extras import extra
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -42,8 +43,6 @@ __all__ = [
 
 KEY_BYTES: Final = 16
 """The length of a key."""
-IV_BYTES: Final = 12
-"""The length of an initialization vector."""
 MAX_KEY_INDEX: Final = 255
 """The largest index that a key can have. With their default options, LiveKit's SDKs have 16 keys,
 with the indices 0 to 15."""
@@ -313,13 +312,9 @@ class AesGcmCryptor(Keyring["AESGCM"]):
     def __init__(
         self, own_identity: str | None = None, *, new_iv: Callable[[], bytes] | None = None
     ) -> None:
-        try:
-            from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (an extra)
+        with extra("e2ee", "AesGcmCryptor"):
+            from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (it may be missing)
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-        except ImportError as error:
-            raise ImportError(
-                "AesGcmCryptor needs cryptography: pip install 'rpcproto[e2ee]'"
-            ) from error
         super().__init__(own_identity, new_iv or random_iv)
         self._aes_gcm = AESGCM
         self._invalid_tag = InvalidTag

@@ -392,7 +392,10 @@ def test_without_the_extra_keys_can_be_derived_but_not_used() -> None:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     key, message = run.stdout.splitlines()
     assert key == "0f5ec6425dd3742e3761e879bde9e016"
-    assert message == "AesGcmCryptor needs cryptography: pip install 'rpcproto[e2ee]'"
+    assert message == (
+        "AesGcmCryptor needs the package 'cryptography', which is not installed; "
+        "install it with: pip install 'rpcproto[e2ee]'"
+    )
 
 
 def test_the_plaintext_of_every_whole_vector_is_a_payload() -> None:
