@@ -16,6 +16,7 @@ from rpcproto.core.events import (
     InvocationReceived,
 )
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.testing.agenda import Agenda, Entry
 
 
@@ -67,6 +68,7 @@ class WorldParticipant:
         capabilities: Collection[int],
         uplink: float,
         config: RpcConfig,
+        cryptor: Cryptor | None,
     ) -> None:
         """Made by `World.join`. `carry` tells whether a packet could be sent."""
         self.identity: str = identity
@@ -76,6 +78,8 @@ class WorldParticipant:
         """Bytes a second: while one packet is on its way out there is no room for the next."""
         self.config: RpcConfig = config
         """Of its engines."""
+        self.cryptor: Cryptor | None = cryptor
+        """What its engines seal and open packets with, one after another."""
         self.engine: RpcEngine
         self.sid: str = ""
         self.is_connected: bool = False

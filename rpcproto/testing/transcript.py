@@ -1,6 +1,6 @@
 """What happened in a world, as lines to read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from rpcproto.core.events import (
@@ -21,10 +21,10 @@ from rpcproto.wire import (
     Message,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
-    decode,
 )
 
 MAX_TEXT: Final = 24
@@ -34,9 +34,14 @@ Happening: TypeAlias = tuple[float, str, SentPacket | Event | str]
 """When it was (seconds), to whom, and what."""
 
 
-def lines(happenings: Iterable[Happening], calls: Mapping[str, int]) -> Iterable[str]:
-    """A line for each; `calls` has the numbers of calls by their request ids."""
-    names = _Names(calls)
+def lines(
+    happenings: Iterable[Happening],
+    calls: Mapping[str, int],
+    inside: Callable[[SentPacket], Message | None],
+) -> Iterable[str]:
+    """A line for each; `calls` has the numbers of calls by their request ids, and `inside` says
+    what is in a packet."""
+    names = _Names(calls, inside)
     for at, identity, what in happenings:
         if isinstance(what, SentPacket):
             text = f"{identity} → {what.destination_identity}  {names.packet(what)}"
@@ -50,15 +55,18 @@ def lines(happenings: Iterable[Happening], calls: Mapping[str, int]) -> Iterable
 class _Names:
     """Requests by number and streams by their request, as far as they have been told of."""
 
-    def __init__(self, calls: Mapping[str, int]) -> None:
+    def __init__(
+        self, calls: Mapping[str, int], inside: Callable[[SentPacket], Message | None]
+    ) -> None:
         self._calls = calls
+        self._inside = inside
         self._streams: dict[str, str] = {}
         self._invocations: dict[tuple[str, int], str] = {}
         """Each engine counts its own invocations."""
 
     def packet(self, sent: SentPacket) -> str:
-        decoded = decode(sent.data)
-        what = "no packet at all" if decoded is None else self._message(decoded.message)
+        message = self._inside(sent)
+        what = "no packet at all" if message is None else self._message(message)
         return f"{what}  [{_fate(sent)}]"
 
     def event(self, identity: str, event: Event) -> str:
@@ -99,6 +107,8 @@ class _Names:
             case StreamTrailer(stream_id, reason):
                 end = f"the end: {reason}" if reason else "the end"
                 return f"{self._streams.get(stream_id, stream_id)} {end}"
+            case Sealed():
+                return "a packet that is sealed"
         return "a packet of another kind"
 
     def _header(self, header: StreamHeader) -> str:

@@ -14,12 +14,14 @@ from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
+from rpcproto.recording.rows import unsealed
 from rpcproto.testing.agenda import Agenda
 from rpcproto.testing.ids import counting_ids
 from rpcproto.testing.participants import WorldCall, WorldParticipant
 from rpcproto.testing.transcript import Happening, lines
 from rpcproto.transports.links import Fate, Link, Links, SentPacket, Way
-from rpcproto.wire import stamp
+from rpcproto.wire import Message, decode, stamp
 
 MAX_REPLAYED: Final = 64
 """So many of the newest packets to each participant can be replayed."""
@@ -28,7 +30,14 @@ MAX_REPLAYED: Final = 64
 class EngineFactory(Protocol):
     """What makes the engines of a world: `RpcEngine`, or something that gives one."""
 
-    def __call__(self, identity: str, *, new_id: Callable[[], str], config: RpcConfig) -> RpcEngine:
+    def __call__(
+        self,
+        identity: str,
+        *,
+        new_id: Callable[[], str],
+        config: RpcConfig,
+        cryptor: Cryptor | None,
+    ) -> RpcEngine:
         """An engine for the participant `identity`."""
         ...
 
@@ -66,6 +75,7 @@ class World:
         participants_complete: bool = False,
         departures_overtake: bool = True,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptors: Callable[[str], Cryptor | None] = lambda identity: None,
         engine_factory: EngineFactory = RpcEngine,
     ) -> None:
         """Every direction has the link `link`, until `set_link` gives it another.
@@ -79,7 +89,8 @@ class World:
 
         With `stamped`, packets pass a server, which stamps them with the sender's identity, its sid
         and a sequence number; else every host knows who sent what (R36). `config` is for all
-        engines, and `engine_factory` makes them.
+        engines, `cryptors` gives each participant that joins its cryptor (R43), such as a
+        `ToyCryptor`, and `engine_factory` makes the engines.
         """
         self.presence: Link = presence
         self.lose: Callable[[SentPacket], bool] = lambda sent: False
@@ -96,6 +107,7 @@ class World:
         self._participants_complete = participants_complete
         self._departures_overtake = departures_overtake
         self._config = config
+        self._cryptors = cryptors
         self._engine_factory = engine_factory
         self._engine_numbers = itertools.count(1)
         self._sessions: dict[str, _Session] = {}
@@ -159,6 +171,7 @@ class World:
             capabilities=capabilities,
             uplink=uplink,
             config=config,
+            cryptor=self._cryptors(identity),
         )
         participant.begin(self._new_engine(participant))
         self.participants[identity] = participant
@@ -231,13 +244,27 @@ class World:
         """Everything that has happened, a line each. Calls go by number, in the order in which they
         were made; a packet stands where it left, with what became of it."""
         numbers = {call.request_id: call.number for call in self.calls}
-        return "".join(f"{line}\n" for line in lines(self._happenings, numbers))
+        return "".join(f"{line}\n" for line in lines(self._happenings, numbers, self._inside))
+
+    def _inside(self, sent: SentPacket) -> Message | None:
+        """What is in a packet, also in one that is sealed; None if it is no packet."""
+        packet = decode(sent.data)
+        if packet is None:
+            return None
+        return unsealed(
+            packet.message, sent.sender_identity, self.participants[sent.sender_identity].cryptor
+        )
 
     # within: who is here
 
     def _new_engine(self, participant: WorldParticipant) -> RpcEngine:
         new_id = counting_ids(f"{next(self._engine_numbers):08x}")
-        return self._engine_factory(participant.identity, new_id=new_id, config=participant.config)
+        return self._engine_factory(
+            participant.identity,
+            new_id=new_id,
+            config=participant.config,
+            cryptor=participant.cryptor,
+        )
 
     def _enter(self, participant: WorldParticipant, *, new_session: bool) -> None:
         identity, session = participant.identity, self._sessions[participant.identity]
