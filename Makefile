@@ -5,7 +5,7 @@ TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
 HOURS ?= 8
 SECONDS ?= 60
-PROVING := tests/test_laws.py tests/test_search.py tests/test_simulation.py $(wildcard tests/test_stateful_*.py)
+PROVING := tests/test_laws.py tests/test_search.py $(wildcard tests/test_simulation*.py tests/test_stateful_*.py)
 
 LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5

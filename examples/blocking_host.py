@@ -77,6 +77,7 @@ class BlockingParticipant(ParticipantBase[Channel]):
         self._time, self._threads, self._writer_thread = clock, threads, writer
         self._timer: Any = None
         self._is_writing = False
+        self._has_left = False
         self._writer: Future[None] | None = None
         self.open_engine(clock.time)
         channel.on_events = self._locked(self.receive_events)
@@ -119,6 +120,8 @@ class BlockingParticipant(ParticipantBase[Channel]):
         """End all calls with 1503, abandon all handlers, send the packets that wait, for at most a
         second, and close the channel."""
         self._locked(self.close_engine)()
+        with self._lock:
+            self._has_left = True  # nothing is sent any more but what the writer has begun
         if self._writer is not None:
             wait([self._writer], timeout=1.0)
         if self._timer is not None:
@@ -154,7 +157,7 @@ class BlockingParticipant(ParticipantBase[Channel]):
     # the hooks
 
     def wake_writer(self) -> None:
-        if not self._is_writing:
+        if not self._is_writing and not self._has_left:
             self._is_writing = True
             self._writer = self._writer_thread.submit(self._write)
 
@@ -234,17 +237,15 @@ class SocketChannel:
         cause = None
         try:
             while data := self._socket.recv(65_536):
-                events: list[TransportEvent] = []
                 was_unknown = self._link.peer is None
                 self._link.receive_bytes(data)
-                if was_unknown and (peer := self._link.peer) is not None:
+                peer = self._link.peer
+                if was_unknown and peer is not None:
                     abilities = peer.client_protocol, peer.capabilities
-                    events.append(ParticipantJoined(peer.identity, "", *abilities))
-                    events.append(Connected(participants_complete=True))
-                while (packet := self._link.next_packet()) is not None:
-                    assert self._link.peer is not None
-                    events.append(PacketReceived(packet, self._link.peer.identity))
-                self.on_events(events)
+                    joined = ParticipantJoined(peer.identity, "", *abilities)
+                    self.on_events([joined, Connected(participants_complete=True)])
+                while peer is not None and (packets := self._link.next_packets()):
+                    self.on_events([PacketReceived(data, peer.identity) for data in packets])
         except OSError as error:
             cause = error
         self.on_events([Disconnected(cause)])

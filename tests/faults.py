@@ -185,7 +185,7 @@ FAULTS = [
         "a request is not acknowledged",
         "responder",
         "search",
-        "outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))",
+        "outbox.small.append((data, identity, request_id, _ACK, 0))",
         "pass",
     ),
     Fault(

@@ -22,6 +22,14 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from simulation_draws import (
+    HEALED_AT,
+    MAX_PAYLOAD_BYTES,
+    METHODS,
+    MIN_CALLS,
+    VAST_PAYLOAD_BYTES,
+    Draws,
+)
 from simulation_engine import WatchedEngine
 from simulation_oracle import MALLORY, Oracle, Plan, RuleBrokenError, message_of, require
 
@@ -30,16 +38,6 @@ from rpcproto.recording import Journal
 from rpcproto.testing import Later, Link, SentPacket, World, WorldCall, WorldParticipant
 from rpcproto.testing.world import EngineFactory
 from rpcproto.wire import Unread
-
-HEALED_AT: Final = 20.0
-"""Seconds of hostility."""
-MIN_CALLS: Final = 10
-METHODS: Final = ("work", "toil")
-MAX_PAYLOAD_BYTES: Final = 60_000
-VAST_PAYLOAD_BYTES: Final = 2_500_000
-"""The same in some worlds: compressed bodies of such sizes are inflated in turns (R47)."""
-NOISE: Final = "".join(Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789äß€한😀", k=70_000))
-"""Text that cannot be compressed to much less, with characters of every length."""
 
 KINDS: Final = (
     *("succeeded", "cancelled", "handler's error", "1400", "1401", "1402", "1500", "1501", "1502"),
@@ -88,12 +86,13 @@ class Simulation:
 
     def _build(self, engine_factory: EngineFactory) -> None:
         draw = self.random
-        self.hostility = draw.choice([0.0, 0.3, 1.0, 1.0])
+        hostility = draw.choice([0.0, 0.3, 1.0, 1.0])
         self.stamped = draw.random() < 0.6
-        self.max_payload = draw.choice([MAX_PAYLOAD_BYTES] * 3 + [VAST_PAYLOAD_BYTES])
+        max_payload = draw.choice([MAX_PAYLOAD_BYTES] * 3 + [VAST_PAYLOAD_BYTES])
+        self.draws = Draws(draw, hostility, max_payload)
         self.world = World(
             seed=self.seed,
-            link=self._link(),
+            link=self.draws.link(),
             presence=Link(latency=draw.choice([0.0, 0.01, 0.5]), jitter=draw.choice([0.0, 0.5])),
             stamped=self.stamped,
             participants_complete=draw.random() < 0.2,
@@ -101,7 +100,7 @@ class Simulation:
             config=RpcConfig(
                 response_timeout=draw.choice([10.0, 10.0, 4.0, 16.0]),
                 ack_timeout=draw.choice([7.0, 7.0, 2.0]),
-                max_payload_bytes=self.max_payload,
+                max_payload_bytes=max_payload,
             ),
             engine_factory=engine_factory,
         )
@@ -125,22 +124,6 @@ class Simulation:
         )
         for method in METHODS:
             participant.register(method, partial(self._handle, name))
-
-    def _link(self) -> Link:
-        draw = self.random
-
-        def share(most: float) -> float:
-            return self.hostility * most * draw.choice([0.0, 0.0, 0.5, 1.0])
-
-        return Link(
-            latency=draw.choice([0.0, 0.02, 0.2, 1.0]),
-            jitter=draw.choice([0.0, 0.05, 0.5]),
-            loss=share(0.3),
-            repetition=share(0.4),
-            reordering=share(0.3),
-            send_failure=share(0.05),
-            straggling=draw.choice([0.1, 1.0, 5.0]),
-        )
 
     def _handle(self, name: str, invocation: InvocationReceived) -> str | RpcError | Later | None:
         plan = self.plans[invocation.request_id]
@@ -169,7 +152,7 @@ class Simulation:
         others = [name for name in self.names if name != caller]
         destination = draw.choice([*others * 8, caller, "nobody"])
         method = draw.choice([*METHODS * 8, "idle"])
-        payload, reply = self._text(f"{number}?"), self._reply(f"{number}!")
+        payload, reply = self.draws.text(f"{number}?"), self.draws.reply(f"{number}!")
         timeout = draw.choice([None, None, None, 0.5, 3.0, 7.0, 30.0])
         window = draw.choice([None, None, None, 0.25, 3.0, 40.0])
         delay = draw.choice([0.0, 0.0, 0.0, 0.1, 2.0, 9.0, 25.0])
@@ -181,38 +164,6 @@ class Simulation:
         if patience is not None:
             world.at(world.now + patience, call.cancel)
 
-    def _text(self, beginning: str) -> str:
-        """A text of some size, different for each beginning unless it is empty."""
-        draw = self.random
-        match draw.choice(["empty", "tiny", "tiny", "tiny", "some", "v1", "noise", "dull", "over"]):
-            case "empty":
-                return ""
-            case "tiny":
-                return beginning
-            case "some":
-                return beginning + NOISE[: draw.randrange(3_000)]
-            case "v1":  # at the limit of v1, or one byte over
-                return beginning.ljust(15_360 + draw.choice([0, 0, 1]), ".")
-            case "dull" if self.max_payload == VAST_PAYLOAD_BYTES:
-                return beginning + "lorem ipsum " * draw.randrange(80_000, 200_000)
-            case "dull":
-                return beginning + "lorem ipsum " * draw.randrange(1_000, 4_000)
-            case "over" if draw.random() < 0.3:
-                return beginning.ljust(self.max_payload + draw.choice([0, 1]), "x")
-        start = draw.randrange(1_000)
-        return beginning + NOISE[start : start + draw.randrange(1_000, 25_000)]
-
-    def _reply(self, beginning: str) -> str | RpcError | None:
-        draw = self.random
-        kind = draw.random()
-        if kind < 0.08:
-            return None
-        if kind < 0.2:
-            code = draw.choice([2001, 404_404, 1500])
-            message = "Application error in method handler" if code == 1500 else beginning
-            return RpcError(code, message, self._text(beginning)[:1_000])
-        return self._text(beginning)
-
     # trouble
 
     def _plan_trouble(self) -> None:
@@ -223,7 +174,7 @@ class Simulation:
         for _ in range(draw.choice([0, 1, 2])):
             change = partial(
                 self.world.set_link,
-                self._link(),
+                self.draws.link(),
                 sender=draw.choice([*self.names, None]),
                 receiver=draw.choice([*self.names, None]),
             )
@@ -279,7 +230,16 @@ class Simulation:
     # the verdict
 
     def _judge(self, late: list[WorldCall]) -> None:
-        oracle = Oracle(self.world, self.engines, self.plans, set(METHODS), stamped=self.stamped)
+        world = self.world
+        oracle = Oracle(
+            world.sent,
+            self.engines,
+            self.plans,
+            set(METHODS),
+            numbers={call.request_id: call.number for call in world.calls},
+            slow={name for name in self.names if world.participants[name].uplink < math.inf},
+            stamped=self.stamped,
+        )
         oracle.judge()
         require(len(self.world.calls) >= MIN_CALLS + len(late), "too few calls")
         for call in late:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from rpcproto import (
 )
 from rpcproto.core.inflating import MAX_INFLATED
 from rpcproto.core.stream_reader import TURN
-from rpcproto.testing import Fate, SentPacket, World
+from rpcproto.testing import Fate, SentPacket
 from rpcproto.wire import Message, StreamHeader, StreamTrailer
 
 MALLORY = "mallory"
@@ -162,16 +162,22 @@ class Oracle:
 
     def __init__(
         self,
-        world: World,
-        engines: list[WatchedEngine],
+        packets: Sequence[SentPacket],
+        engines: Sequence[WatchedEngine],
         plans: Mapping[str, Plan],
-        methods: set[str],
+        methods: Collection[str],
         *,
-        stamped: bool,
+        numbers: Mapping[str, object],
+        slow: Collection[str] = (),
+        stamped: bool = False,
     ) -> None:
+        """`plans` and `numbers`, which name the calls, are by request id. In `packets` is all that
+        was sent, in order; those who are `slow` do not send at once, and if `stamped`, packets have
+        sequence numbers (R37)."""
         self.reached: Counter[str] = Counter()
         """How often each kind of thing happened."""
-        self._world = world
+        self._numbers = numbers
+        self._slow = slow
         self._engines = engines
         self._plans = plans
         self._methods = methods
@@ -179,7 +185,7 @@ class Oracle:
         self._packets: dict[str, list[SentPacket]] = {}
         self._inflated: Counter[str] = Counter()
         """Bytes that each participant has inflated in turns, at most."""
-        for sent in world.sent:
+        for sent in packets:
             if is_inflated_in_turns(sent):
                 times = max(len(sent.arrived_at), 1)
                 self._inflated[sent.destination_identity] += length_of(sent) * times
@@ -198,8 +204,8 @@ class Oracle:
                 try:
                     self._judge_call(self._cases[call.request_id], ends[call.request_id])
                 except RuleBrokenError as error:
-                    numbers = {call.request_id: call.number for call in self._world.calls}
-                    raise RuleBrokenError(f"call {numbers[call.request_id]}: {error}") from None
+                    number = self._numbers[call.request_id]
+                    raise RuleBrokenError(f"call {number}: {error}") from None
             self._judge_invocations(engine)
 
     def _case(self, engine: WatchedEngine, call: MadeCall) -> Case:
@@ -436,7 +442,7 @@ class Oracle:
 
     def _has_room(self, engine: WatchedEngine) -> bool:
         """Whether what is made leaves at once."""
-        return self._world.participants[engine.identity].uplink == math.inf
+        return engine.identity not in self._slow
 
     # what was reached
 

@@ -35,7 +35,7 @@ async def main() -> None:
         return data.payload[::-1]
 
     async def handle(transport: StreamTransport) -> None:
-        async with RpcParticipant("bob", transport) as bob:
+        async with RpcParticipant(transport) as bob:
             bob.register_rpc_method("reverse", echo)
             await transport.wait_closed()
             statistics = bob.statistics()

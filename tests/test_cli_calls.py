@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -33,7 +33,7 @@ from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.commands import commands
 from rpcproto.cli.watching import WatchedEnd, Watcher
 from rpcproto.testing import virtual_time_run
-from rpcproto.transports import PacketNotSent, Transport, TransportEvent
+from rpcproto.transports import PacketsNotSent, Transport, TransportEvent
 from rpcproto.transports.memory import MemoryRoom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,6 +69,32 @@ async def sleep(data):
     print("asleep", file=sys.stderr, flush=True)
     await asyncio.sleep(3600)
     return "Good morning"
+
+
+def parse(data):
+    sys.exit(2)  # as argparse does
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def silent(data):
+    raise Silent(data.payload)
+
+
+def shout(data):
+    raise ValueError(data.payload)
+
+
+async def stay(data):
+    print("here to stay", file=sys.stderr, flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
 
 
 def die(data):
@@ -467,16 +493,24 @@ def test_the_trace_shows_that_the_connection_is_lost(
 
 
 class Narrow:
-    """A transport that takes no packet at all."""
+    """A transport that sends no packet at all."""
+
+    departure_grace = 0.0
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        raise PacketNotSent("too large")
+    @property
+    def identity(self) -> str:
+        return self._transport.identity
 
-    def __aiter__(self) -> AsyncIterator[TransportEvent]:
-        return aiter(self._transport)
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        packet = take()
+        if packet is not None:
+            raise PacketsNotSent([packet], "too large")
+
+    async def receive(self) -> Sequence[TransportEvent]:
+        return await self._transport.receive()
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -495,7 +529,7 @@ def test_the_trace_shows_why_nothing_comes(scene: str) -> None:
         asyncio.get_running_loop().call_later(2.5, room.leave, bob)
         watcher.begin("alice", "bob")
         factory = partial(WatchedEnd, watcher)
-        async with RpcParticipant("alice", transport, engine_factory=factory) as alice:
+        async with RpcParticipant(transport, engine_factory=factory) as alice:
             with pytest.raises(RpcError):
                 await alice.perform_rpc(destination_identity="bob", method="m", payload="")
 
@@ -539,7 +573,7 @@ def test_a_bug_in_a_function_is_told_and_the_next_call_is_answered(
         0,
         [
             f"{failed % 'crash'}: ValueError: the password is swordfish",
-            f"{failed % 'echo'}: TypeError: a handler returns a str, not int",
+            f"{failed % 'echo'}: TypeError: a handler must return a str, not int",
             "",
         ],
     )
@@ -562,6 +596,102 @@ def test_in_detail_serve_tells_of_each_invocation_and_where_a_bug_is(
     assert re.search(
         r"^rpcproto: alice calls sleep \(0 bytes\): abandoned, \d+\.\d ms$", err, re.MULTILINE
     )
+
+
+@pytest.mark.parametrize("method", ["parse", "silent", "crash"])
+def test_whatever_a_function_raises_the_service_goes_on(
+    method: str, modules: Path, call_here: Here
+) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", f"methods:{method}")
+    with Serving(*arguments, cwd=modules) as service:
+        code, _, err = call_here(service.url, "bob", method)
+        assert (code, err) == (1, "rpcproto: 1500 Application error in method handler\n")
+        assert call_here(service.url, "bob", "echo", "Hi") == (0, "Hi\n", "")
+        code, _, err = service.stop(signal.SIGTERM)
+    assert code == 0
+    assert err.startswith(f"rpcproto: bob: the handler of '{method}' failed: ")
+
+
+def assert_it_answers(url: str, call_here: Here) -> None:
+    """A service with the methods `crash` and `silent` answers, however often they fail."""
+    for _ in range(2):
+        assert call_here(url, "bob", "echo", "Hi") == (0, "Hi\n", "")
+        for method in ("crash", "silent"):
+            code, _, err = call_here(url, "bob", method)
+            assert (code, err) == (1, "rpcproto: 1500 Application error in method handler\n")
+
+
+@pytest.mark.parametrize("told", ["--quiet", "--verbose"])
+def test_a_service_lives_on_when_nobody_reads_its_standard_error_any_more(
+    told: str, modules: Path, call_here: Here
+) -> None:
+    methods = ("methods:crash", "methods:silent")
+    with Serving("--transport", "tcp://127.0.0.1:0", told, *methods, cwd=modules) as service:
+        assert service.popen.stderr is not None
+        service.popen.stderr.close()
+        service.popen.stderr = None
+        assert_it_answers(service.url, call_here)
+        assert service.popen.poll() is None
+
+
+@pytest.mark.parametrize("told", ["--quiet", "--verbose"])
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_a_service_does_without_a_standard_error_from_the_start(
+    told: str, redirection: str, modules: Path, tmp_path: Path, call_here: Here
+) -> None:
+    url = f"unix://{tmp_path}/socket"
+    serve = ["serve", told, "--transport", url, "--identity", "bob"]
+    command = shlex.join([*RPCPROTO, *serve, "methods:crash", "methods:silent"])
+    with Process(["sh", "-c", f"exec {command} {redirection}"], modules) as service:
+        while not (tmp_path / "socket").exists():
+            assert service.popen.poll() is None
+        assert_it_answers(url, call_here)
+        assert service.popen.poll() is None
+
+
+def test_orders_to_a_terminal_in_a_traceback_are_printed_as_text(
+    modules: Path, call_here: Here
+) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "--verbose", "methods:shout")
+    with Serving(*arguments, cwd=modules) as service:
+        assert call_here(service.url, "bob", "shout", "\x1b]0;mine\x07\r")[0] == 1
+        code, _, err = service.stop(signal.SIGTERM)
+    assert code == 0
+    assert "ValueError: \\x1b]0;mine\\x07\\r" in err
+    assert not re.search("[\x1b\x07\r]", err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_service_whose_handler_does_not_end(
+    number: signal.Signals, modules: Path
+) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "methods:stay")
+    with Serving(*arguments, cwd=modules) as service:
+        command = ["call", "--transport", service.url, "--identity", "alice", "bob", "stay"]
+        with Process([*RPCPROTO, *command]) as calling:
+            assert service.told() == "here to stay"
+            service.popen.send_signal(number)
+            if number == signal.SIGINT:
+                assert service.told() == ""
+            assert service.told() == (
+                "rpcproto: waiting for the handlers of stay; interrupt again to stop at once"
+            )
+            code, _, err = service.stop(number)
+            assert calling.end()[0] == 1
+    assert (code, err) == (128 + number, "")
+
+
+def test_no_more_than_so_many_are_served_at_the_same_time(call_here: Here) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "--max-connections", "1")
+    with Serving(*arguments) as service:
+        host, _, port = service.url.removeprefix("tcp://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=GUARD) as first:
+            assert first.recv(1)  # its hello: the one place is taken
+            code, _, err = call_here(service.url, "bob", "echo")
+            assert code == 3
+            assert err.startswith(f"rpcproto: cannot connect over {service.url}: ")
+        # "refused" is all that is said, and once.
+        assert "1 connections are open (max_connections)" in service.told()
 
 
 def test_a_peer_that_is_none_is_refused_and_the_others_are_served(call_here: Here) -> None:
@@ -659,15 +789,15 @@ def test_what_answers_but_is_no_participant_is_told(call_here: Here) -> None:
 def test_without_its_extra_a_room_says_how_to_get_it(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "rpcproto.transports.nats", raising=False)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nats"]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in list(sys.modules):
+        if re.match(r"(rpcproto\.transports\.)?nats\b", name):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "nats", None)
     code, out, err = here("serve", "--transport", "nats://127.0.0.1/lobby", "--identity", "bob")
     assert (code, out) == (3, "")
     assert err == (
-        "rpcproto: a room on NATS needs nats-py, which is not installed; "
-        "get it with: pip install 'rpcproto[nats]'\n"
+        "rpcproto: rpcproto.transports.nats needs the package 'nats', which is not installed; "
+        "install it with: pip install 'rpcproto[nats]'\n"
     )
 
 
@@ -815,11 +945,13 @@ def test_in_a_room_bench_must_be_told_whom_to_call(here: Here) -> None:
 
 def test_the_percentiles_are_those_of_the_calls_that_succeeded() -> None:
     tally = Tally()
+    assert list(report(Load("echo", 1003, 7, 0), tally)) == []
+    tally.recipient = "bob"
     tally.latencies = [number / 1000 for number in range(1000, 0, -1)]
     tally.errors["1502 Response timeout"] = 3
     tally.seconds = 2.0
     assert tally.ended == 1003
-    assert list(report("bob", Load("echo", 1003, 7, 0), tally)) == [
+    assert list(report(Load("echo", 1003, 7, 0), tally)) == [
         "1,003 calls of echo at bob, 7 at a time, 0 bytes each",
         "calls a second          500",
         "latency p50          500.00 ms",
@@ -829,7 +961,39 @@ def test_the_percentiles_are_those_of_the_calls_that_succeeded() -> None:
         "failed                    3 with 1502 Response timeout",
     ]
     tally.latencies = []
-    assert len(list(report("bob", Load("echo", 3, 1, 0), tally))) == 2
+    assert len(list(report(Load("echo", 3, 1, 0), tally))) == 2
+
+
+def test_bench_ends_when_the_connection_does_and_says_how_far_it_came() -> None:
+    """And not after a million calls that fail at once."""
+    with Serving("--transport", "tcp://127.0.0.1:0", "--verbose") as service:
+        command = ["bench", "--transport", service.url, "--calls", "1000000", "--concurrency", "3"]
+        with Process([*RPCPROTO, *command]) as bench:
+            assert "bench calls echo" in service.told()
+            assert "bench calls echo" in service.told()
+            service.popen.kill()
+            code, out, err = bench.end()
+    assert code == 3
+    assert "rpcproto: the connection to bob is lost" in err.splitlines()
+    title, *_, failed = out.splitlines()
+    ended = re.fullmatch(
+        r"([\d,]+) of 1,000,000 calls of echo at bob, 3 at a time, 100 bytes each", title
+    )
+    assert ended is not None
+    assert 0 < int(ended[1].replace(",", "")) < 1_000_000
+    assert re.fullmatch(r"failed +[123] with 1503 Recipient disconnected", failed)
+
+
+def test_bench_that_is_interrupted_says_how_far_it_came() -> None:
+    with Serving("--transport", "tcp://127.0.0.1:0", "--verbose") as service:
+        command = ["bench", "--transport", service.url, "--calls", "1000000"]
+        with Process([*RPCPROTO, *command]) as bench:
+            assert "bench calls echo" in service.told()
+            assert "bench calls echo" in service.told()
+            code, out, err = bench.stop()
+        service.popen.kill()
+    assert (code, err) == (130, "\n")
+    assert re.match(r"[\d,]+ of 1,000,000 calls of echo at bob", out)
 
 
 def read_terminal(terminal: int, until: str | None = None) -> str:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcproto import LocalProtocolError
+from rpcproto.transports import BATCH_BYTES
 from rpcproto.transports.framing import (
     MAX_CAPABILITIES,
     MAX_HELLO_BYTES,
@@ -34,8 +35,8 @@ def pieces_of(draw: st.DrawFn, stream: bytes) -> list[bytes]:
 
 
 def frames_in(reader: FrameReader, max_bytes: int = LIMIT) -> Iterator[bytes]:
-    while (data := reader.next_frame(max_bytes)) is not None:
-        yield data
+    while frames := reader.next_frames(max_bytes):
+        yield from frames
 
 
 def heard(link: Link, pieces: list[bytes]) -> list[object]:
@@ -44,7 +45,8 @@ def heard(link: Link, pieces: list[bytes]) -> list[object]:
     try:
         for piece in pieces:
             link.receive_bytes(piece)
-            seen += iter(link.next_packet, None)
+            while packets := link.next_packets():
+                seen += packets
         link.receive_end()
     except BadPeer as complaint:
         seen.append(str(complaint))
@@ -64,12 +66,12 @@ def hello(**fields: Any) -> bytes:
 
 
 def test_a_frame_is_its_length_in_four_bytes_and_its_bytes() -> None:
-    assert frame(b"") == b"\0\0\0\0"
     assert frame(b"data") == b"\0\0\0\4data"
+    assert frame(b"data", b"x") == b"\0\0\0\4data\0\0\0\1x"
     assert frame(bytes(0x01020304))[:4] == b"\1\2\3\4"
 
 
-@given(st.lists(st.binary(max_size=LIMIT), max_size=10), st.data())
+@given(st.lists(st.binary(min_size=1, max_size=LIMIT), max_size=10), st.data())
 def test_any_cut_of_the_stream_gives_the_same_frames(
     sent: list[bytes], data: st.DataObject
 ) -> None:
@@ -89,30 +91,58 @@ def test_a_frame_over_the_limit_is_refused_by_its_length_alone(limit: int) -> No
     reader = FrameReader()
     length = (limit + 1).to_bytes(4)
     reader.feed(length[:3])
-    assert reader.next_frame(limit) is None
+    assert reader.next_frames(limit) == []
     reader.feed(length[3:])
     for _ in range(2):
         with pytest.raises(BadPeer, match=rf"a frame of {limit + 1} bytes, more than {limit} "):
-            reader.next_frame(limit)
+            reader.next_frames(limit)
 
 
 def test_a_frame_at_the_limit_is_taken() -> None:
     reader = FrameReader()
     reader.feed(frame(bytes(LIMIT)))
-    assert reader.next_frame(LIMIT) == bytes(LIMIT)
+    assert reader.next_frames(LIMIT) == [bytes(LIMIT)]
 
 
 def test_what_came_before_a_frame_over_the_limit_is_not_lost() -> None:
     reader = FrameReader()
     reader.feed(frame(b"good") + frame(bytes(LIMIT + 1)))
-    assert reader.next_frame(LIMIT) == b"good"
+    assert reader.next_frames(LIMIT, 9, 999) == [b"good"]
     with pytest.raises(BadPeer):
-        reader.next_frame(LIMIT)
+        reader.next_frames(LIMIT, 9, 999)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "most_bytes", "batches"),
+    [
+        ([1] * 5, 2, 300, [2, 2, 1]),
+        ([100, 150, 50, 1], 9, 300, [3, 1]),
+        ([200, 101, 199, 1], 9, 300, [1, 2, 1]),
+        ([300, 1, 300], 9, 300, [1, 1, 1]),
+        ([300, 300], 9, 10, [1, 1]),
+    ],
+    ids=["by number", "all that fit", "the next does not fit", "the largest", "larger than all"],
+)
+def test_frames_come_in_batches_and_a_large_one_comes_by_itself(
+    sizes: list[int], most: int, most_bytes: int, batches: list[int]
+) -> None:
+    reader = FrameReader()
+    reader.feed(frame(*map(bytes, sizes)))
+    got = [reader.next_frames(LIMIT, most, most_bytes) for _ in batches]
+    assert [len(batch) for batch in got] == batches
+    assert [len(data) for batch in got for data in batch] == sizes
+    assert reader.next_frames(LIMIT, most, most_bytes) == []
+
+
+def test_a_packet_larger_than_a_batch_comes_too() -> None:
+    link = Link(Hello("alice"), 10 * BATCH_BYTES)
+    link.receive_bytes(hello() + frame(b"small", bytes(2 * BATCH_BYTES), b"small"))
+    assert [len(link.next_packets()) for _ in range(4)] == [1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
     ("size", "count", "piece"),
-    [(1_000_000, 1, 1), (1, 200_000, 1), (0, 250_000, 1_000_000)],
+    [(1_000_000, 1, 1), (1, 200_000, 1), (1, 200_000, 1_000_000)],
     ids=["one byte at a time", "small frames", "many frames at once"],
 )
 def test_time_is_linear_in_the_bytes(size: int, count: int, piece: int) -> None:
@@ -229,17 +259,19 @@ def test_two_links_greet_and_exchange_packets() -> None:
     alice, bob = link_of_alice(), Link(Hello("bob", 1, (2, 3)), LIMIT)
     bob.receive_bytes(alice.hello)
     assert bob.peer == Hello("alice")
-    assert bob.next_packet() is None
-    alice.receive_bytes(bob.hello + frame(b"one") + frame(b""))
+    assert bob.next_packets() == []
+    alice.receive_bytes(bob.hello + frame(b"one", b"two"))
     assert alice.peer == Hello("bob", 1, (2, 3))
-    assert [alice.next_packet(), alice.next_packet(), alice.next_packet()] == [b"one", b"", None]
+    had_bytes = alice.has_bytes
+    assert [alice.next_packets(), alice.next_packets()] == [[b"one", b"two"], []]
+    assert (had_bytes, alice.has_bytes) == (True, False)
     alice.receive_end()
 
 
 def test_there_is_no_packet_before_the_hello() -> None:
     alice = link_of_alice()
     alice.receive_bytes(hello()[:-1])
-    assert (alice.peer, alice.next_packet()) == (None, None)
+    assert (alice.peer, alice.next_packets()) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -255,6 +287,8 @@ def test_there_is_no_packet_before_the_hello() -> None:
         (hello() + b"\0\0", "the stream ended after 2 bytes of a frame"),
         (hello() + frame(b"data")[:-1], "the stream ended after 7 bytes of a frame"),
         (hello() + frame(bytes(LIMIT + 1)), "a frame of 301 bytes, more than 300"),
+        (hello() + frame(b"data", b""), "an empty frame"),
+        (frame(b""), "an empty frame"),
     ],
     ids=short,
 )
@@ -262,7 +296,7 @@ def test_what_is_wrong_with_a_stream_is_said(stream: bytes, complaint: str) -> N
     alice = link_of_alice()
     with pytest.raises(BadPeer, match=complaint):  # noqa: PT012 (wherever it turns out)
         alice.receive_bytes(stream)
-        while alice.next_packet() is not None:
+        while alice.next_packets():
             pass
         alice.receive_end()
 

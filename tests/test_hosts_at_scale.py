@@ -36,7 +36,7 @@ def test_ten_thousand_calls_over_tcp_leave_nothing_behind() -> None:
                     gc.collect()
                     memory.append(sys.getallocatedblocks())
 
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             async with asyncio.TaskGroup() as group:
                 for _ in range(AT_ONCE):
                     group.create_task(call_in_turn())

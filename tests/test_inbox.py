@@ -165,17 +165,17 @@ def test_no_sender_can_use_up_the_room_of_others(monkeypatch: pytest.MonkeyPatch
 
     async def main() -> None:
         box = Inbox("bob")
-        held = [fill(box, f"m{number}", packet(b"", f"m{number}")) for number in range(8)]
-        assert held == [80] * 7 + [10]  # an eighth each; of the last eighth a sixty-fourth
+        held = [fill(box, f"m{number}", packet(b"", f"m{number}")) for number in range(4)]
+        assert held == [320, 240, 10, 10]  # a half; up to seven eighths; then a sixty-fourth each
         assert fill(box, "m0", packet(b"", "m0")) == 0
         assert box.has_room("alice")
         assert box.has_room()  # where no sender is known, all is for everybody
         while len(box):
             await box.receive()
         # News of a participant count as well.
-        assert fill(box, "m0", ParticipantJoined("m0")) == 80
+        assert fill(box, "m0", ParticipantJoined("m0")) == 320
         assert box.has_room("alice")
-        assert len(await read_all(box)) == 80
+        assert len(await read_all(box)) == 320
 
     virtual_time_run(main())
 

@@ -190,7 +190,7 @@ def counts_from_any_session(self: Recipient, origin: Origin) -> bool:
 
 def does_not_ack(self: Responder, *args: Any) -> IgnoreReason | None:
     reason = receive_request(self, *args)
-    kept = [packet for packet in self._outbox.small if packet.kind is not PacketKind.ACK]
+    kept = [packet for packet in self._outbox.small if PacketKind.ACK not in packet]
     self._outbox.small.clear()
     self._outbox.small.extend(kept)
     return reason

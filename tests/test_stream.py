@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import anyio
 import pytest
@@ -26,6 +27,7 @@ import trio.testing
 from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from anyio.streams.stapled import StapledByteStream
+from fake_transports import of
 
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind, RpcError
 from rpcproto.asyncio import RpcParticipant
@@ -33,8 +35,8 @@ from rpcproto.participant import RpcInvocationData
 from rpcproto.testing import virtual_time_run
 from rpcproto.transports import (
     Connected,
-    PacketNotSent,
     PacketReceived,
+    PacketsNotSent,
     ParticipantJoined,
     TransportEvent,
 )
@@ -60,6 +62,9 @@ PATIENCE = 20.0
 HERE = Connected(participants_complete=True)
 BOB = frame(Hello("bob").write())
 """The hello of bob, for tests that play bob byte by byte."""
+
+_unheard: WeakKeyDictionary[StreamTransport, list[TransportEvent]] = WeakKeyDictionary()
+"""What transports have handed over in a batch, and `event` has not returned yet."""
 
 Handler: TypeAlias = Callable[[StreamTransport], Awaitable[None]]
 
@@ -124,7 +129,7 @@ async def alice_and_bob(
             tasks.start_soon(bob.greet)
         for transport in (alice, bob):
             for _ in range(2):
-                await anext(transport)
+                await event(transport)
         yield alice, bob
 
 
@@ -139,7 +144,18 @@ async def alice_and_bytes(
 
 async def heard(transport: StreamTransport) -> list[TransportEvent]:
     """Everything until the end."""
-    return [event async for event in transport]
+    events = _unheard.pop(transport, [])
+    while batch := await transport.receive():
+        events += batch
+    return events
+
+
+async def event(transport: StreamTransport) -> TransportEvent:
+    """The next event; there must be one."""
+    waiting = _unheard.setdefault(transport, [])
+    if not waiting:
+        waiting += await transport.receive()
+    return waiting.pop(0)
 
 
 async def told(stream: ByteStream) -> bytes:
@@ -177,7 +193,7 @@ async def test_the_iteration_greets_by_itself(kind: str, tmp_path: Path) -> None
         await bob.send(BOB[:10])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(bob.send, BOB[10:] + frame(b"data"))
-            assert [await anext(alice) for _ in range(3)] == [
+            assert [await event(alice) for _ in range(3)] == [
                 ParticipantJoined("bob", "", 2, (2,)),
                 HERE,
                 PacketReceived(b"data", "bob"),
@@ -185,15 +201,13 @@ async def test_the_iteration_greets_by_itself(kind: str, tmp_path: Path) -> None
         assert await bob.receive() == frame(Hello("alice").write())
 
 
-async def test_what_is_known_after_greeting_is_told_without_waiting() -> None:
-    """A participant knows its peer before it makes its first call."""
+async def test_a_participant_knows_its_peer_before_it_first_waits() -> None:
     async with two_pipes() as (one, two), StreamTransport(one, "alice") as alice:
         await two.send(BOB)
+        assert alice.take_welcome() == ()
         await alice.greet()
-        for event in (ParticipantJoined("bob", "", 2, (2,)), HERE):
-            with pytest.raises(StopIteration) as result:
-                alice.__anext__().__await__().__next__()
-            assert result.value.value == event
+        assert alice.take_welcome() == (ParticipantJoined("bob", "", 2, (2,)),)
+        assert await event(alice) == HERE
 
 
 @each_kind
@@ -215,15 +229,15 @@ async def test_a_bad_peer_is_refused_with_a_reason(
     async with alice_and_bytes(kind, tmp_path) as (alice, peer):
         await peer.send(garbage)
         with pytest.raises(BadPeer, match=complaint):
-            await anext(alice)
+            await event(alice)
         with pytest.raises(ConnectionError, match="the stream is over") as caught:
-            await alice.send(packet("bob"))
+            await alice.send(of(packet("bob")))
         assert isinstance(caught.value.__cause__, BadPeer)
         # It was our end that closed, and closing it again changes nothing.
         assert await told(peer) == frame(Hello("alice").write())
         await alice.aclose()
         with pytest.raises(ConnectionError) as caught:
-            await alice.send(packet("bob"))
+            await alice.send(of(packet("bob")))
         assert isinstance(caught.value.__cause__, BadPeer)
 
 
@@ -287,10 +301,10 @@ def test_a_peer_that_says_nothing_is_given_up_in_time(run: Run, room: int) -> No
         async with two, StreamTransport(one, "alice", hello_timeout=2.5) as alice:
             started = anyio.current_time()
             with pytest.raises(BadPeer, match=r"no hello within 2\.5 seconds"):
-                await anext(alice)
+                await event(alice)
             assert anyio.current_time() == started + 2.5
             with pytest.raises(ConnectionError):
-                await alice.send(packet("bob"))
+                await alice.send(of(packet("bob")))
 
     run(main)
 
@@ -339,7 +353,7 @@ def test_sending_waits_for_the_hello(run: Run) -> None:
     async def main() -> None:
         one, two = memory_streams(10)
         async with two, StreamTransport(one, "alice") as alice, anyio.create_task_group() as tasks:
-            tasks.start_soon(alice.send, packet("bob", b"early"))
+            tasks.start_soon(alice.send, of(packet("bob", b"early")))
             tasks.start_soon(alice.greet)
             await anyio.sleep(5.0)
             assert two.incoming.statistics().current_buffer_used == 1  # the hello
@@ -373,17 +387,17 @@ def test_a_greeting_that_was_cancelled_can_go_on(run: Run) -> None:
 @each_kind
 async def test_a_megabyte_each_way_at_the_same_time(kind: str, tmp_path: Path) -> None:
     random = Random(2)
-    bodies = [random.randbytes(size) for size in [0, 1, 64_000, MAX_FRAME_BYTES, *[62_500] * 16]]
+    bodies = [random.randbytes(size) for size in [1, 64_000, MAX_FRAME_BYTES, *[62_500] * 16]]
 
     async def send_all(transport: StreamTransport, destination: str) -> None:
         for body in bodies:
-            await transport.send(packet(destination, body))
+            await transport.send(of(packet(destination, body)))
 
     async with alice_and_bob(kind, tmp_path) as (alice, bob), anyio.create_task_group() as tasks:
         tasks.start_soon(send_all, alice, "bob")
         tasks.start_soon(send_all, bob, "alice")
         for transport, sender in ((alice, "bob"), (bob, "alice")):
-            got = [await anext(transport) for _ in bodies]
+            got = [await event(transport) for _ in bodies]
             assert got == [PacketReceived(body, sender) for body in bodies]
 
 
@@ -391,9 +405,9 @@ async def test_a_megabyte_each_way_at_the_same_time(kind: str, tmp_path: Path) -
 async def test_packets_for_anybody_else_are_dropped_in_silence(kind: str, tmp_path: Path) -> None:
     async with alice_and_bob(kind, tmp_path) as (alice, bob):
         for destination in ("", "alice", "carol", "bob"):
-            await alice.send(packet(destination, destination.encode()))
+            await alice.send(of(packet(destination, f"for {destination}".encode())))
         await alice.aclose()
-        assert await heard(bob) == [PacketReceived(b"bob", "alice")]
+        assert await heard(bob) == [PacketReceived(b"for bob", "alice")]
 
 
 @each_kind
@@ -401,10 +415,14 @@ async def test_r10_a_packet_over_the_limit_is_not_sent_and_the_connection_stands
     kind: str, tmp_path: Path
 ) -> None:
     async with alice_and_bob(kind, tmp_path) as (alice, bob):
-        with pytest.raises(PacketNotSent, match="131073 bytes are more than 131072"):
-            await alice.send(packet("bob", bytes(MAX_FRAME_BYTES + 1)))
-        await alice.send(packet("bob"))
-        assert await anext(bob) == PacketReceived(b"data", "alice")
+        large, small = packet("bob", bytes(MAX_FRAME_BYTES + 1)), packet("bob", b"small")
+        empty = packet("bob", b"")
+        with pytest.raises(PacketsNotSent, match="over 131072 bytes") as caught:
+            await alice.send(of(empty, small, large))
+        assert caught.value.packets == (empty, large)
+        assert await event(bob) == PacketReceived(b"small", "alice")
+        await alice.send(of(packet("bob")))
+        assert await event(bob) == PacketReceived(b"data", "alice")
 
 
 @each_kind
@@ -413,9 +431,9 @@ async def test_a_frame_over_the_limit_ends_the_stream_after_what_came_before(
 ) -> None:
     async with alice_and_bytes(kind, tmp_path) as (alice, bob):
         await bob.send(BOB + frame(b"good") + (MAX_FRAME_BYTES + 1).to_bytes(4))
-        assert [await anext(alice) for _ in range(3)][-1] == PacketReceived(b"good", "bob")
+        assert [await event(alice) for _ in range(3)][-1] == PacketReceived(b"good", "bob")
         with pytest.raises(BadPeer, match="a frame of 131073 bytes, more than 131072"):
-            await anext(alice)
+            await event(alice)
         await alice.wait_closed()
         assert await told(bob) == frame(Hello("alice").write())
 
@@ -430,7 +448,7 @@ async def test_a_slow_reader_makes_the_sender_wait_and_memory_stays_flat(
     async def send_all(transport: StreamTransport) -> None:
         nonlocal sent
         for _ in range(count):
-            await transport.send(packet("bob", bytes(64_000)))
+            await transport.send(of(packet("bob", bytes(64_000))))
             sent += 1
 
     async with alice_and_bob(kind, tmp_path) as (alice, bob), anyio.create_task_group() as tasks:
@@ -442,7 +460,7 @@ async def test_a_slow_reader_makes_the_sender_wait_and_memory_stays_flat(
             assert sent < count
             got = 0
             while got < count:
-                assert await anext(bob) == PacketReceived(bytes(64_000), "alice")
+                assert await event(bob) == PacketReceived(bytes(64_000), "alice")
                 got += 1
             assert tracemalloc.get_traced_memory()[1] < 3_000_000
         finally:
@@ -455,13 +473,13 @@ async def test_a_slow_reader_makes_the_sender_wait_and_memory_stays_flat(
 @each_kind
 async def test_the_peer_that_leaves_ends_the_iteration(kind: str, tmp_path: Path) -> None:
     async with alice_and_bob(kind, tmp_path) as (alice, bob):
-        await alice.send(packet("bob", b"last"))
+        await alice.send(of(packet("bob", b"last")))
         await alice.aclose()
         assert await heard(bob) == [PacketReceived(b"last", "alice")]
         assert await heard(bob) == []
         await bob.wait_closed()
         with pytest.raises(ConnectionError, match="the stream is over"):
-            await bob.send(packet("alice"))
+            await bob.send(of(packet("alice")))
 
 
 @each_kind
@@ -475,8 +493,8 @@ async def test_a_half_close_is_the_end(kind: str, tmp_path: Path) -> None:
 
 async def test_a_peer_that_leaves_without_reading_everything_is_no_reset(tmp_path: Path) -> None:
     async with alice_and_bob("tcp", tmp_path) as (alice, bob):
-        await alice.send(packet("bob", b"unread"))
-        await bob.send(packet("alice", b"last"))
+        await alice.send(of(packet("bob", b"unread")))
+        await bob.send(of(packet("alice", b"last")))
         await bob.aclose()
         assert await heard(alice) == [PacketReceived(b"last", "bob")]
 
@@ -486,9 +504,9 @@ async def test_an_end_within_a_frame_is_an_error(kind: str, tmp_path: Path) -> N
     async with alice_and_bytes(kind, tmp_path) as (alice, bob):
         await bob.send(BOB + frame(b"whole") + frame(b"data")[:-1])
         await bob.aclose()
-        assert [await anext(alice) for _ in range(3)][-1] == PacketReceived(b"whole", "bob")
+        assert [await event(alice) for _ in range(3)][-1] == PacketReceived(b"whole", "bob")
         with pytest.raises(BadPeer, match="the stream ended after 7 bytes of a frame"):
-            await anext(alice)
+            await event(alice)
 
 
 async def test_a_reset_is_an_error_with_its_cause(tmp_path: Path) -> None:
@@ -511,7 +529,7 @@ async def test_sending_to_one_who_is_gone_is_an_error(kind: str, tmp_path: Path)
         await bob.aclose()
         with pytest.raises(ConnectionError, match="the stream broke"):  # noqa: PT012
             for _ in range(1_000):
-                await alice.send(packet("bob", bytes(64_000)))
+                await alice.send(of(packet("bob", bytes(64_000))))
 
 
 @each_kind
@@ -527,7 +545,7 @@ async def test_closing_ends_an_iteration_that_waits_and_may_be_done_twice(
         await alice.aclose()
         assert await heard(alice) == []
         with pytest.raises(ConnectionError, match="the stream is over"):
-            await alice.send(packet("bob"))
+            await alice.send(of(packet("bob")))
         assert await heard(bob) == []
 
 
@@ -547,7 +565,7 @@ async def test_closing_ends_a_send_that_waits(kind: str, tmp_path: Path) -> None
     async def send_for_ever(transport: StreamTransport) -> None:
         with pytest.raises(ConnectionError, match="the stream is over"):  # noqa: PT012
             while True:
-                await transport.send(packet("bob", bytes(64_000)))
+                await transport.send(of(packet("bob", bytes(64_000))))
 
     async with alice_and_bob(kind, tmp_path) as (alice, _), anyio.create_task_group() as tasks:
         tasks.start_soon(send_for_ever, alice)
@@ -560,7 +578,7 @@ async def test_closing_before_the_hello_wakes_everybody(tmp_path: Path) -> None:
 
         async def send() -> None:
             with pytest.raises(ConnectionError, match="the stream is over"):
-                await alice.send(packet("bob"))
+                await alice.send(of(packet("bob")))
 
         async def greet() -> None:
             with pytest.raises(ConnectionError, match="the stream is over"):
@@ -582,13 +600,13 @@ async def test_a_packet_cut_off_by_cancelling_ends_the_stream(kind: str, tmp_pat
 
                 async def send_for_ever() -> None:
                     while True:
-                        await alice.send(packet("bob", bytes(100_000)))
+                        await alice.send(of(packet("bob", bytes(100_000))))
 
                 tasks.start_soon(send_for_ever)
                 await everything_waits()
                 scope.cancel()
         with pytest.raises(ConnectionError, match="the stream is over") as caught:
-            await alice.send(packet("bob"))
+            await alice.send(of(packet("bob")))
         assert "cut off" in str(caught.value.__cause__)
         with pytest.raises(ConnectionError, match="the stream is over") as caught:
             await heard(alice)
@@ -596,7 +614,7 @@ async def test_a_packet_cut_off_by_cancelling_ends_the_stream(kind: str, tmp_pat
         # Whole packets arrive, a part of one never does.
         with pytest.raises(ConnectionError):  # noqa: PT012
             while True:
-                assert await anext(bob) == PacketReceived(bytes(100_000), "alice")
+                assert await event(bob) == PacketReceived(bytes(100_000), "alice")
 
 
 @each_kind
@@ -606,9 +624,9 @@ async def test_cancelling_before_anything_is_written_does_no_harm(
     async with alice_and_bob(kind, tmp_path) as (alice, bob):
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await alice.send(packet("bob", b"cancelled"))
-        await alice.send(packet("bob", b"sent"))
-        assert await anext(bob) == PacketReceived(b"sent", "alice")
+            await alice.send(of(packet("bob", b"cancelled")))
+        await alice.send(of(packet("bob", b"sent")))
+        assert await event(bob) == PacketReceived(b"sent", "alice")
 
 
 @each_kind
@@ -620,8 +638,8 @@ async def test_cancelling_the_iteration_loses_nothing(kind: str, tmp_path: Path)
             await everything_waits()
             tasks.cancel_scope.cancel()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(alice.send, packet("bob", data))
-            assert await anext(bob) == PacketReceived(data, "alice")
+            tasks.start_soon(alice.send, of(packet("bob", data)))
+            assert await event(bob) == PacketReceived(data, "alice")
 
 
 async def test_two_tasks_that_send_are_one_too_many(tmp_path: Path) -> None:
@@ -629,15 +647,15 @@ async def test_two_tasks_that_send_are_one_too_many(tmp_path: Path) -> None:
 
         async def send_for_ever() -> None:
             while True:
-                await alice.send(packet("bob", bytes(64_000)))
+                await alice.send(of(packet("bob", bytes(64_000))))
 
         tasks.start_soon(send_for_ever)
         await everything_waits()
         with pytest.raises(anyio.BusyResourceError):
-            await alice.send(packet("bob"))
+            await alice.send(of(packet("bob")))
         # The one that was first goes on.
         for _ in range(300):
-            assert await anext(bob) == PacketReceived(bytes(64_000), "alice")
+            assert await event(bob) == PacketReceived(bytes(64_000), "alice")
         tasks.cancel_scope.cancel()
 
 
@@ -723,18 +741,17 @@ async def served(
 
 async def echo(transport: StreamTransport) -> None:
     """Send back what comes, until the end."""
-    async for event in transport:
-        if isinstance(event, PacketReceived):
-            assert event.sender_identity is not None
-            await transport.send(packet(event.sender_identity, event.data))
+    while batch := await transport.receive():
+        for happened in batch:
+            if isinstance(happened, PacketReceived):
+                assert happened.sender_identity is not None
+                await transport.send(of(packet(happened.sender_identity, happened.data)))
 
 
 async def assert_echoes(transport: StreamTransport) -> None:
-    await transport.send(packet("bob", b"anybody there?"))
-    async for event in transport:
-        if event == PacketReceived(b"anybody there?", "bob"):
-            return
-    raise AssertionError("no")
+    await transport.send(of(packet("bob", b"anybody there?")))
+    while await event(transport) != PacketReceived(b"anybody there?", "bob"):
+        pass
 
 
 @each_socket
@@ -1008,10 +1025,11 @@ async def main():
     assert len(os.listdir("/dev/fd")) == before + 2
     async with StreamTransport(stream, "bob") as transport:
         print("printed within", repr(sys.stdin.read()), flush=True)
-        async for event in transport:
-            if isinstance(event, PacketReceived):
-                reply = OutgoingPacket(event.data.upper(), "alice", "", PacketKind.REQUEST, 0)
-                await transport.send(reply)
+        while events := await transport.receive():
+            for event in events:
+                if isinstance(event, PacketReceived):
+                    reply = OutgoingPacket(event.data.upper(), "alice", "", PacketKind.REQUEST, 0)
+                    await transport.send(iter([reply, None]).__next__)
     print("printed after", repr(sys.stdin.read()))
 
 anyio.run(main, backend=sys.argv[1])
@@ -1021,7 +1039,7 @@ anyio.run(main, backend=sys.argv[1])
 async def test_a_child_process_speaks_over_its_standard_input_and_output(
     anyio_backend_name: str,
 ) -> None:
-    command = [sys.executable, "-I", "-X", "dev", "-W", "error", "-c", CHILD, anyio_backend_name]
+    command = [sys.executable, "-I", "-W", "error", "-c", CHILD, anyio_backend_name]
     async with await anyio.open_process(command) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -1029,8 +1047,8 @@ async def test_a_child_process_speaks_over_its_standard_input_and_output(
         async with StreamTransport(StapledByteStream(child.stdin, child.stdout), "alice") as alice:
             await alice.greet()
             for data in (b"hello", b"x" * 100_000):
-                await alice.send(packet("bob", data))
-            events = [await anext(alice) for _ in range(4)]
+                await alice.send(of(packet("bob", data)))
+            events = [await event(alice) for _ in range(4)]
             assert events[2:] == [
                 PacketReceived(b"HELLO", "bob"),
                 PacketReceived(b"X" * 100_000, "bob"),
@@ -1052,7 +1070,7 @@ def test_standard_input_and_output_that_are_no_pipes_are_refused() -> None:
         "try:\n    stdio()\nexcept ValueError as error:\n    print(error)\n"
         "assert os.listdir('/dev/fd') == before\n"
     )
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", script]
+    command = [sys.executable, "-W", "error", "-c", script]
     run = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -1068,7 +1086,7 @@ async def shout(data: RpcInvocationData) -> str:
 
 
 async def answer_shouts(transport: StreamTransport) -> None:
-    async with RpcParticipant("bob", transport) as bob:
+    async with RpcParticipant(transport) as bob:
         bob.register_rpc_method("shout", shout)
         await transport.wait_closed()
 
@@ -1078,7 +1096,7 @@ async def answer_shouts(transport: StreamTransport) -> None:
 async def test_participants_call_each_other_across_a_socket(kind: str, tmp_path: Path) -> None:
     async with (
         served(kind, tmp_path, answer_shouts) as connect,
-        RpcParticipant("alice", await connect("alice")) as alice,
+        RpcParticipant(await connect("alice")) as alice,
     ):
         call = partial(alice.perform_rpc, destination_identity="bob", method="shout")
         # The very first call can be a large one: what the peer reads is known already.
@@ -1095,8 +1113,8 @@ async def test_participants_call_each_other_across_a_socket(kind: str, tmp_path:
 async def test_participants_call_each_other_across_pipes() -> None:
     async with (
         two_pipes() as (one, two),
-        RpcParticipant("alice", StreamTransport(one, "alice")) as alice,
-        RpcParticipant("bob", StreamTransport(two, "bob")) as bob,
+        RpcParticipant(StreamTransport(one, "alice")) as alice,
+        RpcParticipant(StreamTransport(two, "bob")) as bob,
     ):
         bob.register_rpc_method("shout", shout)
         reply = await alice.perform_rpc(destination_identity="bob", method="shout", payload="hello")
@@ -1110,7 +1128,7 @@ async def test_a_call_fails_with_the_reason_for_which_the_connection_broke(
 ) -> None:
     async with (
         alice_and_bytes(kind, tmp_path) as (transport, bob),
-        RpcParticipant("alice", transport) as alice,
+        RpcParticipant(transport) as alice,
     ):
         call = asyncio.create_task(
             alice.perform_rpc(destination_identity="bob", method="shout", payload="")
@@ -1131,12 +1149,12 @@ async def test_a_call_fails_at_once_when_the_peer_leaves(kind: str, tmp_path: Pa
     async with (
         two_streams(kind, tmp_path) as (one, two),
         StreamTransport(two, "bob") as bob,
-        RpcParticipant("alice", StreamTransport(one, "alice")) as alice,
+        RpcParticipant(StreamTransport(one, "alice")) as alice,
     ):
         call = asyncio.create_task(
             alice.perform_rpc(destination_identity="bob", method="shout", payload="")
         )
-        while not isinstance(await anext(bob), PacketReceived):
+        while not isinstance(await event(bob), PacketReceived):
             pass
         await bob.aclose()
         with pytest.raises(RpcError) as caught:
@@ -1163,7 +1181,7 @@ def test_the_documentation_has_programs() -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_of_the_documentation_runs(program: str) -> None:
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    command = [sys.executable, "-W", "error", "-c", program]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     assert run.stderr in ("", "this goes to standard error\n")

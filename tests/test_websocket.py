@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from fake_transports import all_events, of
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -48,10 +49,6 @@ async def connected(
             yield connection
 
 
-async def heard(transport: StreamTransport) -> list[TransportEvent]:
-    return [event async for event in transport]
-
-
 async def shout(data: RpcInvocationData) -> str:
     return data.payload.upper()
 
@@ -60,14 +57,14 @@ async def shout(data: RpcInvocationData) -> str:
 async def test_participants_call_each_other_across_a_websocket() -> None:
     async def handle(connection: ServerConnection) -> None:
         transport = StreamTransport(WebSocketStream(connection), "bob")
-        async with RpcParticipant("bob", transport) as bob:
+        async with RpcParticipant(transport) as bob:
             bob.register_rpc_method("shout", shout)
             await transport.wait_closed()
 
     async with connected(handle) as connection:
         transport = StreamTransport(WebSocketStream(connection), "alice")
         assert await transport.greet() == Hello("bob")
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             call = partial(alice.perform_rpc, destination_identity="bob", method="shout")
             letters = "".join(Random(4).choices("abcdefghijklmnopqrstuvwxyz ", k=1_000_000))
             assert await call(payload=letters) == letters.upper()
@@ -85,7 +82,7 @@ async def test_where_a_message_ends_means_nothing() -> None:
             await connection.send(piece)
 
     async with connected(handle) as connection:
-        events = await heard(StreamTransport(WebSocketStream(connection), "alice"))
+        events = await all_events(StreamTransport(WebSocketStream(connection), "alice"))
         assert events[2:] == [PacketReceived(b"one", "bob"), PacketReceived(bytes(100_000), "bob")]
 
 
@@ -103,7 +100,7 @@ async def test_a_text_that_is_no_hello_is_a_bad_peer() -> None:
     async with connected(lambda connection: connection.send("hello")) as connection:
         transport = StreamTransport(WebSocketStream(connection), "alice")
         with pytest.raises(BadPeer, match="begins with b'hell'"):
-            await heard(transport)
+            await all_events(transport)
 
 
 @on_asyncio
@@ -116,7 +113,7 @@ async def test_a_connection_that_breaks_is_an_error_and_calls_are_told() -> None
 
     async with connected(handle) as connection:
         transport = StreamTransport(WebSocketStream(connection), "alice")
-        async with RpcParticipant("alice", transport) as alice:
+        async with RpcParticipant(transport) as alice:
             with pytest.raises(RpcError) as caught:
                 await alice.perform_rpc(destination_identity="bob", method="shout", payload="")
         assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
@@ -131,19 +128,19 @@ async def test_closing_ends_what_waits_on_both_sides() -> None:
     ends: asyncio.Queue[list[TransportEvent]] = asyncio.Queue()
 
     async def handle(connection: ServerConnection) -> None:
-        ends.put_nowait(await heard(StreamTransport(WebSocketStream(connection), "bob")))
+        ends.put_nowait(await all_events(StreamTransport(WebSocketStream(connection), "bob")))
 
     async with connected(handle) as connection:
         transport = StreamTransport(WebSocketStream(connection), "alice")
         await transport.greet()
-        reading = asyncio.create_task(heard(transport))
-        await transport.send(packet("bob", b"last"))
+        reading = asyncio.create_task(all_events(transport))
+        await transport.send(of(packet("bob", b"last")))
         await transport.aclose()
         await transport.aclose()
         assert len(await reading) == 2
         assert (await ends.get())[2:] == [PacketReceived(b"last", "alice")]
         with pytest.raises(ConnectionError, match="the stream is over"):
-            await transport.send(packet("bob", b""))
+            await transport.send(of(packet("bob", b"")))
 
 
 @on_asyncio
@@ -155,7 +152,7 @@ async def test_closing_within_a_frame_is_no_fault_of_the_peer() -> None:
     async with connected(handle) as connection:
         transport = StreamTransport(WebSocketStream(connection), "alice")
         await transport.greet()
-        reading = asyncio.create_task(heard(transport))
+        reading = asyncio.create_task(all_events(transport))
         await anyio.wait_all_tasks_blocked()
         await transport.aclose()
         assert len(await reading) == 2

@@ -9,7 +9,7 @@ def main() -> int:
         from rpcproto.cli.commands import run  # noqa: PLC0415 (it may be missing)
     except KeyboardInterrupt:
         return 130  # as later on: see INTERRUPTED
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         missing = str(error.name).partition(".")[0]
         if missing not in ("anyio", "click", "rich"):
             raise

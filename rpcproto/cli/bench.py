@@ -15,10 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.calling import comes
-from rpcproto.cli.urls import Address, connect
+from rpcproto.cli.urls import Address, NoConnection, connect
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.transports.stream import StreamTransport
 
+_FAILS_AT_ONCE: Final = {ErrorCode.RECIPIENT_DISCONNECTED, ErrorCode.RECIPIENT_NOT_FOUND}
+"""After one of these errors, so would all calls that are left."""
 REDRAW_INTERVAL: Final = 0.1
 """How often the progress bar is drawn, in seconds."""
 
@@ -37,11 +39,13 @@ class Tally:
     """How calls have ended so far."""
 
     def __init__(self) -> None:
+        self.recipient: str = ""
+        """Whom the calls go to."""
         self.latencies: list[float] = []
         """Of those that succeeded, in seconds."""
         self.errors: Counter[str] = Counter()
         self.seconds: float = 0.0
-        """How long all of it has taken, at the end."""
+        """How long all of it has taken, at the end; 0 if no call has been made."""
 
     @property
     def ended(self) -> int:
@@ -54,14 +58,16 @@ async def bench(
     identity: str,
     destination: str | None,
     load: Load,
+    tally: Tally,
     *,
     wait: float,
     progress: Console | None,
-) -> tuple[str, Tally]:
-    """Make the calls, after one that does not count; returns whom they went to, and their tally.
+) -> None:
+    """Make the calls, after one that does not count, and count them in `tally`.
 
     Over a stream, a `destination` of None is whoever is there. There is a bar on `progress`. Raises
-    RpcError if the first call fails, and as `call` does.
+    RpcError if the first call fails, NoConnection if the recipient cannot be reached any more
+    within `wait` seconds, and as `call` does.
     """
     transport = await connect(address, identity)
     if isinstance(transport, StreamTransport):
@@ -69,7 +75,8 @@ async def bench(
     recipient = destination or ""
     # Random, so that compressing them does not make them small.
     payload = "".join(random.Random(0).choices(string.ascii_letters, k=load.size))
-    async with RpcParticipant(identity, transport) as us:
+    tally.recipient = recipient
+    async with RpcParticipant(transport) as us:
 
         async def call() -> None:
             await us.perform_rpc(
@@ -83,21 +90,32 @@ async def bench(
                     await call()
                 except RpcError as error:
                     tally.errors[str(error)] += 1
+                    if error.code in _FAILS_AT_ONCE:
+                        await require_recipient()
                 else:
                     tally.latencies.append(time.perf_counter() - started)
 
-        tally = Tally()
+        async def require_recipient() -> None:
+            try:
+                async with asyncio.timeout(wait):
+                    await us.wait_for_participant(recipient)
+            except (RpcError, TimeoutError):
+                raise NoConnection(f"the connection to {recipient} is lost") from None
+
         numbers = iter(range(load.calls))
         if not await comes(us, transport, recipient, wait):
             raise RpcError(ErrorCode.RECIPIENT_NOT_FOUND)
         await call()
         async with _bar(progress, load.calls, tally):
             began = time.perf_counter()
-            async with asyncio.TaskGroup() as callers:
-                for _ in range(min(load.concurrency, load.calls)):
-                    callers.create_task(call_again_and_again())
-            tally.seconds = time.perf_counter() - began
-    return recipient, tally
+            try:
+                async with asyncio.TaskGroup() as callers:
+                    for _ in range(min(load.concurrency, load.calls)):
+                        callers.create_task(call_again_and_again())
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+            finally:
+                tally.seconds = time.perf_counter() - began
 
 
 @asynccontextmanager
@@ -122,11 +140,13 @@ async def _bar(console: Console | None, total: int, tally: Tally) -> AsyncIterat
             redrawing.cancel()
 
 
-def report(recipient: str, load: Load, tally: Tally) -> Iterator[str]:
-    """What is printed of it, line by line."""
-    at_once = f"{load.concurrency:,} at a time"
-    size = f"{load.size:,} bytes each"
-    yield f"{load.calls:,} calls of {load.method} at {recipient}, {at_once}, {size}"
+def report(load: Load, tally: Tally) -> Iterator[str]:
+    """What is printed of it, line by line; nothing if no call has been made."""
+    if not tally.seconds:
+        return
+    of_all = "" if tally.ended == load.calls else f"{tally.ended:,} of "
+    calls = f"{of_all}{load.calls:,} calls of {load.method} at {tally.recipient}"
+    yield f"{calls}, {load.concurrency:,} at a time, {load.size:,} bytes each"
     latencies = sorted(tally.latencies)
     if latencies:
         yield f"calls a second {len(latencies) / tally.seconds:12,.0f}"

@@ -37,7 +37,7 @@ async def call(
     engine = RpcEngine if watcher is None else partial(WatchedEnd, watcher)
     if watcher is not None:
         watcher.begin(identity, destination)
-    async with RpcParticipant(identity, transport, engine_factory=engine) as us:
+    async with RpcParticipant(transport, engine_factory=engine) as us:
         try:
             if not await comes(us, transport, destination, wait):
                 if watcher is not None:

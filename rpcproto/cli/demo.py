@@ -8,7 +8,7 @@ hosts, and what a host logged.
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -146,14 +146,14 @@ async def _play(stage: "_Stage", scenes: Sequence[Scene]) -> tuple[int, int, flo
             transport: Transport = room.join(identity, client_protocol=protocol)
             if identity == "erin":
                 transport = _Uplink(transport, UPLINK)
-            participant = stage.participant(identity, transport, prefix)
+            participant = stage.participant(transport, prefix)
             return await stack.enter_async_context(participant)
 
         callers["alice"] = await enter("alice", "a")
         _register_methods_of_bob(await enter("bob", "b"))
         room.join("dave", client_protocol=0)  # he has no engine, and never listens
         guest_transport = room.join("carol", client_protocol=0)
-        guest = asyncio.create_task(_visit(stage.participant("carol", guest_transport, "c")))
+        guest = asyncio.create_task(_visit(stage.participant(guest_transport, "c")))
         callers["erin"] = await enter("erin", "e", INLINE_PROTOCOL)
         _register_methods_of_those_with_streams(await enter("frank", "f", INLINE_PROTOCOL))
         _register_methods_of_those_with_streams(await enter("grace", "9", STREAMS_PROTOCOL))
@@ -262,18 +262,26 @@ async def _visit(carol: RpcParticipant) -> None:
 
 
 class _Uplink:
-    """A transport that needs its time to send."""
+    """A transport that needs its time for each packet that it sends."""
+
+    departure_grace = 0.0
 
     def __init__(self, transport: Transport, bytes_per_second: float) -> None:
         self._transport = transport
         self._bytes_per_second = bytes_per_second
 
-    async def send(self, packet: OutgoingPacket) -> None:
-        await asyncio.sleep(len(packet.data) / self._bytes_per_second)
-        await self._transport.send(packet)
+    @property
+    def identity(self) -> str:
+        return self._transport.identity
 
-    def __aiter__(self) -> AsyncIterator[TransportEvent]:
-        return aiter(self._transport)
+    async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
+        packet = take()
+        if packet is not None:
+            await asyncio.sleep(len(packet.data) / self._bytes_per_second)
+            await self._transport.send(iter([packet, None]).__next__)
+
+    async def receive(self) -> Sequence[TransportEvent]:
+        return await self._transport.receive()
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -292,11 +300,9 @@ class _Stage(Watcher):
         self._journal = journal
         self.packets = 0
 
-    def participant(self, identity: str, transport: Transport, prefix: str) -> RpcParticipant:
+    def participant(self, transport: Transport, prefix: str) -> RpcParticipant:
         """A participant whose engine is watched, and recorded if there is a journal."""
-        return RpcParticipant(
-            identity, transport, new_id=counting_ids(prefix), engine_factory=self._engine
-        )
+        return RpcParticipant(transport, new_id=counting_ids(prefix), engine_factory=self._engine)
 
     def _engine(self, identity: str, **options: Any) -> RpcEngine:
         # Time is virtual, and so is the date.

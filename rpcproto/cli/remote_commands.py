@@ -3,29 +3,33 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TextIO, TypeVar
 
 import click
 from rich.console import Console
 
-from rpcproto.cli.bench import Load, report
+from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
 from rpcproto.cli.reaching import identity as identity_type
 from rpcproto.cli.reaching import reaching
-from rpcproto.cli.serving import load_methods
-from rpcproto.cli.serving import serve as answer_calls
+from rpcproto.cli.serving import Service, load_methods
 from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
 from rpcproto.cli.watching import Watcher
 from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.participant import LEAVING_TIME
+from rpcproto.transports.stream import MAX_CONNECTIONS, SEND_TIMEOUT
 
 T = TypeVar("T")
 
+_PATIENCE: Final = LEAVING_TIME + 0.5
+"""How long after a signal a service says which handlers it waits for, in seconds."""
 
 _SECONDS = click.FloatRange(0, 86_400, min_open=True)
 
@@ -48,9 +52,30 @@ _wait = click.option(
     help="Print a line about each invocation (by default on a terminal alone); with --verbose, "
     "also where an exception came from.",
 )
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    default=MAX_CONNECTIONS,
+    show_default=True,
+    metavar="N",
+    help="Over tcp: and unix:, how many may be connected at the same time.",
+)
+@click.option(
+    "--send-timeout",
+    type=_SECONDS,
+    default=SEND_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="Over a stream, how long a peer may take to read 64 KiB before it is disconnected.",
+)
 @click.argument("functions", nargs=-1, metavar="[MODULE:FUNCTION]...")
 def serve(
-    address: Address, identity: str, verbose: bool | None, functions: tuple[str, ...]
+    address: Address,
+    identity: str,
+    verbose: bool | None,
+    max_connections: int,
+    send_timeout: float,
+    functions: tuple[str, ...],
 ) -> None:
     """Answer calls until Ctrl-C.
 
@@ -69,16 +94,16 @@ def serve(
     room it joins. Over stdio: it serves whoever is at the other end of its standard input and
     output, until they leave.
 
-    What it has to say goes to standard error. Ctrl-C and SIGTERM end it with exit code 0.
+    All messages go to standard error. Ctrl-C and SIGTERM end it with exit code 0; the second one
+    does so at once, where a function does not end when it is cancelled.
     """
     methods = load_methods(functions)
-    tells = sys.stderr.isatty() if verbose is None else verbose
-    serving = answer_calls(address, identity, methods, _say, _say if tells else None)
+    tells = _is_terminal(sys.stderr) if verbose is None else verbose
+    service = Service(identity, methods, _say, _say if tells else None)
+    serving = service.serve(address, max_connections=max_connections, send_timeout=send_timeout)
     try:
-        _run(_until_stopped(serving), in_detail=bool(verbose))
-    except KeyboardInterrupt:
-        click.echo(err=True)  # a terminal has shown a ^C
-    except asyncio.CancelledError:
+        _run(_until_stopped(service, serving), in_detail=bool(verbose))
+    except (KeyboardInterrupt, asyncio.CancelledError):
         pass
 
 
@@ -204,30 +229,45 @@ def bench(
     The payloads are random letters. One call is made before the others, and not counted. On a
     terminal there is a progress bar.
 
-    Exits with 1 if a call fails, 2 for wrong usage, 3 if there is no connection.
+    Exits with 1 if a call fails, 2 for wrong usage, 3 if there is no connection, or none any more.
     """
     if isinstance(address, Nats | LiveKit) and destination is None:
         raise click.UsageError("in a room, say whom to call: --destination NAME")
-    load = Load(method, calls, concurrency, size)
-    progress = Console(stderr=True) if sys.stderr.isatty() else None
+    load, tally = Load(method, calls, concurrency, size), Tally()
+    progress = Console(stderr=True) if _is_terminal(sys.stderr) else None
     try:
-        recipient, tally = _run(
-            make_calls(address, identity, destination, load, wait=wait, progress=progress)
-        )
+        _run(make_calls(address, identity, destination, load, tally, wait=wait, progress=progress))
     except RpcError as error:
         _print_error(error)
         return 1
-    for line in report(recipient, load, tally):
-        click.echo(_printable(line))
+    finally:  # also where the connection is lost, or Ctrl-C ends it
+        for line in report(load, tally):
+            click.echo(_printable(line))
     return 1 if tally.errors else 0
 
 
-async def _until_stopped(serving: Coroutine[Any, Any, None]) -> None:
-    """What stops a service is as good as Ctrl-C."""
-    us = asyncio.current_task()
+async def _until_stopped(service: Service, serving: Coroutine[Any, Any, None]) -> None:
+    """Serve until a signal; the second one ends the process where the first one did not."""
+    us, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert us is not None
-    with suppress(NotImplementedError):  # there is no such signal on Windows
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, us.cancel)
+    received: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(128 + number)  # what a shell expects of a process that a signal has ended
+        if number == signal.SIGINT:
+            _echo("")  # a terminal has shown a ^C
+        us.cancel()
+        loop.call_later(_PATIENCE, say_what_we_wait_for)
+
+    def say_what_we_wait_for() -> None:
+        methods = ", ".join(method for method, count in service.running.items() if count)
+        _say(f"waiting for the handlers of {methods}; interrupt again to stop at once")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # on Windows
+            loop.add_signal_handler(number, stop, number)
     await serving
 
 
@@ -258,14 +298,35 @@ class _Lines(logging.Handler):
         if error is None:
             _say(record.getMessage())
             return
-        _say(f"{record.getMessage()}: {type(error).__name__}: {error}")
+        _say(f"{record.getMessage()}: {type(error).__name__}: {_text_of(error)}")
         if self._in_detail:
-            click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                _echo(_printable(line))
+
+
+def _text_of(error: BaseException) -> str:
+    """The text of an exception that a handler has raised, whatever its class makes of that."""
+    try:
+        return str(error)
+    except Exception:
+        return "an exception without a text"
 
 
 def _say(line: str) -> None:
     """Print a line on standard error, which says whose it is."""
-    click.echo(f"rpcproto: {_printable(line)}", err=True)
+    _echo(f"rpcproto: {_printable(line)}")
+
+
+def _echo(line: str) -> None:
+    """Print a line on standard error, unless that is closed or its disk is full: nobody could be
+    told, and what the line is about goes on."""
+    with suppress(OSError, ValueError, AttributeError):
+        click.echo(line, err=True)
+
+
+def _is_terminal(file: TextIO | None) -> bool:
+    """False also for a standard stream that was closed when the process began, which is None."""
+    return file is not None and not file.closed and file.isatty()
 
 
 def _printable(text: str) -> str:

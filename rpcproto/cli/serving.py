@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -66,61 +67,82 @@ def _load(module: str, function: str) -> RpcHandler:
     return handler
 
 
-async def serve(
-    address: urls.Address,
-    identity: str,
-    methods: Mapping[str, RpcHandler],
-    say: Callable[[str], None],
-    tell: Callable[[str], None] | None,
-) -> None:
-    """Be the participant `identity` until cancelled, or as long as there is a connection.
+class Service:
+    """The participant `identity`, which answers requests for some methods.
 
-    `say` takes a line about where that is, `tell` one about each invocation. Raises NoConnection.
+    `say` takes a line about where that is, `tell` one about each invocation; neither may raise.
     """
 
-    def announce(where: urls.Address) -> None:
-        say(f"{identity} serves {', '.join(methods)} over {where}")
+    def __init__(
+        self,
+        identity: str,
+        methods: Mapping[str, RpcHandler],
+        say: Callable[[str], None],
+        tell: Callable[[str], None] | None,
+    ) -> None:
+        self._identity = identity
+        self._methods = methods
+        self._say = say
+        self._tell = tell
+        self.running: Counter[str] = Counter()
+        """How many handlers of each method have not ended."""
 
-    async def handle(transport: Transport) -> BaseException | None:
-        participant = RpcParticipant(identity, transport)
-        for method, handler in methods.items():
-            participant.register_rpc_method(method, _told(handler, tell) if tell else handler)
+    async def serve(
+        self, address: urls.Address, *, max_connections: int, send_timeout: float
+    ) -> None:
+        """Serve until cancelled, or as long as there is a connection. Raises NoConnection."""
+        await urls.serve(
+            address,
+            self._identity,
+            self._handle,
+            self._announce,
+            max_connections=max_connections,
+            send_timeout=send_timeout,
+        )
+
+    def _announce(self, where: urls.Address) -> None:
+        self._say(f"{self._identity} serves {', '.join(self._methods)} over {where}")
+
+    async def _handle(self, transport: Transport) -> BaseException | None:
+        participant = RpcParticipant(transport)
+        for method, handler in self._methods.items():
+            participant.register_rpc_method(method, self._watched(handler))
         async with participant:
             try:
                 # Nobody else has our name: this waits until the connection is over.
-                await participant.wait_for_participant(identity)
+                await participant.wait_for_participant(transport.identity)
             except RpcError as over:
                 return over.__cause__
         return None
 
-    await urls.serve(address, identity, handle, announce)
+    def _watched(self, handler: RpcHandler) -> RpcHandler:
+        """A handler whose invocations are counted while they run, and reported at their end."""
 
+        async def handle(data: RpcInvocationData) -> str:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            outcome = str(RpcError(ErrorCode.APPLICATION_ERROR))
+            self.running[data.method] += 1
+            try:
+                result = handler(data)
+                if isawaitable(result):
+                    result = await result
+                if isinstance(result, str):
+                    outcome = _size(result)
+            except RpcError as error:
+                outcome = str(error)
+                raise
+            except asyncio.CancelledError:
+                outcome = "abandoned"
+                raise
+            finally:
+                self.running[data.method] -= 1
+                if self._tell is not None:
+                    what = f"{data.caller_identity} calls {data.method} ({_size(data.payload)})"
+                    self._tell(f"{what}: {outcome}, {(clock() - began) * 1000:.1f} ms")
+            return result
 
-def _told(handler: RpcHandler, tell: Callable[[str], None]) -> RpcHandler:
-    """A handler of which every invocation is told when it has ended."""
-
-    async def handle(data: RpcInvocationData) -> str:
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        outcome = str(RpcError(ErrorCode.APPLICATION_ERROR))
-        try:
-            result = handler(data)
-            if isawaitable(result):
-                result = await result
-            if isinstance(result, str):
-                outcome = _size(result)
-        except RpcError as error:
-            outcome = str(error)
-            raise
-        except asyncio.CancelledError:
-            outcome = "abandoned"
-            raise
-        finally:
-            what = f"{data.caller_identity} calls {data.method} ({_size(data.payload)})"
-            tell(f"{what}: {outcome}, {(clock() - began) * 1000:.1f} ms")
-        return result
-
-    return handle
+        return handle
 
 
 def _size(payload: str) -> str:

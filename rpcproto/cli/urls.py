@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, Unpack
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import anyio
@@ -14,7 +14,7 @@ from anyio.abc import SocketAttribute
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.transports import Transport, stream
 from rpcproto.transports.pipes import stdio
-from rpcproto.transports.stream import StreamTransport
+from rpcproto.transports.stream import StreamOptions, StreamTransport
 
 CONNECT_TIMEOUT: Final = 15.0
 """How long connecting may take, in seconds."""
@@ -119,13 +119,10 @@ def _read_stdio(url: str, parts: SplitResult) -> Address:
 def _read_nats(url: str, parts: SplitResult) -> Address:
     try:
         from rpcproto.transports.nats import split_room_url  # noqa: PLC0415 (it may be missing)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "nats":
             raise
-        raise NoConnection(
-            "a room on NATS needs nats-py, which is not installed; "
-            "get it with: pip install 'rpcproto[nats]'"
-        ) from None
+        raise NoConnection(str(error)) from None
     servers, room = split_room_url(url)
     return Nats(tuple(servers), room)
 
@@ -166,23 +163,21 @@ _READERS: Final = {
 }
 
 
-async def connect(
-    address: Address, identity: str, *, hello_timeout: float = stream.HELLO_TIMEOUT
-) -> Transport:
+async def connect(address: Address, identity: str, **options: Unpack[StreamOptions]) -> Transport:
     """Connect to whoever serves there, or come into the room; raises NoConnection.
 
-    Over a stream the peer has `hello_timeout` seconds to say who it is.
+    `options` are for a stream, and ignored in a room.
     """
     with _explained("connect over", address):
         match address:
             case Tcp(host, port):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await stream.connect_tcp(host, port, identity)
+                    return await stream.connect_tcp(host, port, identity, **options)
             case Unix(path):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await stream.connect_unix(path, identity)
+                    return await stream.connect_unix(path, identity, **options)
             case Stdio():
-                return await _connect_stdio(identity, hello_timeout)
+                return await _connect_stdio(identity, options)
             case Nats(servers, room):
                 from rpcproto.transports.nats import join_room  # noqa: PLC0415 (it may be missing)
 
@@ -193,14 +188,14 @@ async def connect(
                 return await livekit.join_room(url, token)
 
 
-async def _connect_stdio(identity: str, hello_timeout: float) -> Transport:
+async def _connect_stdio(identity: str, options: StreamOptions) -> Transport:
     try:
         pipes = stdio()
     except (ValueError, NotImplementedError):
         raise click.UsageError(
             "with stdio:, standard input and output must be pipes or sockets"
         ) from None
-    transport = StreamTransport(pipes, identity, hello_timeout=hello_timeout)
+    transport = StreamTransport(pipes, identity, **options)
     try:
         await transport.greet()
     except BaseException:
@@ -214,15 +209,21 @@ async def serve(
     identity: str,
     handle: Callable[[Transport], Awaitable[BaseException | None]],
     announce: Callable[[Address], None],
+    *,
+    max_connections: int = stream.MAX_CONNECTIONS,
+    send_timeout: float = stream.SEND_TIMEOUT,
 ) -> None:
     """Call `handle` with each connection that comes, for ever, or with the one that there is.
 
     `handle` returns why the connection ended, or None if there is nothing to say. `announce` is
-    told where others find us, once they can. Raises NoConnection where nobody can, or where the one
+    called with the address under which others can reach us, once they can. The limits are those of
+    `rpcproto.transports.stream.serve`. Raises NoConnection if nobody can reach us, or if the one
     connection that there is ended for a reason.
     """
     if isinstance(address, Stdio | Nats | LiveKit):
-        transport = await connect(address, identity, hello_timeout=_VERY_LONG)
+        transport = await connect(
+            address, identity, hello_timeout=_VERY_LONG, send_timeout=send_timeout
+        )
         announce(address)
         reason = await handle(transport)
         if reason is not None:
@@ -241,7 +242,13 @@ async def serve(
                 case Unix(path):
                     listener = await stack.enter_async_context(stream.listen_unix(path))
         announce(address)
-        await stream.serve(listener, identity, handle_one_of_many)
+        await stream.serve(
+            listener,
+            identity,
+            handle_one_of_many,
+            max_connections=max_connections,
+            send_timeout=send_timeout,
+        )
 
 
 @contextmanager

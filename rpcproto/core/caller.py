@@ -88,7 +88,8 @@ class Caller(Side):
         pending, outbox, size = self._pending, self._outbox, len(body)
         if len(pending) >= self._max_pending:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
-        request_id = self._new_id()
+        new_id = self._new_id
+        request_id = new_id()
         id_text = require_id(request_id)
         if request_id in pending:
             raise LocalProtocolError(f"the new request id {request_id!r} is pending already")
@@ -98,7 +99,7 @@ class Caller(Side):
             or outbox.waiting_bytes + size > outbox.max_bytes
         ):
             return self._refuse(request_id, route, size)
-        stream_id = require_id(self._new_id()) if route.abilities.streams else b""
+        stream_id = require_id(new_id()) if route.abilities.streams else b""
         # From here on nothing raises.
         recipient, token, timeout_ms = route.recipient, next(self._orders), self._usual_wire_ms
         pending[request_id] = call = Call(request_id, token, recipient, now)
@@ -116,8 +117,7 @@ class Caller(Side):
         if not stream_id:
             data = write_request(route.envelope, id_text, method, body, timeout_ms)
             outbox.waiting_bytes += len(data)
-            packet = (data, destination_identity, request_id, _REQUEST, token)
-            outbox.small.append(new_value(OutgoingPacket, packet))
+            outbox.small.append((data, destination_identity, request_id, _REQUEST, token))
         else:
             label = request_label(id_text, method, timeout_ms)
             stamp = time_stamp((self._unix_time_offset + now) * 1000.0)

@@ -30,6 +30,7 @@ from rpcproto.core.messages import (
     StreamChunk,
     StreamTrailer,
     Unread,
+    new_value,
 )
 from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
@@ -417,7 +418,7 @@ class RpcEngine:
         packet = small.popleft()
         outbox.waiting_bytes -= len(packet[0])
         outbox.packets_out += 1
-        return packet
+        return new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
         """Everything that has come of the inputs since the last time, in order."""

@@ -166,6 +166,10 @@ class OutgoingPacket(NamedTuple):
     token: int
 
 
+PacketFields: TypeAlias = tuple[bytes, str, str, PacketKind, int]
+"""An `OutgoingPacket` taken apart."""
+
+
 def fits(text: str, max_bytes: int) -> bool:
     """Whether a received text is at most `max_bytes` of UTF-8."""
     if len(text) * 4 <= max_bytes:

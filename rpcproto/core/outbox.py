@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from typing import Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketKind, new_value
+from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketFields, PacketKind
 from rpcproto.core.roster import Abilities
 from rpcproto.core.stream_writer import (
     BOM,
@@ -16,7 +16,6 @@ from rpcproto.core.stream_writer import (
     PlainSource,
     Source,
     StreamWriter,
-    deflated_inline,
 )
 from rpcproto.core.wire import (
     Opening,
@@ -45,7 +44,7 @@ class Outbox:
         self._identity = identity
         self.max_packets: int = config.max_waiting_packets
         self.max_bytes: int = config.max_waiting_bytes
-        self.small: deque[OutgoingPacket] = deque()
+        self.small: deque[PacketFields] = deque()
         """Packets that leave first; a body is not cut into packets before they are taken."""
         self.streams: OrderedDict[int, StreamWriter] = OrderedDict()
         """Bodies that are still leaving, by token, in the order of their turns."""
@@ -67,7 +66,7 @@ class Outbox:
         The sides queue the packets of a call in line, by these same two steps.
         """
         self.waiting_bytes += len(data)
-        self.small.append(new_value(OutgoingPacket, (data, identity, request_id, kind, token)))
+        self.small.append((data, identity, request_id, kind, token))
 
     def send_stream(
         self,
@@ -80,18 +79,19 @@ class Outbox:
     ) -> None:
         """Queue a body in the best form that a recipient of these abilities can take (R29): inline,
         compressed if that is smaller, and else in chunks. `token` as in `send`."""
-        size, header, deflated = len(body), None, None
+        size, most, header, deflated = len(body), self._max_inline_bytes, None, None
         if abilities.deflate and size >= MIN_COMPRESSED_BYTES and self._deflating < MAX_DEFLATING:
             deflated = DeflatedSource(body)
-            header = deflated_inline(opening, size, deflated, self._max_inline_bytes)
-        if header is None and abilities.inline and size <= CHUNK_BYTES:
-            header = write_header(opening, size, body)
-            if len(header) > self._max_inline_bytes:
-                header = None
-        if header is not None:
+            deflated.fill(most)
+            if deflated.is_whole and len(deflated.ready) < size:
+                header = write_header(opening, size, deflated.ready, DEFLATE_RAW)
+        if header is None or len(header) > most:
+            header = None
+            if abilities.inline and size <= CHUNK_BYTES:
+                header = write_header(opening, size, body)
+        if header is not None and len(header) <= most:
             self.waiting_bytes += len(header)
-            packet = (header, recipient[0], request_id, _HEADER, token)
-            self.small.append(new_value(OutgoingPacket, packet))
+            self.small.append((header, recipient[0], request_id, _HEADER, token))
         else:
             self._send_in_chunks(opening, request_id, body, deflated, recipient, token)
 
@@ -116,27 +116,23 @@ class Outbox:
             header, content = write_header(opening, size), body
             if size > CHUNK_BYTES:
                 source = PlainSource(body)
+        self.waiting_bytes += len(header)
+        self.small.append((header, identity, request_id, _HEADER, token))
         if source is not None:
-            self.send(_HEADER, header, identity, request_id, token)
-            self._add(StreamWriter(opening, request_id, source, recipient, token, size))
+            stream = StreamWriter(opening, request_id, source, recipient, token, size)
+            self.streams[token] = stream
+            self._to.setdefault(identity, {})[token] = stream
+            self._deflating += stream.is_deflating
+            self.waiting_bytes += size
             return
-        envelope, stream_id = opening[:2]
-        trailer = write_trailer(envelope, stream_id)
-        packets = [new_value(OutgoingPacket, (header, identity, request_id, _HEADER, token))]
-        self.waiting_bytes += len(header) + len(trailer)
+        envelope, stream_id, _, _ = opening
         if content:
             chunk = write_chunk(envelope, stream_id, 0, content)
-            packets.append(new_value(OutgoingPacket, (chunk, identity, request_id, _CHUNK, token)))
             self.waiting_bytes += len(chunk)
-        packets.append(new_value(OutgoingPacket, (trailer, identity, request_id, _TRAILER, token)))
-        self.small += packets
-
-    def _add(self, stream: StreamWriter) -> None:
-        """A body that leaves in more than one chunk."""
-        self.streams[stream.token] = stream
-        self._to.setdefault(stream.destination_identity, {})[stream.token] = stream
-        self._deflating += stream.is_deflating
-        self.waiting_bytes += stream.body_bytes
+            self.small.append((chunk, identity, request_id, _CHUNK, token))
+        trailer = write_trailer(envelope, stream_id)
+        self.waiting_bytes += len(trailer)
+        self.small.append((trailer, identity, request_id, _TRAILER, token))
 
     def take_small(self) -> OutgoingPacket:
         """The small packet that leaves next."""
@@ -176,12 +172,12 @@ class Outbox:
         token, is_chunk = packet.token, packet.kind is _CHUNK
         self.end_stream(token, cancelled=is_chunk)
         # The parts of a short stream are queued together, so what is left of one is in front.
-        while self.small and self.small[0].token == token:
-            rest = self.small.popleft()
-            self.waiting_bytes -= len(rest.data)
+        while self.small and self.small[0][-1] == token:
+            data, identity, request_id, kind, _ = self.small.popleft()
+            self.waiting_bytes -= len(data)
             # Without a header there is no stream to end, and after its own trailer none is left.
-            if rest.kind is _TRAILER and is_chunk:
-                self._cancel(id_of_trailer(rest.data), rest.destination_identity, rest.request_id)
+            if kind is _TRAILER and is_chunk:
+                self._cancel(id_of_trailer(data), identity, request_id)
 
     def drop_streams(self, identity: str, sid: str = "") -> None:
         """Drop the bodies for a participant that left (R19)."""

@@ -141,8 +141,7 @@ class Responder(Side):
             identity, _, request_id = key
             data = write_response(invocation.sender.envelope, request_id, body)
             outbox.waiting_bytes += len(data)
-            packet = (data, identity, request_id, _RESPONSE, invocation_id)
-            outbox.small.append(new_value(OutgoingPacket, packet))
+            outbox.small.append((data, identity, request_id, _RESPONSE, invocation_id))
         return True
 
     def respond_error(self, invocation_id: int, code: int, message: str, data: str) -> bool:
@@ -230,7 +229,7 @@ class Responder(Side):
         sender = self._sender_of.get(identity) or self._senders.open(identity)
         data = write_ack(sender.envelope, request_id)
         outbox.waiting_bytes += len(data)
-        outbox.small.append(new_value(OutgoingPacket, (data, identity, request_id, _ACK, 0)))
+        outbox.small.append((data, identity, request_id, _ACK, 0))
         key = (identity, origin.sid, request_id)
         if key in self._known:
             return IgnoreReason.REPEAT

@@ -1,6 +1,6 @@
 """Bodies coming in: streams of many senders, read side by side within bounds (R23 to R28, R47)."""
 
-import codecs
+from codecs import utf_8_decode
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple, TypeAlias
@@ -79,7 +79,7 @@ class IncomingStream:
         """Decode the next piece of the body."""
         content = self._cut_off + content if self._cut_off else content
         try:
-            piece, decoded_bytes = codecs.utf_8_decode(content)
+            piece, decoded_bytes = utf_8_decode(content)
         except UnicodeDecodeError:
             return _NOT_UTF8
         self._cut_off = content[decoded_bytes:]
@@ -119,6 +119,7 @@ class StreamReader:
         self._idle_timeout = config.stream_idle_timeout
         self._orders = orders
         self.senders: Senders = Senders(identity, config)
+        self._sender_of = self.senders.by_identity
         self.streams: OrderedDict[int, IncomingStream] = OrderedDict()
         """By order, those that have not grown for longest in front: they are the next to end."""
         self._turns: OrderedDict[str, Sender] = OrderedDict()
@@ -130,7 +131,7 @@ class StreamReader:
         """The half-read stream that a chunk or trailer belongs to (R23). One without a sid may be
         of an answer that a departed participant was giving (R31)."""
         identity, sid = origin.identity, origin.sid
-        sender = self.senders.by_identity.get(identity)
+        sender = self._sender_of.get(identity)
         if sender is None:
             return None
         stream = sender.streams.get((sid, stream_id))

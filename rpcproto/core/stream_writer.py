@@ -4,7 +4,7 @@ import zlib
 from typing import Final, TypeAlias
 
 from rpcproto.core import wire
-from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketKind, new_value
+from rpcproto.core.messages import OutgoingPacket, PacketKind, new_value
 
 CHUNK_BYTES: Final = 15_000
 """The most that one chunk carries, and an inline header packet is (A2)."""
@@ -148,15 +148,3 @@ class StreamWriter:
             data = wire.write_trailer(self._envelope, self.stream_id)
         packet = (data, self.destination_identity, self.request_id, kind, self.token)
         return new_value(OutgoingPacket, packet)
-
-
-def deflated_inline(
-    opening: wire.Opening, size: int, source: DeflatedSource, max_bytes: int
-) -> bytes | None:
-    """A header packet of at most `max_bytes` with all of a compressed body, if that is smaller."""
-    source.fill(max_bytes)
-    content = source.ready
-    if not source.is_whole or len(content) >= size:
-        return None
-    header = wire.write_header(opening, size, content, DEFLATE_RAW)
-    return header if len(header) <= max_bytes else None

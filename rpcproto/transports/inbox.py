@@ -21,9 +21,10 @@ MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
 MAX_WAITING_EVENTS: Final = 20_000
 """Events that wait for a host that does not read; packets beyond are dropped."""
-SHARE: Final = 1 / 8
-"""The part of both that one sender may hold; and the last such part is reserved for senders that
-hold less than SMALL_SHARE."""
+SHARE: Final = 1 / 2
+"""The part of both that one sender may hold."""
+RESERVE: Final = 1 / 8
+"""The last part of both, which is for senders that hold less than SMALL_SHARE."""
 SMALL_SHARE: Final = 1 / 64
 
 
@@ -86,7 +87,7 @@ class Inbox:
         part = self._all.part
         if part < 1 and sender is not None:
             share = self._of_sender.get(sender, _NOTHING).part
-            has_room = share < SHARE and (part < 1 - SHARE or share < SMALL_SHARE)
+            has_room = share < SHARE and (part < 1 - RESERVE or share < SMALL_SHARE)
         else:
             has_room = part < 1
         if not has_room:

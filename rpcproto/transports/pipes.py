@@ -5,9 +5,12 @@ import stat
 import sys
 from typing import Final
 
-import anyio
-import anyio.lowlevel
-from anyio.abc import ByteStream
+from rpcproto.extras import extra
+
+with extra("anyio", __name__):
+    import anyio
+    import anyio.lowlevel
+    from anyio.abc import ByteStream
 
 
 class PipeStream(ByteStream):

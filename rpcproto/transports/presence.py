@@ -30,6 +30,8 @@ ANSWERS_TIME: Final = 1.0
 MAX_DEPARTURES: Final = 256
 """How many `remove_overdue` takes out at once."""
 MAX_ANNOUNCEMENT_BYTES: Final = 1_024
+MAX_BRACKETS: Final = 32
+"""The most brackets, of both kinds, that an announcement opens."""
 MAX_CAPABILITIES: Final = 64
 MAX_GENERATION: Final = 2**53
 
@@ -64,7 +66,8 @@ class Announcement(NamedTuple):
 
 def decode_announcement(data: bytes) -> Announcement | None:
     """The announcement in any bytes, or None. Fields that are not known are not read (R34)."""
-    if len(data) > MAX_ANNOUNCEMENT_BYTES:
+    # Deep nesting takes json longer than all the rest.
+    if len(data) > MAX_ANNOUNCEMENT_BYTES or data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
         return None
     try:
         fields = json.loads(data)

@@ -13,13 +13,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NotRequired, TypedDict, Unpack
 
-import anyio
-import anyio.lowlevel
-from anyio.abc import AsyncResource, ByteStream, Listener, SocketAttribute, SocketStream
-
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_timeout
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.extras import extra
 from rpcproto.logs import SeldomLogged, logger
 from rpcproto.transports import (
     HIGH_WATER_MARK,
@@ -32,6 +29,11 @@ from rpcproto.transports import (
     TransportEvent,
 )
 from rpcproto.transports.framing import BadPeer, Hello, Link, frame
+
+with extra("anyio", __name__):
+    import anyio
+    import anyio.lowlevel
+    from anyio.abc import AsyncResource, ByteStream, Listener, SocketAttribute, SocketStream
 
 MAX_FRAME_BYTES: Final = RpcConfig().max_packet_bytes
 """What an engine reads of one packet, unless configured otherwise (R28)."""
@@ -165,7 +167,13 @@ class StreamTransport(AsyncResource):
             await anyio.lowlevel.checkpoint_if_cancelled()
             packets, failed = self._take(take)
             if packets:
-                await self._write(frame(*packets))
+                try:
+                    await self._write(frame(*packets))
+                except anyio.EndOfStream:
+                    # The peer has closed the stream as a whole: the reader finds the end, after
+                    # what came before it.
+                    await self._over.wait()
+                    raise self._over_error() from self._failure
             else:
                 await anyio.lowlevel.checkpoint()
         if failed:
@@ -189,7 +197,8 @@ class StreamTransport(AsyncResource):
         """See `Transport`."""
         if self._link.peer is None and not self._over.is_set():
             await self.greet()
-        if not self._is_connected and not self._over.is_set():
+        peer = self._link.peer
+        if peer is not None and not self._is_connected:
             await anyio.lowlevel.checkpoint()
             self._is_connected = True
             return [*self.take_welcome(), Connected(participants_complete=True)]
@@ -202,7 +211,6 @@ class StreamTransport(AsyncResource):
         except ConnectionError as failure:
             await self._end(failure)
             raise
-        peer = self._link.peer
         if packets and peer is not None:
             return [PacketReceived(data, peer.identity) for data in packets]
         await self._end(None)
@@ -239,7 +247,7 @@ class StreamTransport(AsyncResource):
             if not self._has_said_hello:
                 self._has_said_hello = True
                 # A peer that has left already may have said something before.
-                with suppress(ConnectionError):
+                with suppress(ConnectionError, anyio.EndOfStream):
                     await self._write(self._link.hello)
             while self._link.peer is None and await self._read():
                 pass
@@ -279,10 +287,7 @@ class StreamTransport(AsyncResource):
                 if patience.cancelled_caught:
                     raise await self._slow_reader_error(len(piece))
         except anyio.EndOfStream:
-            # The peer has closed the stream as a whole: the reader finds the end, after what came
-            # before it.
-            await self._over.wait()
-            raise self._over_error() from self._failure
+            raise
         except _STREAM_ERRORS as error:
             if self._over.is_set():
                 raise self._over_error() from self._failure

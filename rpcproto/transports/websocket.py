@@ -7,14 +7,16 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-import anyio
-from anyio.abc import ByteStream
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
-
 from rpcproto.core.errors import LocalProtocolError
+from rpcproto.extras import extra, require_asyncio
+
+with extra("websockets", __name__):
+    import anyio
+    from anyio.abc import ByteStream
+    from websockets.asyncio.client import ClientConnection
+    from websockets.asyncio.connection import Connection
+    from websockets.asyncio.server import ServerConnection
+    from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 READ_BYTES: Final = 8_192
 """How much is read and parsed in one go: the library parses all that it is given without giving
@@ -72,15 +74,9 @@ class WebSocketStream(ByteStream):
 
         Raises LocalProtocolError outside of asyncio, and for a connection of any other kind.
         """
+        require_asyncio(__name__)
         if not isinstance(connection, Connection):
-            raise LocalProtocolError(
-                "a WebSocketStream takes a connection of websockets.asyncio, not a "
-                f"{type(connection).__name__}: WebSockets work on asyncio only"
-            )
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            raise LocalProtocolError("WebSockets work on asyncio only") from None
+            raise LocalProtocolError("a WebSocketStream takes a connection of websockets.asyncio")
         self._connection = connection
         self._rest = memoryview(b"")
         self._reading = asyncio.Lock()

@@ -71,7 +71,7 @@ class Work(Future[str]):
 
     def end_in(self, seconds: float, outcome: str | Exception) -> None:
         """For the kit: end so many seconds from now, unless it has ended before."""
-        self._clock.schedule(seconds, lambda: self._end(outcome))
+        self._clock.schedule(seconds, lambda: self.end(outcome))
 
     def cancel(self) -> bool:
         """Cancel the work; a stubborn one goes on for a while."""
@@ -83,7 +83,8 @@ class Work(Future[str]):
             return False
         return super().cancel()
 
-    def _end(self, outcome: str | Exception) -> None:
+    def end(self, outcome: str | Exception) -> None:
+        """For the kit: end now, unless it has ended before."""
         if self.done():
             return
         if isinstance(outcome, str):

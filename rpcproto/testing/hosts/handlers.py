@@ -79,6 +79,11 @@ class KitHandlers:
         """How many of those that take time were cancelled."""
         return sum(work.was_cancelled for work in self.works)
 
+    def release(self) -> None:
+        """End all handlers, so that no thread waits for one."""
+        for work in self.works:
+            work.end("")
+
     def _handle(self, method: str, data: Invocation) -> object:
         self.runs += 1
         if self._clock.is_reporting:

@@ -97,6 +97,8 @@ def _play(scenario: Scenario, driver: HostDriver) -> Stage:
             raise _failed(scenario, stage, str(unmet)) from None
         except Exception as error:
             raise _failed(scenario, stage, f"the host or its driver raised {error!r}") from error
+        finally:
+            stage.handlers.release()
     return stage
 
 

@@ -24,7 +24,7 @@ from rpcproto.transports import BATCH_BYTES, HIGH_WATER_MARK
 MAX_MESSAGE_BYTES: Final = RpcConfig().max_packet_bytes
 """Larger messages are dropped while they are read. It is what an engine reads of one packet,
 unless configured otherwise (R28)."""
-MESSAGES_PER_TURN: Final = 256
+MESSAGES_PER_TURN: Final = 128
 """After so many messages, or BATCH_BYTES, other tasks get their turn."""
 MESSAGE_OVERHEAD: Final = BATCH_BYTES // MESSAGES_PER_TURN
 
@@ -85,7 +85,7 @@ class _Parser(Parser):
     """Keeps nothing of a message that is too large."""
 
     def __init__(self, client: RoomClient) -> None:
-        super().__init__(client)  # type: ignore[no-untyped-call]
+        super().__init__(client)
         self._too_large = SeldomLogged()
 
     async def parse(self, data: bytes = b"") -> None:
@@ -106,7 +106,7 @@ class _Socket(TcpTransport):
     """Where nats-py writes to, and reads from."""
 
     def __init__(self, *, requires_tls: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._requires_tls = requires_tls
         self._is_encrypted = False
 
