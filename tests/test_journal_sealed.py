@@ -84,7 +84,8 @@ def test_a_journal_has_payloads_and_no_keys(ring: Callable[[str], Ring]) -> None
 
 
 def test_a_journal_notes_what_opened_and_what_was_sealed_with_what() -> None:
-    records = [json.loads(line) for line in life(toy_with_two)]
+    _, *lines = life(toy_with_two)
+    records = list(map(json.loads, lines))
     engines = [record for record in records if record[1:2] == ["engine"]]
     assert [record[-1] for record in engines] == [{"encrypted": True}] * 2
     received = [record for record in records if record[1:2] == ["receive_packet"]]

@@ -87,7 +87,7 @@ class Sealing:
         self._open = cryptor.open
         self._identity = shared.identity
         self._accepts_plain = shared.config.accept_plain_packets
-        self._outbox = shared.outbox
+        self._take = shared.outbox.take
         self._reader = shared.reader
         self._roster = shared.roster
         self._handlers = handlers
@@ -98,13 +98,14 @@ class Sealing:
 
     def next_packet(self) -> OutgoingPacket | None:
         """See `RpcEngine.next_packet`: what is taken is sealed now."""
-        outbox = self._outbox
-        packet = outbox.take_small() if outbox.small else outbox.take_of_stream()
-        if packet is None or type(packet.request_id) is PlainId:
-            return packet
-        start = envelope(self._identity, packet.destination_identity)
-        data = write_sealed(start, self._seal(payload_of(packet.data, start)))
-        return new_value(OutgoingPacket, (data, *packet[1:]))
+        packet = self._take()
+        if packet is None:
+            return None
+        data, destination, request_id, kind, token = packet
+        if type(request_id) is not PlainId:
+            start = envelope(self._identity, destination)
+            data = write_sealed(start, self._seal(payload_of(data, start)))
+        return new_value(OutgoingPacket, (data, destination, request_id, kind, token))
 
     def _receive_plain(
         self, kind: Kind, fields: Any, origin: Origin, now: float

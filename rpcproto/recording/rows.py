@@ -66,6 +66,10 @@ def shown(payload: object) -> str:
     return repr(payload) if size <= MAX_SHOWN_BYTES else f"{size:,} bytes"
 
 
+SEALED: Final = "sealed packet"
+"""What a packet is called that cannot be opened."""
+
+
 def kind_of(message: Message) -> str:
     """Return what a message is called: `request`, `ack`, `stream header` and so on."""
     if isinstance(message, ErrorResponse):
@@ -73,7 +77,7 @@ def kind_of(message: Message) -> str:
     if isinstance(message, Unread):
         return message.kind.replace("_", " ")
     if isinstance(message, Sealed):
-        return "packet"
+        return SEALED
     return re.sub("(?<=[a-z])(?=[A-Z])", " ", type(message).__name__).lower()
 
 
@@ -167,7 +171,7 @@ class Trace:
     ) -> None:
         """Add a packet of which no more is known than what is shown."""
         self._take_part(sender, receiver)
-        sealed = "sealed " if view.is_sealed else ""
+        sealed = "sealed " if view.is_sealed and view.kind != SEALED else ""
         label = f"{sealed}{view.kind}, {view.length:,} bytes"
         arrow = Arrow(at, sender, receiver, label, style_of(view.kind), arrives, view.detail)
         if view.kind == _CHUNK:

@@ -26,7 +26,7 @@ from rpcproto.recording.records import (
     Told,
     read,
 )
-from rpcproto.recording.rows import PacketView, Trace, kind_of, sender_of, unsealed, view_of
+from rpcproto.recording.rows import SEALED, PacketView, Trace, sender_of, unsealed, view_of
 from rpcproto.recording.values import Value
 from rpcproto.wire import (
     Message,
@@ -38,7 +38,6 @@ from rpcproto.wire import (
     Unread,
 )
 
-_SEALED: Final = kind_of(Sealed(0, b"", b""))
 _HEADER: Final = PacketKind.STREAM_HEADER.value
 
 
@@ -262,7 +261,7 @@ class _Story:
         view = None
         if sent.data is not None:
             view = view_of(wire.decode(sent.data), sent.length, engine.identity, self._cryptor)
-        if view is None or view.kind == _SEALED:
+        if view is None or view.kind == SEALED:
             # A journal says of its own packets what they are, whether it has all of them or not.
             stream_id = engine.streams.get(sent.token, "")
             is_sealed = sent.sealed is not None
@@ -271,7 +270,7 @@ class _Story:
             )
             # Routers may have made it longer on its way.
             view = self._views.get(sent.sha256, nothing_else)._replace(length=sent.length)
-            if view.kind == _SEALED:
+            if view.kind == SEALED:
                 view = nothing_else
         if view.kind == _HEADER:
             self._streams[engine.identity, view.stream_id] = sent.request_id
