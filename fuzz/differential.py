@@ -20,6 +20,7 @@ from rpcproto.wire import (
     OutgoingMessage,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -106,6 +107,9 @@ OF_EACH_KIND = (
         request_id(choices), choices.number(8), long_text(choices).encode() or b"\xff"
     ),
     lambda choices: StreamTrailer(request_id(choices), choices.text()),
+    lambda choices: Sealed(
+        choices.number(4), long_text(choices).encode() or b"iv", long_text(choices).encode() or b"x"
+    ),
 )
 
 

@@ -43,6 +43,7 @@ from rpcproto.core.messages import (
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.core.stream_writer import CANCELLED, CHUNK_BYTES
 from rpcproto.core.wire import (
+    MALFORMED,
     MAX_DESTINATIONS,
     MAX_UINT64,
     METHOD,
@@ -52,7 +53,6 @@ from rpcproto.core.wire import (
     UNSTATED_TIMEOUT_MS,
     VERSION,
     Value,
-    parse,
     parse_payload,
     payload_of,
     read_response,
@@ -193,7 +193,7 @@ def decode(data: bytes) -> Packet | None:
     No bytes raise. Raises LocalProtocolError for anything but bytes.
     """
     _require_bytes(data, "data")
-    packet = parse(data)
+    packet = _parse(data)
     if packet is None:
         return None
     message = _message(packet)
@@ -212,7 +212,7 @@ def decode_payload(plaintext: bytes) -> Message | None:
     malformed is as in `decode`. Raises LocalProtocolError for anything but bytes.
     """
     _require_bytes(plaintext, "plaintext")
-    payload = parse(plaintext, parse_payload)
+    payload = _parse(plaintext, parse_payload)
     if payload is None:
         return None
     message = _message(payload)
@@ -221,6 +221,14 @@ def decode_payload(plaintext: bytes) -> Message | None:
 
 def _is_named(message: Message) -> bool:
     return isinstance(message, Sealed | Unread) or is_id(message[0])
+
+
+def _parse(data: bytes, from_string: Callable[[bytes], Any] = DataPacket.FromString) -> Any:
+    """What is in `data` as protobuf has it; None if there is nothing."""
+    try:
+        return from_string(data)
+    except MALFORMED:
+        return None
 
 
 def _message(packet: Value) -> Message:
@@ -330,7 +338,7 @@ def stamp(
         + _uint32(16, sequence, "sequence")
         + _text(17, sender_sid, "sender_sid")
     )
-    if (sender_identity or sender_sid) and parse(data) is None:
+    if (sender_identity or sender_sid) and _parse(data) is None:
         raise LocalProtocolError(
             "data is not a packet by itself, so that a stamp would not say who sent it"
         )

@@ -595,7 +595,7 @@ FAULTS = [
         "packets of a failed stream stay counted as waiting",
         "outbox",
         "simulation",
-        "            self.waiting_bytes -= len(rest.data)\n",
+        "            self.waiting_bytes -= len(data)\n",
         "",
     ),
     Fault(
@@ -609,7 +609,7 @@ FAULTS = [
         "the id of a cancelling trailer is read from what is handed back",
         "outbox",
         "rules",
-        "id_of_trailer(rest.data)",
+        "id_of_trailer(data)",
         "id_of_trailer(packet.data)",
     ),
     Fault(

@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Final, TypeAlias
 
-from rpcproto.core.budget import Sender
 from rpcproto.core.errors import (
     ErrorCode,
     LocalProtocolError,
@@ -27,7 +26,7 @@ from rpcproto.core.recipients import Call, Recipients, Route, require_names
 from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
-from rpcproto.core.stream_reader import Body, Fault, IncomingStream, Opened
+from rpcproto.core.stream_reader import Body, Fault, IncomingStream
 from rpcproto.core.wire import request_label, time_stamp, write_request
 
 # Members that every call needs: to look one up in its enum costs as much as a step of the protocol.
@@ -191,11 +190,9 @@ class Caller(Side):
         if generated or not request_id:
             return why_not_header(generated)
         call = self._pending.get(request_id)
-        if call is None or (
-            (recipient := call.recipient).participant is not origin and not recipient.can_be(origin)
-        ):
+        if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
-        identity, sid = origin.identity, origin.sid
+        recipient, identity, sid = call.recipient, origin.identity, origin.sid
         if recipient.calls_in_grace:
             sid = sid or recipient.sid or ""  # (R31)
         reader = self._reader
@@ -208,18 +205,14 @@ class Caller(Side):
         elif known is not None:
             self._body_failed(call, known)
         else:
-            self._read_stream(call, (False, stream_id, body), sender, sid, now)
+            on_end = partial(self._stream_ended, call)
+            stream = reader.open((False, stream_id, body), sender, sid, now, on_end)
+            if stream is not None:  # some of the body is still to come, or to be inflated
+                if call.state is _SENT:
+                    self._events.append(new_value(CallAcknowledged, (request_id,)))
+                call.state = CALL_TABLE[call.state][_RESPONSE_HEADER]
+                self._reading[request_id] = stream
         return None
-
-    def _read_stream(
-        self, call: Call, opened: Opened, sender: Sender, sid: str, now: float
-    ) -> None:
-        stream = self._reader.open(opened, sender, sid, now, partial(self._stream_ended, call))
-        if stream is not None:  # some of the body is still to come, or to be inflated
-            if call.state is _SENT:
-                self._events.append(new_value(CallAcknowledged, (call.request_id,)))
-            call.state = CALL_TABLE[call.state][_RESPONSE_HEADER]
-            self._reading[call.request_id] = stream
 
     def expire(self, call: Call, *, early: bool) -> None:
         """A deadline of `call` is over: its ack window if `early`, else the whole call (R3), or

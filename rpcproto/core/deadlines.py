@@ -12,6 +12,7 @@ front, which until then is due before it.
 """
 
 import heapq
+import math
 from collections import deque
 from typing import Final, NamedTuple
 
@@ -100,28 +101,28 @@ class Deadlines:
     """All deadlines of one engine. Instants never go back: the engine sees to it."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[float, float | None], Line] = {}
+        self._lines: dict[tuple[float, float], Line] = {}
         """By timeout and early timeout, the lines that items enter."""
         self._all: list[Line] = []
         """The same and those that items move on to, which come behind them."""
         self._rest: list[Due] = []
         self._rest_limit = MIN_SWEPT
 
-    def kept_line(self, timeout: float, early: float | None = None) -> Line:
+    def kept_line(self, timeout: float, early: float = math.inf) -> Line:
         """A line to hold on to, for timeouts that most items have; see `start`."""
         line = self._line(timeout, early)
         assert line is not None
         line.is_kept = True
         return line
 
-    def start(self, item: Timed, timeout: float, early: float | None = None) -> None:
+    def start(self, item: Timed, timeout: float, early: float = math.inf) -> None:
         """Give `item` a deadline `timeout` after its start, and one at `early` if that is less."""
         line = self._line(timeout, early)
         if line is not None:
             line.add(item)
             return
         self.start_at(item, item.started + timeout)
-        if early is not None and early < timeout:
+        if early < timeout:
             self.start_at(item, item.started + early, EARLY)
 
     def start_at(self, item: Timed, deadline: float, least: int = OPEN) -> None:
@@ -132,22 +133,21 @@ class Deadlines:
             heapq.heapify(self._rest)
             self._rest_limit = 2 * len(self._rest) + MIN_SWEPT
 
-    def _line(self, timeout: float, early: float | None) -> Line | None:
+    def _line(self, timeout: float, early: float) -> Line | None:
         """The line of these timeouts, or None while all lines are taken."""
-        if early is not None and early >= timeout:
-            early = None
+        early = early if early < timeout else math.inf
         line = self._lines.get((timeout, early))
         if line is not None:
             return line
         if len(self._lines) >= MAX_LINES:
-            unused = next((key for key, line in self._lines.items() if _is_unused(line)), None)
-            if unused is None:
+            self._lines = {key: line for key, line in self._lines.items() if _is_used(line)}
+            if len(self._lines) >= MAX_LINES:
                 return None
-            del self._lines[unused]
-        line = Line(timeout) if early is None else Line(early, Line(timeout))
+        line = Line(early, Line(timeout)) if early < timeout else Line(timeout)
         self._lines[timeout, early] = line
-        lines = [(line, line.later) for line in self._lines.values()]
-        self._all = [line for pair in lines for line in pair if line is not None]
+        self._all = [
+            part for line in self._lines.values() for part in (line, line.later) if part is not None
+        ]
         return line
 
     def next_deadline(self) -> float | None:
@@ -184,8 +184,8 @@ class Deadlines:
         return self._rest[0] if self._rest else None
 
 
-def _is_unused(line: Line) -> bool:
-    return not (line.is_kept or line.front() or (line.later and line.later.front()))
+def _is_used(line: Line) -> bool:
+    return line.is_kept or line.front() is not None or bool(line.later and line.later.front())
 
 
 def _counts(due: Due) -> bool:

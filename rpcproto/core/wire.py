@@ -73,15 +73,7 @@ _parse: Final = DataPacket.FromString
 parse_payload: Final = EncryptedPacketPayload.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
-_MALFORMED: Final = (DecodeError, ValueError, RecursionError)
-
-
-def parse(data: bytes, from_string: Callable[[bytes], Any] = _parse) -> Any:
-    """The packet in `data` as protobuf has it, or what was sealed in one; None if there is none."""
-    try:
-        return from_string(data)
-    except _MALFORMED:
-        return None
+MALFORMED: Final = (DecodeError, ValueError, RecursionError)
 
 
 Value: TypeAlias = DataPacket | EncryptedPacketPayload
@@ -119,7 +111,7 @@ def read(
     """
     try:
         packet = parse(data)
-    except _MALFORMED:
+    except MALFORMED:
         return None
     which = packet.WhichOneof("value")
     kind: Kind
