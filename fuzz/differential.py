@@ -118,9 +118,23 @@ def check_building(message: OutgoingMessage, sender: str, destination: str) -> b
     assert data == build(message, sender, destination)
     by_an_engine = written_by_an_engine(message, sender, destination)
     assert by_an_engine is None or by_an_engine == data
+    if not isinstance(message, Sealed):
+        check_payload(message, data)
     if isinstance(message, StreamTrailer):
         assert core_wire.id_of_trailer(data).decode() == message.stream_id
     return data
+
+
+def check_payload(message: OutgoingMessage, data: bytes) -> None:
+    """What is sealed of a packet says the same as the packet."""
+    payload, decoded = wire.encode_payload(message), wire.decode(data)
+    reading = core_wire.read(payload, "", None, core_wire.parse_payload)
+    if decoded is not None:
+        assert wire.decode_payload(payload) == decoded.message
+        assert reading is not None
+        assert reading[:2] == as_read(decoded.message)
+    elif reading is None:
+        assert wire.decode_payload(payload) is None
 
 
 def written_by_an_engine(message: OutgoingMessage, sender: str, destination: str) -> bytes | None:
