@@ -34,7 +34,7 @@ UPPER_FLOORS = [
     {"testing"},
     {"recording"},
     {"transports", "e2ee", "wire"},
-    {"ids", "logs"},
+    {"extras", "ids", "logs"},
     {"core"},
 ]
 """The same of the whole house; a floor of several modules may use itself."""
@@ -51,6 +51,11 @@ GENERATED = CORE / "packets_pb2.py"
 MODULES = sorted(set(CORE.glob("*.py")) - {GENERATED, CORE / "__init__.py"})
 HOSTS = [path for name in ("asyncio", "trio") if (path := PACKAGE / f"{name}.py").exists()]
 
+each_house_module = pytest.mark.parametrize(
+    "path",
+    sorted(set(PACKAGE.rglob("*.py")) - {GENERATED}),
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
 
@@ -169,9 +174,8 @@ def test_outside_the_core_packets_are_read_and_written_by_the_public_wire_alone(
 
 def test_outside_the_core_only_rooms_that_show_packets_know_protobuf() -> None:
     """Neither the package nor its hosts do."""
-    for path in [PACKAGE / "__init__.py", *HOSTS, PACKAGE / "participant.py"]:
-        if path.exists():
-            assert not any(name.startswith("google") for name in imports(path)), path
+    for path in [PACKAGE / "__init__.py", *HOSTS, *(PACKAGE / "participant").glob("*.py")]:
+        assert not any(name.startswith("google") for name in imports(path)), path
 
 
 def test_the_core_is_read_in_an_hour() -> None:
@@ -180,27 +184,30 @@ def test_the_core_is_read_in_an_hour() -> None:
     assert max(sizes.values()) <= 400, sizes
 
 
-@each_module
-def test_no_class_of_the_core_is_over_320_lines(path: Path) -> None:
+def sizes_of(path: Path, *kinds: type[ast.AST]) -> dict[str, int]:
+    """The lines of code of all classes, or all functions, of a module."""
     lines = code_lines(path)
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ClassDef):
-            size = len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
-            assert size <= 320, f"{node.name} has {size} lines"
+    return {
+        node.name: len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and isinstance(node, kinds)
+    }
 
 
-@each_module
-def test_no_function_is_over_60_lines(path: Path) -> None:
-    lines = code_lines(path)
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.FunctionDef):
-            size = len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
-            assert size <= 60, f"{node.name} has {size} lines"
+@each_house_module
+def test_nothing_in_the_house_is_too_large_to_read(path: Path) -> None:
+    assert len(code_lines(path)) <= 400
+    most = 320 if path.is_relative_to(CORE) else 250
+    classes = sizes_of(path, ast.ClassDef)
+    assert {name: size for name, size in classes.items() if size > most} == {}
+    functions = sizes_of(path, ast.FunctionDef, ast.AsyncFunctionDef)
+    assert {name: size for name, size in functions.items() if size > 60} == {}
 
 
 @pytest.mark.parametrize("path", HOSTS, ids=lambda path: path.stem)
-def test_a_host_is_at_most_150_lines(path: Path) -> None:
-    assert len(code_lines(path)) <= 150
+def test_a_host_is_at_most_160_lines(path: Path) -> None:
+    assert len(code_lines(path)) <= 160
 
 
 def test_importing_the_package_brings_in_the_standard_library_and_protobuf_alone() -> None:
