@@ -188,7 +188,7 @@ def is_for(us: str, destinations: tuple[str, ...]) -> bool:
 def as_read(message: Message) -> tuple[type[Message] | str, tuple[Any, ...]]:
     """The kind of a message and what an engine reads of it: of the header of a stream only some."""
     if isinstance(message, Sealed):
-        return Sealed, ("", message)
+        return Sealed, ("", *message)
     if not isinstance(message, StreamHeader):
         return type(message), tuple(message)
     attributes, topic = message.attributes, message.topic

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Generic, Literal, TypeAlias, TypeVar
 
 from rpcproto.core.errors import LocalProtocolError, require_name
-from rpcproto.core.messages import MAX_IDENTITY_BYTES, Sealed
-from rpcproto.core.sealing import IV_BYTES, Cryptor, OpenFailure
+from rpcproto.core.messages import IV_BYTES, MAX_IDENTITY_BYTES, Sealed
+from rpcproto.core.sealing import Cryptor, OpenFailure
 from rpcproto.extras import extra
 
 if TYPE_CHECKING:

@@ -53,6 +53,7 @@ from rpcproto.core.wire import (
     UNSTATED_TIMEOUT_MS,
     VERSION,
     Value,
+    around_iv,
     parse_payload,
     payload_of,
     read_response,
@@ -61,7 +62,6 @@ from rpcproto.core.wire import (
     sized_field,
     text_field,
     uint_field,
-    write_sealed,
 )
 
 __all__ = [
@@ -307,7 +307,7 @@ def encode_payload(message: OutgoingMessage) -> bytes:
     """
     if isinstance(message, Sealed):
         raise LocalProtocolError("a message that is sealed cannot be sealed again")
-    return payload_of(encode(message, "", ""), sized_field(5, b""))
+    return payload_of(encode(message, "", ""), len(sized_field(5, b"")))
 
 
 def stamp(
@@ -434,7 +434,8 @@ def _sealed_fields(sealed: Sealed) -> bytes:
     key_index = _require_int(sealed.key_index, "key_index", 0, MAX_UINT32)
     iv = _require_bytes(sealed.iv, "iv")
     ciphertext = _require_bytes(sealed.ciphertext, "ciphertext")
-    return write_sealed(b"", Sealed(key_index, iv, ciphertext))
+    before, after = around_iv(len(ciphertext), key_index, len(iv))
+    return before + iv + after + ciphertext
 
 
 _WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {

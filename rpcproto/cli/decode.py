@@ -13,7 +13,8 @@ from rich.text import Text
 
 from rpcproto import wire
 from rpcproto.cli.drawing import COLOURS
-from rpcproto.core.sealing import IV_BYTES, TAG_BYTES, Cryptor, OpenFailure
+from rpcproto.core.messages import IV_BYTES, TAG_BYTES
+from rpcproto.core.sealing import Cryptor, OpenFailure
 from rpcproto.recording.rows import kind_of, style_of, unsealed
 from rpcproto.wire import DEFLATE_RAW, UNCOMPRESSED, Message, Packet, Sealed, StreamHeader, Unread
 

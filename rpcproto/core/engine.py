@@ -2,9 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from rpcproto.core.caller import Caller
 from rpcproto.core.config import RpcConfig
@@ -38,7 +38,7 @@ from rpcproto.core.roster import abilities_from, is_too_old
 from rpcproto.core.sealing import Cryptor, Handler, Sealing
 from rpcproto.core.shared import Shared
 from rpcproto.core.stream_reader import StreamReader
-from rpcproto.core.wire import Envelope, Kind, read
+from rpcproto.core.wire import Envelope, Kind, Read, read
 
 _NEVER: Final = math.inf
 _GREETING: Final = Envelope("", "", True, 0)
@@ -106,6 +106,7 @@ class RpcEngine:
         self._small = shared.outbox.small
         self._take_other = shared.outbox.take_of_stream
         self._is_new_packet = shared.roster.is_new_packet
+        self._read: Callable[[bytes, str, Mapping[str, Any]], Read] = read
         self._reader = shared.reader
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
@@ -115,6 +116,7 @@ class RpcEngine:
             sealing = Sealing(cryptor, shared, self._handlers)
             self._handlers, self._is_new_packet = sealing.handlers, shared.roster.is_unmarked
             self._small, self._take_other = deque(), sealing.next_packet
+            self._read = sealing.read
 
     # what the application wants
 
@@ -266,7 +268,7 @@ class RpcEngine:
             self._now = now = self._checked(now)
         if (
             len(data) > self._max_readable_bytes
-            or (packet := read(data, self._identity, self._senders)) is None
+            or (packet := self._read(data, self._identity, self._senders)) is None
         ):
             self._receive_unreadable(data, sender_identity or "")
             return

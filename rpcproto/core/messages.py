@@ -30,6 +30,10 @@ new_value: Final = tuple.__new__
 """Makes a NamedTuple from its class and a tuple in half the time that calling the class takes."""
 
 
+IV_BYTES: Final = 12
+TAG_BYTES: Final = 16
+
+
 class PacketKind(Enum):
     """What an outgoing packet carries."""
 

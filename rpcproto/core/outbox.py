@@ -134,15 +134,6 @@ class Outbox:
         self.waiting_bytes += len(trailer)
         self.small.append((trailer, identity, request_id, _TRAILER, token))
 
-    def take(self) -> PacketFields | None:
-        """The packet that leaves next; the engine takes small ones in line, by these same steps."""
-        if not self.small:
-            return self.take_of_stream()
-        packet = self.small.popleft()
-        self.waiting_bytes -= len(packet[0])
-        self.packets_out += 1
-        return packet
-
     def take_of_stream(self) -> OutgoingPacket | None:
         """The next packet of the body whose turn it is; they leave when nothing small waits."""
         streams = self.streams

@@ -8,28 +8,11 @@ from enum import Enum
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
+from rpcproto.core import messages, wire
 from rpcproto.core.events import IgnoreReason
-from rpcproto.core.messages import (
-    REQUEST_TOPIC,
-    OutgoingPacket,
-    Request,
-    Sealed,
-    StreamChunk,
-    StreamTrailer,
-    Unread,
-    new_value,
-)
+from rpcproto.core.messages import OutgoingPacket, Sealed, Unread, new_value
 from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared
-from rpcproto.core.wire import (
-    Envelope,
-    Kind,
-    envelope,
-    parse_payload,
-    payload_of,
-    read,
-    write_sealed,
-)
 
 
 class OpenFailure(Enum):
@@ -64,8 +47,6 @@ class Cryptor(Protocol):
         ...
 
 
-IV_BYTES: Final = 12
-TAG_BYTES: Final = 16
 _MIXED: Final = "it is encrypted in part only"
 
 Handler: TypeAlias = Callable[[Any, Origin, float], IgnoreReason | None]
@@ -82,67 +63,83 @@ class PlainId(str):
 class Sealing:
     """What an engine that has a cryptor does with each packet."""
 
-    def __init__(self, cryptor: Cryptor, shared: Shared, handlers: Mapping[Kind, Handler]) -> None:
+    def __init__(
+        self, cryptor: Cryptor, shared: Shared, handlers: Mapping[wire.Kind, Handler]
+    ) -> None:
         self._seal = cryptor.seal
         self._open = cryptor.open
         self._identity = shared.identity
         self._accepts_plain = shared.config.accept_plain_packets
-        self._take = shared.outbox.take
+        self._outbox = shared.outbox
+        self._small = shared.outbox.small
         self._reader = shared.reader
         self._roster = shared.roster
+        around_name = len(wire.envelope("", shared.identity)) + 2
+        self.read: Callable[[bytes, str, Mapping[str, Any]], wire.Read] = partial(
+            wire.read_usual_sealed, shared.roster.greetings, around_name
+        )
         self._handlers = handlers
-        self.handlers: dict[Kind, Handler] = {
+        self.handlers: dict[wire.Kind, Handler] = {
             kind: partial(self._receive_plain, kind) for kind in handlers
         }
         self.handlers[Sealed] = self._receive_sealed
 
     def next_packet(self) -> OutgoingPacket | None:
         """See `RpcEngine.next_packet`: what is taken is sealed now."""
-        packet = self._take()
-        if packet is None:
+        outbox, small = self._outbox, self._small
+        if small:
+            data, destination, request_id, kind, token = small.popleft()
+            outbox.waiting_bytes -= len(data)
+            outbox.packets_out += 1
+        elif (packet := outbox.take_of_stream()) is not None:
+            data, destination, request_id, kind, token = packet
+        else:
             return None
-        data, destination, request_id, kind, token = packet
         if type(request_id) is not PlainId:
-            start = envelope(self._identity, destination)
-            data = write_sealed(start, self._seal(payload_of(data, start)))
+            start = len(wire.envelope(self._identity, destination))
+            key_index, iv, ciphertext = self._seal(wire.payload_of(data, start))
+            before, after = wire.around_iv(len(ciphertext), key_index)
+            data = b"".join((data[:start], before, iv, after, ciphertext))
         return new_value(OutgoingPacket, (data, destination, request_id, kind, token))
 
     def _receive_plain(
-        self, kind: Kind, fields: Any, origin: Origin, now: float
+        self, kind: wire.Kind, fields: Any, origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A packet that nobody has sealed (R45)."""
         if kind is not Unread and not self._accepts_plain:
             return IgnoreReason.PLAIN
         if origin.identity not in self._roster.senders:
-            if kind is Request:
+            if kind is messages.Request:
                 fields = PlainId(fields[0]), *fields[1:]
-            elif kind == REQUEST_TOPIC:
+            elif kind == messages.REQUEST_TOPIC:
                 fields = fields[0], PlainId(fields[1]), *fields[2:]
         return self._receive(kind, fields, origin, now, is_sealed=False)
 
     def _receive_sealed(
-        self, fields: tuple[str, Sealed], origin: Origin, now: float
+        self, fields: tuple[str, int, bytes, bytes], origin: Origin, now: float
     ) -> IgnoreReason | None:
         """A packet that is sealed (R44)."""
-        key_index, iv, ciphertext = fields[1]
-        if len(iv) != IV_BYTES or len(ciphertext) < TAG_BYTES:
+        _, key_index, iv, ciphertext = fields
+        if len(iv) != messages.IV_BYTES or len(ciphertext) < messages.TAG_BYTES:
             return IgnoreReason.MALFORMED
         plaintext = self._open(origin.identity, key_index, iv, ciphertext)
-        if isinstance(plaintext, OpenFailure):
+        if not isinstance(plaintext, bytes):
             return IgnoreReason(plaintext.value)
-        message = read(plaintext, "", None, parse_payload)
+        message = wire.read(plaintext, "", None, wire.parse_payload)
         if message is None:
             return IgnoreReason.MALFORMED
-        kind, fields, *_ = message
+        kind, fields, _, _ = message
         if kind is Unread:
             return IgnoreReason.UNKNOWN_KIND
-        return self._receive(kind, fields, origin, now, is_sealed=True)
+        if self._accepts_plain or type(origin) is wire.Envelope:
+            return self._receive(kind, fields, origin, now, is_sealed=True)
+        return self._handlers[kind](fields, origin, now)
 
     def _receive(
-        self, kind: Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
+        self, kind: wire.Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
     ) -> IgnoreReason | None:
         """A packet that counts: only now is its number marked (R37)."""
-        if isinstance(origin, Envelope) and origin.sequence:
+        if isinstance(origin, wire.Envelope) and origin.sequence:
             self._roster.is_new_packet(*origin[:2], origin.sequence)
         if not self._accepts_plain:
             return self._handlers[kind](fields, origin, now)
@@ -150,9 +147,9 @@ class Sealing:
         if (
             stream is not None
             and stream.is_sealed is not is_sealed
-            and (kind is StreamChunk or kind is StreamTrailer)
+            and (kind is messages.StreamChunk or kind is messages.StreamTrailer)
         ):
-            kind, fields = StreamTrailer, (fields[0], _MIXED)  # the stream fails (R25)
+            kind, fields = messages.StreamTrailer, (fields[0], _MIXED)  # the stream fails (R25)
         reason = self._handlers[kind](fields, origin, now)
         opened = self._reader.find(origin, fields[0])
         if opened is not None and opened.is_sealed is None:

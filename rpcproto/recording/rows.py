@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from rpcproto import wire
 from rpcproto.core.events import Event
-from rpcproto.core.messages import PacketKind
-from rpcproto.core.sealing import IV_BYTES, Cryptor, OpenFailure
+from rpcproto.core.messages import IV_BYTES, PacketKind
+from rpcproto.core.sealing import Cryptor, OpenFailure
 from rpcproto.recording.diagram import (
     BOXES,
     MAX_WIDTH,
