@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 
-from interop.client import Driver
+from interop.client import Driver, cryptor_of, switch_key
 from interop.routing import Room
 from interop.seat import Seat
 from rpcproto.asyncio import RpcError, RpcParticipant
@@ -49,6 +49,8 @@ class Client:
     def __init__(self, identity: str, place: Place) -> None:
         self.identity = identity
         self.room = ""
+        self.keys: dict[str, Any] | None = None
+        """What its packets are encrypted with: the fields of `Keys`."""
         self._place = place
         self._events: set[tuple[str, str]] = set()
         self._told = asyncio.Event()
@@ -67,7 +69,7 @@ class Client:
         """Join the room; the methods are registered when this returns."""
         self.room = room
         token = self._place.token(self.identity, room)
-        await self.ask("connect", url=self._place.url, token=token)
+        await self.ask("connect", url=self._place.url, token=token, keys=self.keys)
 
     async def told(self, event: str, payload: str) -> None:
         """Wait until a handler has told of `event`."""
@@ -109,13 +111,14 @@ class _SeatSdk:
         self._leaving = asyncio.Event()
         self._stay: asyncio.Task[None] | None = None
 
-    async def connect(self, _: str, token: str) -> RpcParticipant:
+    async def connect(self, _: str, token: str, keys: dict[str, Any] | None) -> RpcParticipant:
         claims = jwt.decode(token, options={"verify_signature": False})
         seat = Seat(self._find_room(claims["video"]["room"]), self._identity)
         here: asyncio.Future[RpcParticipant] = asyncio.get_running_loop().create_future()
+        self._cryptor = cryptor_of(keys)
 
         async def stay() -> None:
-            async with RpcParticipant(seat) as participant:
+            async with RpcParticipant(seat, cryptor=self._cryptor) as participant:
                 here.set_result(participant)
                 await self._leaving.wait()
 
@@ -123,6 +126,9 @@ class _SeatSdk:
         self._stay = asyncio.create_task(stay())
         self._participant = await here
         return self._participant
+
+    def set_shared_key(self, passphrase: str, index: int) -> None:
+        switch_key(self._cryptor, passphrase, index)
 
     async def wait_for(self, identity: str) -> None:
         assert self._participant is not None

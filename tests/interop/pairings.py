@@ -15,6 +15,7 @@ from interop.browser import VERSION as JS_VERSION
 from interop.browser import BrowserClient
 from interop.cases import Act
 from interop.clients import ROOT, Client, EngineClient, Place, ProcessClient
+from interop.encryption import Keys
 from interop.room_server import RoomServer
 
 GENERATIONS: Final = {"1.1.8": 0, "1.1.13": 1, "1.2.1": 2}
@@ -37,11 +38,15 @@ class Pairing(NamedTuple):
     server: str
     ours: str
     theirs: str
+    keys: Keys | None = None
+    """What the room is encrypted with."""
 
     @property
     def table(self) -> str:
         """The table that it belongs to."""
-        return f"{self.ours}, {self.server}" + (", in a browser" if self.theirs == BROWSER else "")
+        where = ", in a browser" if self.theirs == BROWSER else ""
+        how = "" if self.keys is None else f", encrypted with {self.keys.name}"
+        return f"{self.ours}, {self.server}{where}{how}"
 
     def column(self, direction: str) -> str:
         """Its column for one direction."""
@@ -94,7 +99,8 @@ class Meeting:
         self.pairing = pairing
         self._place = place
         self._server = server
-        self._room = "-".join(pairing).replace(" ", "-")
+        names = (*pairing[:3], pairing.keys.name if pairing.keys else "")
+        self._room = "-".join(filter(None, names)).replace(" ", "-").replace(",", "")
         self._clients: tuple[Client, ...] = ()
 
     async def play(self, direction: str, case: Callable[[Act], Awaitable[None]]) -> Act:
@@ -131,4 +137,7 @@ class Meeting:
             participant(self.pairing.ours, "ours", self._place, self._server),
             participant(self.pairing.theirs, "theirs", self._place, self._server),
         )
+        if self.pairing.keys is not None:
+            for client in self._clients:
+                client.keys = self.pairing.keys._asdict()
         await gather(self._room, *self._clients)
