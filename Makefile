@@ -12,7 +12,7 @@ LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
-	mutants mutation proto format clean
+	mutants kit-faults mutation proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -73,8 +73,13 @@ bench: .venv/dev/.installed
 fuzz: .venv/fuzz/.installed
 	.venv/fuzz/bin/python -m fuzz $(SECONDS)
 
+# Faults put in by hand; those of hosts and transports alone: make mutants HOSTS=1
 mutants: .venv/dev/.installed
-	$(BIN)/python tests/mutants.py $(if $(ALL),--all)
+	$(BIN)/python tests/mutants.py $(if $(ALL),--all) $(if $(HOSTS),--hosts)
+
+# Hosts with one fault each, and the scenario of the host kit that finds it: make kit-faults [ALL=1]
+kit-faults: .venv/dev/.installed
+	PYTHONPATH=examples $(BIN)/python tests/kit_faults.py $(if $(ALL),--all)
 
 # All small faults that mutmut knows: make mutation [SAMPLE=200] [SEED=7] [MODULES="caller wire"]
 mutation: .venv/dev/.installed

@@ -265,6 +265,23 @@ def host_rows() -> Iterator[Row]:
         yield Row(what, processor, "F", limit)
         yield Row("  of which the engines", engines, "F")
         yield Row("  calls a second", 1 / elapsed, "/s")
+    yield from interceptor_rows(calls)
+
+
+def interceptor_rows(calls: int) -> Iterator[Row]:
+    """What an interceptor on either side adds to a call, for information: the rows above are those
+    where nobody has added one."""
+    for host in hosts.HOSTS:
+        rounds = []
+        for _ in range(5):
+            unit = by_turns([partial(floor.floor, 500)], 5).median(0) / 500
+            none, one = (
+                hosts.cost_of_call(host, "memory", calls, PAYLOAD, interceptors=count).processor
+                for count in (0, 1)
+            )
+            rounds.append((one - none) / unit)
+        what = f"  what an interceptor on either side adds, {host}"
+        yield Row(what, statistics.median(rounds), "F")
 
 
 SECTIONS: Final[dict[str, Callable[[], Iterable[str]]]] = {

@@ -12,7 +12,7 @@ from anyio.abc import SocketAttribute
 
 import rpcproto.asyncio
 import rpcproto.trio
-from rpcproto.participant import RpcInvocationData
+from rpcproto.participant import RpcInterceptor, RpcInvocationData
 from rpcproto.transports import Transport
 from rpcproto.transports.memory import MemoryRoom
 from rpcproto.transports.stream import StreamTransport, connect_tcp, listen_tcp, serve
@@ -56,18 +56,26 @@ class Cost(NamedTuple):
     processor: float
 
 
-def cost_of_call(host: str, way: str, calls: int, payload: str, at_once: int = AT_ONCE) -> Cost:
-    """The cost of an echo, `at_once` of them being under way all the time."""
-    measure = partial(_measure, HOSTS[host], WAYS[way], calls, payload, at_once)
+def cost_of_call(
+    host: str, way: str, calls: int, payload: str, at_once: int = AT_ONCE, interceptors: int = 0
+) -> Cost:
+    """The cost of an echo, `at_once` of them being under way all the time; on either side there are
+    so many interceptors that pass everything on."""
+    measure = partial(_measure, HOSTS[host], WAYS[way], calls, payload, at_once, interceptors)
     return anyio.run(measure, backend=host)
 
 
-async def _measure(host: ModuleType, way: Way, calls: int, payload: str, at_once: int) -> Cost:
+async def _measure(
+    host: ModuleType, way: Way, calls: int, payload: str, at_once: int, interceptors: int
+) -> Cost:
     async with AsyncExitStack() as stack:
         ends = await stack.enter_async_context(asynccontextmanager(way)())
         alice = await stack.enter_async_context(host.RpcParticipant(ends[0]))
         bob = await stack.enter_async_context(host.RpcParticipant(ends[1]))
         bob.register_rpc_method("echo", echo)
+        for participant in (alice, bob):
+            for _ in range(interceptors):
+                participant.add_rpc_interceptor(RpcInterceptor())
         await alice.wait_for_participant("bob")
         await _call(alice, calls // 10, payload, at_once)
         began = time.perf_counter(), time.process_time()

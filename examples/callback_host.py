@@ -67,6 +67,7 @@ class CallbackParticipant(ParticipantBase[Channel]):
         self._loop = loop
         self._timer: Any = None
         self._is_sending = False
+        self._has_left = False
         self.open_engine(loop.time)
         channel.on_events = self.receive_events
         channel.on_room = self.wake_writer
@@ -106,6 +107,7 @@ class CallbackParticipant(ParticipantBase[Channel]):
         """End all calls with 1503, cancel all handlers, send the packets that there is room for,
         and close the channel."""
         self.close_engine()
+        self._has_left = True
         if self._timer is not None:
             self._timer.cancel()
         self._transport.close()
@@ -113,7 +115,7 @@ class CallbackParticipant(ParticipantBase[Channel]):
     # the hooks
 
     def wake_writer(self) -> None:
-        if self._is_sending:
+        if self._is_sending or self._has_left:
             return  # the loop below sees what comes up from within `send`
         self._is_sending = True
         while self.has_packets and self._transport.has_room():

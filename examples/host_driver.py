@@ -17,7 +17,7 @@ from rpcproto.testing.hosts import CallHandle, HostSetup, check
 class Driver:
     """Drives one `CallbackParticipant`; see `rpcproto.testing.hosts.HostDriver`."""
 
-    host_type = CallbackParticipant
+    host_type: type[CallbackParticipant] = CallbackParticipant
 
     def start(self, setup: HostSetup) -> None:
         self.clock = setup.clock

@@ -8,19 +8,17 @@ from functools import partial
 from inspect import isawaitable
 from typing import Self
 
-from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.core.errors import LocalProtocolError
+from rpcproto.core.errors import RpcError as RpcError
 from rpcproto.core.events import InvocationReceived
 from rpcproto.logs import logger
-from rpcproto.participant import (
-    LEAVING_TIME,
-    AsyncParticipantBase,
-    Outcome,
-    RpcInvocationData,
-    Start,
-)
+from rpcproto.participant import LEAVING_TIME, AsyncParticipantBase, Outcome, Start
+from rpcproto.participant import IncomingRpcNext as IncomingRpcNext
+from rpcproto.participant import OutgoingRpcNext as OutgoingRpcNext
+from rpcproto.participant import RpcCallInfo as RpcCallInfo
+from rpcproto.participant import RpcInterceptor as RpcInterceptor
+from rpcproto.participant import RpcInvocationData as RpcInvocationData
 from rpcproto.transports import PacketsNotSent, WelcomingTransport
-
-__all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
 
 
 class RpcParticipant(AsyncParticipantBase):
@@ -67,7 +65,7 @@ class RpcParticipant(AsyncParticipantBase):
 
         Raises LocalProtocolError outside of the `async with`.
         """
-        if self.is_closed:
+        if self._is_closed:
             await self._left.wait()
             return
         self.close_engine()
@@ -111,6 +109,8 @@ class RpcParticipant(AsyncParticipantBase):
                     await asyncio.wait(self._tasks)
                 except asyncio.CancelledError as error:
                     cancelled = error
+            # A cancelled task, its exception and its frame would keep all of this alive.
+            del self._reader, self._writer
         if cancelled is not None:
             raise cancelled
 
@@ -141,7 +141,7 @@ class RpcParticipant(AsyncParticipantBase):
                 except BaseException:  # a packet may have been cut in two
                     self.connection_ended()
                     raise
-            if self.is_closed:
+            if self._is_closed:
                 return
             self._writer_waits = self._loop.create_future()
             await self._writer_waits
@@ -186,7 +186,7 @@ class RpcParticipant(AsyncParticipantBase):
         self._tasks.add(task)
         task.add_done_callback(partial(self._handler_task_ended, invocation))
         # A handler that closes its participant is not cancelled by that.
-        return lambda: task is asyncio.current_task() or task.cancel()
+        return lambda: task is not asyncio.current_task() and task.cancel()
 
     def _handler_task_ended(self, invocation: InvocationReceived, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

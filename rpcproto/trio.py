@@ -1,25 +1,26 @@
 """The host for trio: LiveKit RPC as async functions, over any `Transport`."""
 
 import contextvars
+import math
 from collections.abc import Callable
 from inspect import isawaitable
 from typing import Self
 
-import trio
-
-from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.core.errors import LocalProtocolError
+from rpcproto.core.errors import RpcError as RpcError
 from rpcproto.core.events import InvocationReceived
+from rpcproto.extras import extra
 from rpcproto.logs import logger
-from rpcproto.participant import (
-    LEAVING_TIME,
-    AsyncParticipantBase,
-    Outcome,
-    RpcInvocationData,
-    Start,
-)
+from rpcproto.participant import LEAVING_TIME, AsyncParticipantBase, Outcome, Start
+from rpcproto.participant import IncomingRpcNext as IncomingRpcNext
+from rpcproto.participant import OutgoingRpcNext as OutgoingRpcNext
+from rpcproto.participant import RpcCallInfo as RpcCallInfo
+from rpcproto.participant import RpcInterceptor as RpcInterceptor
+from rpcproto.participant import RpcInvocationData as RpcInvocationData
 from rpcproto.transports import PacketsNotSent, WelcomingTransport
 
-__all__ = ["RpcError", "RpcInvocationData", "RpcParticipant"]
+with extra("trio", __name__):
+    import trio
 
 
 class RpcParticipant(AsyncParticipantBase):
@@ -37,8 +38,7 @@ class RpcParticipant(AsyncParticipantBase):
     """
 
     async def outcome(self, start: Start) -> str:
-        outcomes: list[Outcome] = []
-        ended = trio.Event()
+        ended, outcomes = trio.Event(), list[Outcome]()
 
         def end(outcome: Outcome) -> None:
             outcomes.append(outcome)
@@ -66,7 +66,7 @@ class RpcParticipant(AsyncParticipantBase):
 
         Raises LocalProtocolError outside of the `async with`.
         """
-        if self.is_closed:
+        if self._is_closed:
             with trio.CancelScope(shield=True):
                 await self._left.wait()
             return
@@ -97,8 +97,7 @@ class RpcParticipant(AsyncParticipantBase):
         self._writer_is_wanted = trio.lowlevel.ParkingLot()
         self._writer_ended, self._left = trio.Event(), trio.Event()
         self._reading, self._writing = trio.CancelScope(shield=True), trio.CancelScope(shield=True)
-        self._timing = trio.CancelScope(shield=True)
-        self._timer = trio.CancelScope()
+        self._timing, self._timer = trio.CancelScope(shield=True), trio.CancelScope()
         if isinstance(self._transport, WelcomingTransport):
             self.receive_events(self._transport.take_welcome())
         for task in (self._read, self._write, self._keep_time):
@@ -140,7 +139,7 @@ class RpcParticipant(AsyncParticipantBase):
                         self.packets_not_sent(error.packets)
                     except Exception as error:
                         self.sending_failed(error)
-                if self.is_closed:
+                if self._is_closed:
                     break
                 await self._writer_is_wanted.park()
         self._writer_ended.set()
@@ -169,10 +168,12 @@ class RpcParticipant(AsyncParticipantBase):
         except BaseException as error:
             cancelled: BaseException | None = None
             failed: BaseException | None = error
-            if isinstance(error, BaseExceptionGroup):
-                cancelled, failed = error.split(trio.Cancelled)
-            elif isinstance(error, trio.Cancelled):
-                cancelled, failed = error, None
+            # What looks like cancelling counts only if the host has cancelled the handler.
+            if trio.current_effective_deadline() == -math.inf:
+                if isinstance(error, BaseExceptionGroup):
+                    cancelled, failed = error.split(trio.Cancelled)
+                elif isinstance(error, trio.Cancelled):
+                    cancelled, failed = error, None
             if failed is not None:
                 self.answer_exception(invocation, failed)
                 if isinstance(failed, KeyboardInterrupt):
@@ -185,14 +186,10 @@ class RpcParticipant(AsyncParticipantBase):
     # the hooks
 
     def require_owner(self) -> None:
-        if self._is_open and not self._is_owner():
+        if self._is_open and not (
+            trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+        ):
             raise LocalProtocolError("the participant belongs to another trio run")
-
-    def _is_owner(self) -> bool:
-        try:
-            return trio.lowlevel.current_trio_token() is self._token
-        except RuntimeError:
-            return False
 
     def wake_writer(self) -> None:
         self._writer_is_wanted.unpark_all()
@@ -201,6 +198,7 @@ class RpcParticipant(AsyncParticipantBase):
         self._timer.deadline = at
 
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        scope = trio.CancelScope()
+        # A cancelled scope around cancels handlers by leaving, which tells them why.
+        scope = trio.CancelScope(shield=True)
         self._context.run(self._nursery.start_soon, self._handle, invocation, scope)
         return scope.cancel

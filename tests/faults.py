@@ -3,6 +3,7 @@
 `mutants.py` tries them out.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 LAYERS = {
@@ -42,13 +43,20 @@ that is there for its like, whatever dearer or luckier ones see:
 
 
 class Fault(NamedTuple):
-    """One line of the core made wrong: `original` is in its module once, and becomes `faulty`."""
+    """One line made wrong: `original` is in its module once, and becomes `faulty`."""
 
     name: str
     module: str
     layer: str
     original: str
     faulty: str
+    folder: str = "core"
+    """Where the module is in the package; empty for the package itself."""
+
+    @property
+    def path(self) -> Path:
+        """The module's file, from the root of the repository."""
+        return Path("rpcproto", self.folder, f"{self.module}.py")
 
 
 FAULTS = [

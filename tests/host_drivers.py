@@ -6,6 +6,7 @@ Those for asyncio and for callbacks are in `examples/`, to be copied.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,8 @@ class TrioClock(trio.abc.Clock):
 
 
 def in_trio_task(handler: Handler) -> Handler:
+    """A handler of the kit for a host that awaits what a handler returns."""
+
     def handle(data: Any) -> Any:
         result = handler(data)
         return _wait_in_trio(result) if isinstance(result, Work) else result
@@ -50,7 +53,13 @@ def in_trio_task(handler: Handler) -> Handler:
 
 async def _wait_in_trio(work: Work) -> str:
     ended = trio.Event()
-    work.add_done_callback(lambda _: ended.set())
+    token = trio.lowlevel.current_trio_token()
+
+    def end(_: object) -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(ended.set)
+
+    work.add_done_callback(end)
     try:
         await ended.wait()
     except trio.Cancelled:
@@ -66,6 +75,7 @@ class TrioDriver:
     the two threads runs at a time."""
 
     host_type = rpcproto.trio.RpcParticipant
+    _everything: trio.CancelScope
 
     def start(self, setup: HostSetup) -> None:
         self._clock = setup.clock
@@ -144,11 +154,13 @@ class TrioDriver:
 
     def close(self) -> None:
         self._sync(self._leave.set)
-        while self._thread.is_alive():
+        for _ in range(200):
             try:
                 self.advance(0.0625)
             except (trio.RunFinishedError, trio.Cancelled):
                 break
+        else:
+            raise AssertionError("the host does not leave")
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -1,10 +1,11 @@
-"""Tests of the tests: faults put into the core by hand, and the kinds of tests that see them.
+"""Tests of the tests: faults put into the code by hand, and the kinds of tests that see them.
 
 make mutants          each fault meets the layer that must catch it
 make mutants ALL=1    each fault meets all layers
 
-Nothing in the working tree changes: the tests run in copies of it. Two cores that are no mutants
-come first: as it is the core must pass every layer, and one that cannot be imported must pass none.
+There are two tables: faults of the core, and those of hosts and transports. Nothing in the working
+tree changes: the tests run in copies of it. Two controls come first in each table: the code as it
+is must pass every layer, and code that cannot be imported must pass none.
 """
 
 import argparse
@@ -14,30 +15,69 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from faults import FAULTS, LAYERS, Fault
+from host_faults import HOST_FAULTS, HOST_LAYERS
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("rpcproto", "tests", "fuzz", "docs", "examples", "pyproject.toml")
-CORE = Path("rpcproto", "core")
 
+ONE_MORE_BLOCK = (
+    "test_simulation_programs.py"
+    "::test_programs_on_both_hosts_have_the_same_story_which_the_rules_allow[100]"
+)
 ONE_BLOCK = [
-    f"--deselect=tests/test_simulation.py::test_all_is_as_the_rules_have_it[{start}]"
-    for start in range(250, 1_000, 250)
+    *(
+        f"--deselect=tests/test_simulation.py::test_all_is_as_the_rules_have_it[{start}]"
+        for start in range(250, 1_000, 250)
+    ),
+    f"--deselect=tests/{ONE_MORE_BLOCK}",
 ]
-"""The first 250 seeds are enough, as they reach everything."""
+"""The first seeds are enough, as they reach everything, or nearly so."""
 MAX_CPU_SECONDS = 120
-"""Of one layer: many times what the slowest takes with a sound core."""
+"""Of one layer: many times what the slowest takes with sound code."""
+MAX_SECONDS = 600
+"""The same by the clock, for a host that waits for ever."""
 MAX_MEMORY_BYTES = 3 << 30
 
-SOUND = Fault("(the core as it is)", "states", "", "", "")
-BROKEN = Fault("(a core that cannot be imported)", "states", "", "from collections", "from nowhere")
+
+class Table(NamedTuple):
+    """Faults, the layers that they meet, and the controls."""
+
+    layers: Mapping[str, Sequence[str]]
+    faults: Sequence[Fault]
+    sound: Fault
+    broken: Fault
+
+
+TABLES = [
+    Table(
+        LAYERS,
+        FAULTS,
+        Fault("(the core as it is)", "states", "", "", ""),
+        Fault("(a core that cannot be imported)", "states", "", "from collections", "from nowhere"),
+    ),
+    Table(
+        HOST_LAYERS,
+        HOST_FAULTS,
+        Fault("(all as it is)", "waking", "", "", "", "transports"),
+        Fault(
+            "(transports that cannot be imported)",
+            "__init__",
+            "",
+            "from collections",
+            "from nowhere",
+            "transports",
+        ),
+    ),
+]
 
 
 def faulty_source(fault: Fault, source: str) -> str:
@@ -56,9 +96,9 @@ def copied(directory: str) -> Path:
     return copy
 
 
-def catching_test(copy: Path, layer: str) -> str:
-    """The first test of a layer that fails in a copy, empty if none does."""
-    files = [f"tests/test_{name}.py" for name in LAYERS[layer]]
+def catching_test(copy: Path, names: Sequence[str]) -> str:
+    """The first test in these modules that fails in a copy, empty if none does."""
+    files = [f"tests/test_{name}.py" for name in names]
     options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *ONE_BLOCK]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *files],
@@ -70,7 +110,11 @@ def catching_test(copy: Path, layer: str) -> str:
     )
     resource.prlimit(process.pid, resource.RLIMIT_CPU, (MAX_CPU_SECONDS,) * 2)
     resource.prlimit(process.pid, resource.RLIMIT_AS, (MAX_MEMORY_BYTES,) * 2)
-    output, _ = process.communicate()
+    try:
+        output, _ = process.communicate(timeout=MAX_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
     if process.returncode == 0:
         return ""
     if process.returncode < 0:
@@ -81,20 +125,22 @@ def catching_test(copy: Path, layer: str) -> str:
     return failed[1]
 
 
-def outcomes_of(fault: Fault, copy: Path, layers: Sequence[str]) -> dict[str, str]:
+def outcomes_of(fault: Fault, copy: Path, layers: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """For each layer the test that sees the fault, empty if none does."""
-    path = copy / CORE / f"{fault.module}.py"
+    path = copy / fault.path
     sound = path.read_text("utf-8")
     path.write_text(faulty_source(fault, sound), "utf-8")
     # What is compiled already would be taken for the new text if that has the same size and second.
     shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
     try:
-        return {layer: catching_test(copy, layer) for layer in layers}
+        return {layer: catching_test(copy, names) for layer, names in layers.items()}
     finally:
         path.write_text(sound, "utf-8")
 
 
-def tried(faults: Sequence[Fault], everything: bool) -> Iterator[tuple[Fault, dict[str, str]]]:
+def tried(
+    table: Table, faults: Sequence[Fault], everything: bool
+) -> Iterator[tuple[Fault, dict[str, str]]]:
     """What each layer makes of each fault, in their order."""
     jobs = os.cpu_count() or 1
     copies: SimpleQueue[Path] = SimpleQueue()
@@ -102,7 +148,8 @@ def tried(faults: Sequence[Fault], everything: bool) -> Iterator[tuple[Fault, di
     def try_out(fault: Fault) -> dict[str, str]:
         copy = copies.get()
         try:
-            layers = list(LAYERS) if everything or not fault.layer else [fault.layer]
+            every = everything or not fault.layer
+            layers = table.layers if every else {fault.layer: table.layers[fault.layer]}
             return outcomes_of(fault, copy, layers)
         finally:
             copies.put(copy)
@@ -114,46 +161,56 @@ def tried(faults: Sequence[Fault], everything: bool) -> Iterator[tuple[Fault, di
         yield from zip(faults, executor.map(try_out, faults), strict=True)
 
 
-def printed_row(fault: Fault, outcomes: dict[str, str]) -> str:
+def printed_row(table: Table, fault: Fault, outcomes: Mapping[str, str], width: int) -> str:
     """A row of the matrix, with the test that saw the fault where it had to be seen."""
     cells = ""
-    for layer in LAYERS:
+    for layer in table.layers:
         mark = "" if layer not in outcomes else "●" if outcomes[layer] else "·"
         cells += f"{f'[{mark}]' if layer == fault.layer else mark:^{len(layer) + 2}}"
-    return f"{fault.name:<{WIDTH}}{cells}  {outcomes.get(fault.layer, '')}".rstrip()
+    return f"{fault.name:<{width}}{cells}  {outcomes.get(fault.layer, '')}".rstrip()
 
 
-WIDTH = max(len(fault.name) for fault in [SOUND, BROKEN, *FAULTS]) + 1
-
-
-def main() -> int:
-    """Print the matrix; 1 if a fault escapes the layer that must catch it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--all", action="store_true", help="each fault meets all layers")
-    parser.add_argument("words", nargs="*", help="only faults whose names have one of these in it")
-    arguments = parser.parse_args()
-    words = arguments.words or [""]
-    faults = [fault for fault in FAULTS if any(word in fault.name for word in words)]
-    print(" " * WIDTH + "".join(f"{layer:^{len(layer) + 2}}" for layer in LAYERS))
+def print_table(table: Table, words: Sequence[str], everything: bool) -> list[Fault] | None:
+    """Print the matrix; returns the faults that escaped, None if a control is not as it should."""
+    faults = [fault for fault in table.faults if any(word in fault.name for word in words)]
+    if not faults:
+        return []
+    tried_out = [table.sound, table.broken, *faults]
+    width = max(len(fault.name) for fault in tried_out) + 1
+    print(" " * width + "".join(f"{layer:^{len(layer) + 2}}" for layer in table.layers))
     matrix = {}
-    for fault, outcomes in tried([SOUND, BROKEN, *faults], arguments.all):
-        print(printed_row(fault, outcomes), flush=True)
+    for fault, outcomes in tried(table, tried_out, everything):
+        print(printed_row(table, fault, outcomes, width), flush=True)
         if fault.layer:
             matrix[fault] = outcomes
-        elif any(bool(test) != (fault is BROKEN) for test in outcomes.values()):
-            print("This is not as it should be, and says that all else means nothing.")
-            return 1
-    escaped = [fault for fault, outcomes in matrix.items() if not outcomes[fault.layer]]
+        elif any(bool(test) != (fault is table.broken) for test in outcomes.values()):
+            print(f"This is not as it should be, and says that all else means nothing: {outcomes}")
+            return None
     print()
-    for layer in LAYERS:
+    for layer in table.layers:
         met = [outcomes[layer] for outcomes in matrix.values() if layer in outcomes]
         own = sum(fault.layer == layer for fault in matrix)
         print(f"{layer:<12}met {len(met)}, caught {len(met) - met.count('')}, had to catch {own}")
+    escaped = [fault for fault, outcomes in matrix.items() if not outcomes[fault.layer]]
     caught = len(matrix) - len(escaped)
     print(f"\n{caught} of {len(matrix)} caught by the layer that must catch them")
     for fault in escaped:
         print(f"escaped {fault.layer}: {fault.name}")
-    return int(bool(escaped))
+    print()
+    return escaped
+
+
+def main() -> int:
+    """Print both matrices; 1 if a fault escapes the layer that must catch it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", action="store_true", help="each fault meets all layers")
+    parser.add_argument("--hosts", action="store_true", help="only hosts and transports")
+    parser.add_argument("words", nargs="*", help="only faults whose names have one of these in it")
+    arguments = parser.parse_args()
+    words = arguments.words or [""]
+    tables = TABLES[1:] if arguments.hosts else TABLES
+    escaped = [print_table(table, words, arguments.all) for table in tables]
+    return int(any(faults is None or faults for faults in escaped))
 
 
 if __name__ == "__main__":

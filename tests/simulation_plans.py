@@ -21,6 +21,8 @@ from rpcproto.transports.links import TICK
 
 LATE_AT: Final = HEALED_AT + 3.0
 """From then on everyone calls everyone."""
+MOMENT: Final = 2.0**-20
+"""In seconds; less than a link draws, as that is in steps of STEPS."""
 OVER_AT: Final = LATE_AT + 120.0
 """By then nothing must be left."""
 
@@ -111,8 +113,8 @@ class Plan:
         self.link = self._link()
         names = ["alice", "bob", "carol", "dave"][: draw.choice([2, 2, 3, 4])]
         config = RpcConfig(
-            response_timeout=draw.choice([10.0, 10.0, 4.0, 16.0]),
-            ack_timeout=draw.choice([7.0, 7.0, 2.0]),
+            response_timeout=draw.choice([10.0, 10.0, 4.0, 16.0]) + MOMENT,
+            ack_timeout=draw.choice([7.0, 7.0, 2.0]) + MOMENT,
             max_payload_bytes=MAX_PAYLOAD_BYTES,
         )
         self.members: dict[str, Member] = {name: self._member(config) for name in names}
@@ -143,9 +145,13 @@ class Plan:
             name: math.floor(getattr(link, name) * 64) / 64
             for name in ("latency", "jitter", "straggling")
         }
-        # No sum of latencies is a timeout: which comes first at one instant, a host may choose.
-        exact["latency"] += 1 / 1024 if exact["latency"] else 0.0
         return replace(link, **exact)
+
+    def _timeout(self, *timeouts: float | None) -> float | None:
+        """One of these, and a moment more. No sum of what a link draws is the same, for if a packet
+        arrives at the instant of a deadline, a host may choose which comes first."""
+        timeout = self._draw.choice(timeouts)
+        return None if timeout is None else timeout + MOMENT
 
     def _member(self, config: RpcConfig) -> Member:
         draw = self._draw
@@ -176,8 +182,8 @@ class Plan:
             destination,
             draw.choice([*METHODS * 8, "idle"]),
             self._draws.text(f"{name}?"),
-            draw.choice([None, None, None, 0.5, 3.0, 7.0, 30.0]),
-            draw.choice([None, None, None, 0.25, 3.0, 40.0]),
+            self._timeout(None, None, None, 0.5, 3.0, 7.0, 30.0),
+            self._timeout(None, None, None, 0.25, 3.0, 40.0),
             self._moment(patience) if patience < math.inf else patience,
             self._moment(waits) if waits else 0.0,
             draw.choice([1, 1, 3]),

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import anyio
 import trio
@@ -74,6 +74,15 @@ class Run:
     ended_at: float | None = None
 
 
+class Wait(NamedTuple):
+    """A wait for a participant, and whether that was there in the end."""
+
+    identity: str
+    began_at: float
+    ended_at: float
+    has_come: bool
+
+
 @dataclass(eq=False)
 class Life:
     """A participant from entering to leaving."""
@@ -88,6 +97,7 @@ class Life:
     """The task group of its program."""
     attempts: list[Attempt] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
 
 
 class Played:
@@ -218,8 +228,7 @@ class Played:
             "calls": waiting.calls,
             "calls that wait": waiting.delayed,
             "others that are waited for": waiting._expected,
-            "handlers to cancel": handlers._cancels,
-            "handlers that run": handlers._callers,
+            "handlers that run": handlers._running,
             "callers of handlers": handlers._running_of,
         }
         self._complaints += [
@@ -236,7 +245,8 @@ class Played:
         if life is None:
             return
         self.reached[how] += 1
-        back_at = max(min(leaving.at + leaving.back_after, HEALED_AT), leaving.at)
+        soon_after_healing = HEALED_AT + leaving.at % 0.5  # and at an instant of its own
+        back_at = min(leaving.at + leaving.back_after, soon_after_healing)
         if how in ("closes", "cancels"):
             self._leave(life, how, back_at)
             return
@@ -264,14 +274,16 @@ class Played:
     async def _ask(self, life: Life, asking: Asking) -> Outcome:
         assert life.participant is not None
         if asking.waits:
-            self.reached["waited"] += 1
-            with anyio.move_on_after(asking.waits) as waiting:
+            began_at = anyio.current_time()
+            with anyio.move_on_after(asking.waits) as patience:
                 try:
                     await life.participant.wait_for_participant(asking.destination)
                 except RpcError as error:  # its participant leaves
                     return error
-            self.reached["waited in vain"] += waiting.cancelled_caught
+            has_come = not patience.cancelled_caught
+            self.reached["waited" if has_come else "waited in vain"] += 1
             self._note(life.name, f"{asking.name} waited")
+            life.waits.append(Wait(asking.destination, began_at, anyio.current_time(), has_come))
             await anyio.sleep(asking.pause)
         outcome: Outcome = None
         for number in range(1, asking.tries + 1):
@@ -393,6 +405,7 @@ class Played:
         for life in self._all:
             self._judge_calls(life)
             self._judge_handlers(life)
+            self._judge_waits(life)
         late = {
             a.asking.name: a.ends[0][1] for a in self._made.values() if a.asking in self.plan.late
         }
@@ -427,6 +440,20 @@ class Played:
             is_cancelled = end.event is not None and outcome is None
             require(not is_cancelled or _may_be_cancelled(life, attempt), "told of no end")
             require(same, f"{attempt.name} ended with {end.event}, and was told {outcome!r}")
+
+    def _judge_waits(self, life: Life) -> None:
+        """A wait ends when the participant is announced, at once if it is here."""
+        engine = life.engine
+        assert engine is not None
+        for identity, began_at, ended_at, has_come in life.waits:
+            news = [(at, True) for at, who, _ in engine.announced if who == identity]
+            news += [(at, False) for at, who, _ in engine.departures if who == identity]
+            before = [is_here for at, is_here in sorted(news) if at <= began_at]
+            if before and before[-1]:
+                require(has_come and ended_at == began_at, "waited for somebody who was here")
+                continue
+            came = [at for at, is_here in news if is_here and began_at <= at <= ended_at]
+            require(came == [ended_at] * has_come, "a wait ended before or after somebody came")
 
     def _judge_handlers(self, life: Life) -> None:
         """A handler runs for each invocation, and is cancelled when that is abandoned."""

@@ -146,7 +146,7 @@ def test_a_handler_gets_all_there_is_to_know() -> None:
         bob.register_rpc_method("greet", handler)
         await call_bob(alice, response_timeout=12.5)
         assert received == [
-            RpcInvocationData("a0000000-0000-4000-8000-000000000001", "alice", "greet", "Hi", 10.5)
+            RpcInvocationData("a0000000-0000-4000-8000-000000000001", "alice", "Hi", 10.5, "greet")
         ]
 
     in_a_room(scene)
@@ -319,7 +319,7 @@ def test_an_rpc_error_of_a_handler_reaches_the_caller_as_it_is() -> None:
     in_a_room(scene)
 
 
-@pytest.mark.parametrize("result", [None, 7, b"bytes", "\ud800"])
+@pytest.mark.parametrize("result", [False, 7, b"bytes", "\ud800"])
 def test_a_result_that_is_no_text_becomes_1500(
     result: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,7 +29,7 @@ is nothing below, so what is there may use its neighbours."""
 UPPER_FLOORS = [
     {"cli", "__main__"},
     {"livekit"},
-    {"asyncio", "trio"},
+    {"asyncio", "interceptors", "telemetry", "trio"},
     {"participant"},
     {"testing"},
     {"recording"},

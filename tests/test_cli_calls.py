@@ -27,13 +27,14 @@ import pytest
 from nats_server import NatsServer, running
 from rich.console import Console
 
-from rpcproto import OutgoingPacket, RpcError, cli
+from rpcproto import OutgoingPacket, RpcError, cli, wire
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.commands import commands
 from rpcproto.cli.watching import WatchedEnd, Watcher
 from rpcproto.testing import virtual_time_run
 from rpcproto.transports import PacketsNotSent, Transport, TransportEvent
+from rpcproto.transports.framing import Hello, frame
 from rpcproto.transports.memory import MemoryRoom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,6 +96,13 @@ async def stay(data):
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             pass
+
+
+async def wait(data):
+    print("waits", file=sys.stderr, flush=True)
+    while not os.path.exists(data.payload):
+        await asyncio.sleep(0.01)
+    return "done waiting"
 
 
 def die(data):
@@ -573,7 +581,7 @@ def test_a_bug_in_a_function_is_told_and_the_next_call_is_answered(
         0,
         [
             f"{failed % 'crash'}: ValueError: the password is swordfish",
-            f"{failed % 'echo'}: TypeError: a handler must return a str, not int",
+            f"{failed % 'echo'}: TypeError: a handler must return a str or None, not int",
             "",
         ],
     )
@@ -681,6 +689,35 @@ def test_a_second_signal_ends_a_service_whose_handler_does_not_end(
     assert (code, err) == (128 + number, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_after_a_signal_what_runs_is_answered_and_new_requests_are_not(
+    number: signal.Signals, modules: Path, call_here: Here, tmp_path: Path
+) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "methods:wait")
+    answer = tmp_path / "answer"
+    with Serving(*arguments, cwd=modules) as service:
+        command = ["call", "--transport", service.url, "--identity", "alice", "bob", "wait"]
+        with Process([*RPCPROTO, *command, str(answer)]) as calling:
+            assert service.told() == "waits"
+            service.popen.send_signal(number)
+            if number == signal.SIGINT:
+                assert service.told() == ""
+            assert service.told() == (
+                "rpcproto: waiting for the handlers of wait; interrupt again to stop at once"
+            )
+            code, _, err = call_here(service.url, "bob", "echo")
+            assert (code, err) == (1, "rpcproto: 1400 Method not supported at destination\n")
+            answer.touch()
+            assert calling.end() == (0, "done waiting\n", "")
+        assert service.end() == (0, "", "")
+
+
+def test_a_signal_ends_a_service_without_work_at_once_and_without_a_word(call_here: Here) -> None:
+    with Serving("--transport", "tcp://127.0.0.1:0") as service:
+        assert call_here(service.url, "bob", "echo", "Hi") == (0, "Hi\n", "")
+        assert service.stop(signal.SIGTERM) == (0, "", "")
+
+
 def test_no_more_than_so_many_are_served_at_the_same_time(call_here: Here) -> None:
     arguments = ("--transport", "tcp://127.0.0.1:0", "--max-connections", "1")
     with Serving(*arguments) as service:
@@ -692,6 +729,23 @@ def test_no_more_than_so_many_are_served_at_the_same_time(call_here: Here) -> No
             assert err.startswith(f"rpcproto: cannot connect over {service.url}: ")
         # "refused" is all that is said, and once.
         assert "1 connections are open (max_connections)" in service.told()
+
+
+def test_a_peer_that_does_not_read_is_disconnected_and_others_are_served(call_here: Here) -> None:
+    arguments = ("--transport", "tcp://127.0.0.1:0", "--quiet", "--send-timeout", "0.2")
+    with Serving(*arguments) as service, socket.socket() as stranger:
+        host, _, port = service.url.removeprefix("tcp://").partition(":")
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        stranger.connect((host, int(port)))
+        stranger.sendall(frame(Hello("mallory").write()))
+        for number in range(600):  # 9 MB of answers, more than any system buffers
+            asking = wire.Request(f"r{number}", "echo", "x" * 15_000, 8_000, 1)
+            with suppress(ConnectionError):
+                stranger.sendall(frame(wire.encode(asking, "mallory", "bob")))
+        assert service.told().endswith(
+            "the peer did not read 65,536 bytes within 0.2 seconds (send_timeout)"
+        )
+        assert call_here(service.url, "bob", "echo", "Hi") == (0, "Hi\n", "")
 
 
 def test_a_peer_that_is_none_is_refused_and_the_others_are_served(call_here: Here) -> None:
@@ -1061,20 +1115,22 @@ def test_ctrl_c_ends_a_call_quietly_and_its_handler(modules: Path) -> None:
         assert "calls sleep (0 bytes): abandoned" in service.told()
 
 
-def test_a_service_that_is_stopped_leaves_its_callers_and_no_socket(
-    modules: Path, tmp_path: Path
-) -> None:
+def test_a_service_that_is_stopped_leaves_no_socket(modules: Path, tmp_path: Path) -> None:
     url = f"unix:{tmp_path.name}/socket"
-    arguments = ("--transport", url, "methods:sleep")
+    arguments = ("--transport", url, "methods:wait")
+    answer = tmp_path / "answer"
     (modules / tmp_path.name).symlink_to(tmp_path)
     with Serving(*arguments, cwd=modules) as service:
         assert service.url == url
         assert stat.S_ISSOCK((tmp_path / "socket").stat().st_mode)
-        command = ["call", "--transport", url, "--identity", "alice", "bob", "sleep"]
+        command = ["call", "--transport", url, "--identity", "alice", "bob", "wait", str(answer)]
         with Process([*RPCPROTO, *command], modules) as calling:
-            assert service.told() == "asleep"
-            assert service.stop() == (0, "", "\n")
-            assert calling.end() == (1, "", "rpcproto: 1503 Recipient disconnected\n")
+            assert service.told() == "waits"
+            service.popen.send_signal(signal.SIGTERM)
+            assert "waiting for the handlers of wait" in service.told()
+            answer.touch()
+            assert service.end() == (0, "", "")
+            assert calling.end() == (0, "done waiting\n", "")
     assert not (tmp_path / "socket").exists()
 
 

@@ -1,19 +1,26 @@
 """The documents, held against the code: they are complete and up to date."""
 
+import inspect
 import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_args
 
+import host_driver
 import pytest
 
-from rpcproto import ErrorCode, RpcConfig
+from rpcproto import ErrorCode, Event, RpcConfig
 from rpcproto.core.errors import STANDARD_MESSAGES
+from rpcproto.participant import CallArguments, ParticipantBase
+from rpcproto.testing.hosts import check
+from rpcproto.transports import TransportEvent
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 RULES = (ROOT / "docs" / "rules.md").read_text("utf-8")
+HOSTING = (ROOT / "docs" / "hosting.md").read_text("utf-8")
 WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -89,6 +96,80 @@ def test_every_code_is_in_the_table_of_codes() -> None:
     assert documented == [
         [str(int(code)), f"`{code.name}`", STANDARD_MESSAGES[code]] for code in ErrorCode
     ]
+
+
+def annotation(of: Any) -> str:
+    """A type as the docs write it."""
+    name = of.__name__ if isinstance(of, type) and not get_args(of) else str(of)
+    return re.sub(r"\b(?:[a-z_]+\.)+", "", name)
+
+
+def documented_fields(event: type) -> dict[str, str]:
+    """The fields of an event in the tables of hosting.md, with their types."""
+    [line] = re.findall(rf"^\| `{event.__name__}` \|.*$", HOSTING, re.MULTILINE)
+    return dict(re.findall(r"`(\w+): ([^`]+)`", line.replace("\\|", "|")))
+
+
+@pytest.mark.parametrize("event", [*get_args(Event), *get_args(TransportEvent)])
+def test_every_field_of_every_event_is_in_the_page_on_hosting(event: type) -> None:
+    types = {name: annotation(of) for name, of in inspect.get_annotations(event).items()}
+    assert documented_fields(event) == types
+
+
+def test_every_method_of_a_host_is_in_the_page_on_hosting_with_its_signature() -> None:
+    for name, member in vars(ParticipantBase).items():
+        if name.startswith("_"):
+            continue
+        if not inspect.isfunction(member) or name in FOR_PROGRAMS:
+            assert f"`{name}`" in HOSTING, name
+            continue
+        *parameters, returned = inspect.get_annotations(member).items()
+        taken = ", ".join(f"{parameter}: {named(of)}" for parameter, of in parameters)
+        signature = f"{name}({taken}) -> {named(returned[1])}"
+        assert f"`{signature}`" in HOSTING.replace("\\|", "|"), signature
+
+
+FOR_PROGRAMS = {"register_rpc_method", "unregister_rpc_method", "statistics"}
+
+
+def named(of: Any) -> str:
+    """A type as the docs write it, with the names of unions and of callables."""
+    names = {TransportEvent: "TransportEvent"}
+    for arguments in ("call", "waiter", "return"):
+        alias = inspect.get_annotations(ParticipantBase.begin_call)[arguments]
+        names[alias] = {"call": "CallArguments", "waiter": "Waiter", "return": "Cancel"}[arguments]
+    if of is None:
+        return "None"
+    text = names.get(of) or annotation(of)
+    return text.replace(annotation(TransportEvent), "TransportEvent")
+
+
+def test_the_arguments_of_a_call_are_in_the_page_on_hosting() -> None:
+    for name, of in inspect.get_annotations(CallArguments).items():
+        assert f"`{name}: {annotation(of)}`" in HOSTING, name
+
+
+def test_the_event_loop_on_the_kits_clock_is_that_of_the_example() -> None:
+    example = (ROOT / "examples" / "asyncio_host_driver.py").read_text("utf-8")
+    [loop] = re.findall(r"^class KitLoop.*?(?=\n\n\nclock = )", HOSTING, re.MULTILINE | re.DOTALL)
+    assert "class _Selector" in loop
+    assert loop in example
+
+
+def test_the_summary_of_the_host_kit_is_what_it_prints() -> None:
+    """How many packets it takes depends on how well zlib compresses."""
+    printed, page = (
+        re.sub(r"\d+ packets", "N packets", text)
+        for text in (str(check(host_driver.Driver)), HOSTING)
+    )
+    assert f"```text\n{printed}\n```" in page
+
+
+def test_a_signature_does_not_print_the_whole_config() -> None:
+    assert len(str(inspect.signature(ParticipantBase))) < 500
+    assert repr(RpcConfig()) == "RpcConfig()"
+    config = RpcConfig(ack_timeout=3.0, max_participants=2)
+    assert repr(config) == "RpcConfig(ack_timeout=3.0, max_participants=2)"
 
 
 @each_page

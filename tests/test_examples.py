@@ -9,8 +9,10 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 PRINTED = {
+    "asyncio_host_driver.py": [" scenarios passed: calls "],
     "blocking_host.py": ["Hello, alice!", "1400 Method not supported at destination"],
     "callback_host.py": ["greet: Hello, alice!", "dance: 1400 Method not supported"],
+    "host_driver.py": [" scenarios passed: calls "],
     "greeting.py": ["alice says: Hello from RPC!", "bob answers: Hello, alice!"],
     "nested_call.py": ["alice, 42: Here is Dracula", "charlie, 8: Not for children"],
     "two_processes.py": ["Hello, alice! You said 1400000 characters."],

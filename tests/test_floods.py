@@ -106,6 +106,7 @@ async def over_a_websocket(bob: Bob, _: Path) -> AsyncIterator[Dial]:
         0,
         compression="deflate",
         max_size=8 * MIB,
+        close_timeout=1,
         create_connection=BoundedServerConnection,
     ) as server:
         [listening] = server.sockets

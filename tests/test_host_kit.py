@@ -1,212 +1,187 @@
 """The conformance kit for hosts: all hosts that we know of pass it, and it finds what is wrong."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from callback_host import CallbackParticipant
-from host_drivers import AsyncioDriver, BlockingDriver, CallbackDriver, TrioDriver
+from host_driver import Driver
+from host_drivers import DRIVERS
+from kit_faults import FAULTS, finders_of
+from planted_hosts import HOSTS, Fault, attempt, source_of
 
-from rpcproto import InvocationReceived, OutgoingPacket, RpcError
-from rpcproto.participant import Waiter
+from rpcproto import RpcConfig
 from rpcproto.testing.hosts import (
-    SCENARIOS,
+    Advance,
+    Call,
     CallHandle,
-    Channel,
-    Handler,
+    Cancel,
+    Ended,
+    Handlers,
+    Happens,
     HostDriver,
     HostFailed,
+    HostSetup,
+    Network,
+    PeerCall,
+    PeerEnded,
+    PeerStarts,
+    Room,
     Scenario,
+    Step,
     VirtualClock,
+    check,
     play,
+    scenarios,
 )
-from rpcproto.transports import PacketNotSent
-
-DRIVERS: dict[str, Callable[[], HostDriver]] = {
-    "asyncio": AsyncioDriver,
-    "trio": TrioDriver,
-    "callback": CallbackDriver,
-    "blocking": BlockingDriver,
-}
+from rpcproto.transports import TransportEvent
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", scenarios(), ids=str)
 @pytest.mark.parametrize("driver", DRIVERS.values(), ids=list(DRIVERS))
 def test_a_host_passes(scenario: Scenario, driver: Callable[[], HostDriver]) -> None:
     play(scenario, driver())
 
 
-# Hosts with one fault each, and what finds it.
-
-
-class TakesTheDeadlineForTheTime(CallbackParticipant):
-    def _set_timer(self, at: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-        def fire() -> None:
-            self._clock = lambda: at
-            self._timer_fired()
-            self._clock = self._loop.time
-
-        self._timer = self._loop.call_at(at, fire)
-
-
-class FiresOnce(CallbackParticipant):
-    def _set_timer(self, at: float) -> None:
-        if self._timer is None:
-            super()._set_timer(at)
-
-
-class NeverSetsATimer(CallbackParticipant):
-    def _set_timer(self, at: float) -> None:
-        pass
-
-
-class SendsWithoutRoom(CallbackParticipant):
-    def _wake_writer(self) -> None:
-        while (packet := self._next_packet()) is not None:
-            self._transport.send(packet)
-
-
-class ForgetsThatThereIsRoomAgain(CallbackParticipant):
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._transport.on_room = lambda: None
-
-
-class SendsFromWithinSend(CallbackParticipant):
-    def _wake_writer(self) -> None:
-        self._is_sending = False
-        super()._wake_writer()
-
-
-class DropsWhatIsNotSent(CallbackParticipant):
-    def _packet_not_sent(self, packet: OutgoingPacket) -> None:
-        pass
-
-
-class TakesOneUnsentPacketForABrokenChannel(CallbackParticipant):
-    def _packet_not_sent(self, packet: OutgoingPacket) -> None:
-        self._connection_broke(PacketNotSent())
-
-
-class DoesNotMindABrokenChannel(CallbackParticipant):
-    def _connection_broke(self, error: Exception) -> None:
-        pass
-
-
-class ForgetsWhatBrokeTheChannel(CallbackParticipant):
-    def _connection_broke(self, error: Exception) -> None:
-        self._connection_lost(None)
-
-
-class LetsACrashGoUnanswered(CallbackParticipant):
-    def _answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
-        if isinstance(error, RpcError):
-            super()._answer_exception(invocation, error)
-
-
-class TellsWhatCrashed(CallbackParticipant):
-    def _answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
-        wrapped = RpcError(1500, str(error)) if isinstance(error, ValueError) else error
-        super()._answer_exception(invocation, wrapped)
-
-
-class LeavesTheChannelOpen(CallbackParticipant):
-    def close(self) -> None:
-        self._close()
-
-
-class ClosesTwice(CallbackParticipant):
-    def close(self) -> None:
-        super().close()
-        self._transport.close()
-
-
-class ClosesBeforeItIsDone(CallbackParticipant):
-    def close(self) -> None:
-        self._transport.close()
-        self._transport.is_full = False  # type: ignore[attr-defined]
-        self._close()
-
-
-class LeavesCallsPending(CallbackParticipant):
-    def close(self) -> None:
-        self._transport.close()
-
-
-class CancelsNothing(CallbackParticipant):
-    def _cancel_call(self, request_id: str) -> None:
-        pass
-
-
-class TellsEachOutcomeTwice(CallbackParticipant):
-    def _tell(self, waiter: Waiter, outcome: str | RpcError) -> None:
-        super()._tell(waiter, outcome)
-        super()._tell(waiter, outcome)
-
-
-class RunsHandlersTwice(CallbackParticipant):
-    def _start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
-        super()._start_handler(invocation)
-        return super()._start_handler(invocation)
-
-
-FAULTS: list[tuple[type[CallbackParticipant], str]] = [
-    (TakesTheDeadlineForTheTime, "timers that fire early"),
-    (FiresOnce, "an answer that never comes"),
-    (NeverSetsATimer, "no sign of life"),
-    (SendsWithoutRoom, "a channel that is full"),
-    (ForgetsThatThereIsRoomAgain, "a channel that is slow"),
-    (SendsFromWithinSend, "hundreds of packets"),
-    (DropsWhatIsNotSent, "a packet that is not sent"),
-    (DropsWhatIsNotSent, "an answer that is not sent"),
-    (TakesOneUnsentPacketForABrokenChannel, "a packet that is not sent"),
-    (DoesNotMindABrokenChannel, "a channel that breaks"),
-    (ForgetsWhatBrokeTheChannel, "a channel that breaks"),
-    (LetsACrashGoUnanswered, "a handler answers, refuses or crashes"),
-    (TellsWhatCrashed, "a handler answers, refuses or crashes"),
-    (LeavesTheChannelOpen, "leaving ends all calls"),
-    (ClosesTwice, "leaving ends all calls"),
-    (ClosesBeforeItIsDone, "leaving is not held up"),
-    (LeavesCallsPending, "leaving ends all calls"),
-    (CancelsNothing, "a call that is cancelled"),
-    (TellsEachOutcomeTwice, "a call is answered"),
-    (RunsHandlersTwice, "a handler answers, refuses or crashes"),
-]
-
-
-class FaultyDriver(CallbackDriver):
-    def __init__(self, participant: type[CallbackParticipant]) -> None:
-        self.participant_type = participant
+# hosts with one fault each
 
 
 @pytest.mark.parametrize(
-    ("fault", "found_by"), FAULTS, ids=lambda value: getattr(value, "__name__", "")
+    "fault", [fault for fault in FAULTS if not fault.why_not], ids=lambda f: f"{f.host}-{f.name}"
 )
-def test_the_kit_finds_a_fault(fault: type[CallbackParticipant], found_by: str) -> None:
-    [scenario] = (scenario for scenario in SCENARIOS if scenario.name.startswith(found_by))
-    with pytest.raises(HostFailed, match=scenario.name):
-        play(scenario, FaultyDriver(fault))
+def test_the_kit_finds_a_fault(fault: Fault) -> None:
+    [scenario] = finders_of(fault)
+    failed = attempt(fault, scenario)
+    assert failed is not None
+    assert str(failed).startswith(scenario.name)
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in FAULTS if fault.why_not], ids=lambda f: f"{f.host}-{f.name}"
+)
+def test_a_fault_that_cannot_be_noticed_changes_the_source_and_harms_nobody(fault: Fault) -> None:
+    assert source_of(fault.module).count(fault.old) == 1
+    for scenario in scenarios():
+        assert attempt(fault, scenario) is None
+
+
+def test_there_are_enough_faults_in_every_host_and_no_two_of_one_name() -> None:
+    assert len({(fault.host, fault.name) for fault in FAULTS}) == len(FAULTS)
+    assert sum(not fault.why_not for fault in FAULTS) >= 70
+    for host in HOSTS:
+        assert sum(fault.host == host for fault in FAULTS) >= 10
+
+
+def test_every_scenario_has_a_name_of_its_own() -> None:
+    names = [str(scenario) for scenario in scenarios()]
+    assert len(set(names)) == len(names)
+
+
+# what a run says
+
+
+def failure_of(driver: HostDriver, name: str) -> str:
+    scenario = next(scenario for scenario in scenarios() if scenario.name.startswith(name))
+    with pytest.raises(HostFailed) as failed:
+        play(scenario, driver)
+    return str(failed.value)
 
 
 def test_a_failure_tells_the_whole_story() -> None:
-    scenario = next(scenario for scenario in SCENARIOS if scenario.name.startswith("no sign"))
-    with pytest.raises(HostFailed) as failed:
-        play(scenario, FaultyDriver(NeverSetsATimer))
-    story = str(failed.value)
-    assert "it ended with None" in story
+    class NeverSetsATimer(CallbackParticipant):
+        def set_timer(self, at: float) -> None:
+            pass
+
+    class NoTimerDriver(Driver):
+        host_type = NeverSetsATimer
+
+    story = failure_of(NoTimerDriver(), "no sign of life")
+    assert "the call 'a' did not end" in story
     assert "0.000 s  host -> peer: stream header, lost" in story
     assert "7.000 s  Ended(name='a', outcomes=(1501,))" in story
+
+
+def test_the_story_has_what_the_host_logged() -> None:
+    class ForgetsToAnswer(CallbackParticipant):
+        def _answered(self, invocation: object, result: object) -> None:
+            pass
+
+    class ForgetfulDriver(Driver):
+        host_type = ForgetsToAnswer
+
+    scenario = Scenario("a story", (PeerCall("crash", 1500), PeerCall("echo", "Hi")))
+    with pytest.raises(HostFailed, match=r"log: ERROR host: the handler of 'crash' failed"):
+        play(scenario, ForgetfulDriver())
+
+
+def test_a_run_that_passes_logs_and_prints_nothing(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG, "rpcproto"):
+        check(Driver)
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("rpcproto").filters == []
+
+
+def test_the_summary_of_a_run_says_what_was_covered() -> None:
+    summary = check(Driver)
+    assert summary.scenarios == len(scenarios())
+    assert summary.left_out == ()
+    assert sum(number for _, number in summary.topics) == summary.scenarios
+    assert str(summary).startswith(f"{summary.scenarios} scenarios passed: calls ")
+    assert f"{summary.calls} calls, {summary.handlers} handlers" in str(summary)
+    assert 0 < summary.handlers_cancelled < summary.handlers
+
+
+def test_the_summary_names_the_scenarios_that_were_not_played() -> None:
+    chosen = scenarios(slow_handlers=False, config=False)
+    summary = check(Driver, chosen)
+    assert summary.scenarios == len(chosen) < len(scenarios())
+    assert len(summary.left_out) == len(scenarios()) - len(chosen)
+    assert "not played: a handler is cancelled when its caller leaves" in str(summary)
+
+
+def test_scenarios_can_be_chosen_by_what_a_host_is_able_to_do() -> None:
+    plain, slow, configured = (
+        Scenario("plain", (PeerCall("echo", "Hi"),)),
+        Scenario("slow", (PeerStarts("a", "slow"),)),
+        Scenario("configured", (), config=RpcConfig(response_timeout=1.0)),
+    )
+    assert [s.has_slow_handlers for s in (plain, slow, configured)] == [False, True, False]
+    assert [s.has_config for s in (plain, slow, configured)] == [False, False, True]
+    assert not any(scenario.has_slow_handlers for scenario in scenarios(slow_handlers=False))
+    assert not any(scenario.has_config for scenario in scenarios(config=False))
+
+
+def test_a_check_tells_all_failures() -> None:
+    class Deaf(CallbackParticipant):
+        def receive_events(self, events: Sequence[TransportEvent]) -> None:
+            pass
+
+    class DeafDriver(Driver):
+        host_type = Deaf
+
+    with pytest.raises(HostFailed) as failed:
+        check(DeafDriver)
+    text = str(failed.value)
+    assert f"of {len(scenarios())} scenarios failed\n\na call is answered: " in text
+    assert "\n\nan error of the peer is the outcome, with its message and its data: " in text
+
+
+def test_what_a_host_raises_is_its_failure() -> None:
+    class Raises(Driver):
+        def perform(self, *_: object) -> CallHandle:
+            raise SystemExit("a secret")
+
+    assert "the host or its driver raised SystemExit" in failure_of(Raises(), "a call is answered")
 
 
 class SilentDriver:
     """A host that does nothing at all fails every scenario."""
 
-    def start(
-        self, identity: str, channel: Channel, clock: VirtualClock, handlers: Mapping[str, Handler]
-    ) -> None:
+    def start(self, setup: HostSetup) -> None:
         pass
 
     def perform(
@@ -224,7 +199,91 @@ class SilentDriver:
         pass
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", scenarios(), ids=str)
 def test_no_scenario_is_passed_by_doing_nothing(scenario: Scenario) -> None:
     with pytest.raises(HostFailed):
         play(scenario, SilentDriver())
+
+
+# scenarios of one's own
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ((Call("a"), Advance(1.0), Ended("a", ("Ho",))), "the call 'a' ended with 'Hi'"),
+        ((Call("a", "ignore"), Ended("a", ("Hi",))), "the call 'a' did not end"),
+        ((Call("a", "refuse"), Advance(1.0), Ended("a", (2002,))), "ended with RpcError(2001"),
+        ((PeerCall("refuse", 2002),), "the peer's call ended with RpcError(2001"),
+        ((PeerStarts("a", "slow"), PeerEnded("a", "Hi")), "the peer's call ended with None"),
+        ((PeerStarts("a", "slow"), Advance(1.0), Handlers()), "1 handlers are running"),
+        ((Network(latency=9.0), PeerCall("echo", "Hi")), "the peer's call ended with None"),
+    ],
+)
+def test_what_is_not_so_is_told(steps: tuple[Step, ...], reason: str) -> None:
+    with pytest.raises(HostFailed) as failed:
+        play(Scenario("mine", steps), Driver())
+    assert str(failed.value).startswith("mine: ")
+    assert reason in str(failed.value).splitlines()[0]
+
+
+def test_a_scenario_of_ones_own_passes() -> None:
+    steps = (Room(seconds_per_packet=0.5), Call("a"), Call("b"), Advance(1.5), Ended("b", ("Hi",)))
+    play(Scenario("mine", steps), Driver())
+
+
+# the clock
+
+
+def test_timers_are_early_and_repeated_when_they_are_told_to_be() -> None:
+    clock, fired = VirtualClock(), list[float]()
+    clock.early, clock.repeated = 0.5, True
+    clock.call_at(2.0, lambda: fired.append(clock.time()))
+    clock.call_soon(lambda: fired.append(clock.time()))
+    clock.advance(3.0)
+    assert fired == [0.0, 1.5, 1.5]
+    assert clock.time() == 3.0
+
+
+def test_a_cancelled_timer_does_not_fire_unless_timers_are_stale() -> None:
+    clock, fired = VirtualClock(), list[float]()
+    for at in (1.0, 2.0):
+        clock.call_at(at, lambda: fired.append(clock.time())).cancel()
+    assert clock.pending_timers == 0
+    clock.advance(1.0)
+    assert fired == []
+    clock.stale = True
+    clock.advance(1.0)
+    assert fired == [2.0]
+
+
+def test_a_host_that_sets_a_timer_for_this_instant_again_and_again_fails() -> None:
+    class NeverReadsTheClock(CallbackParticipant):
+        def timer_fired(self) -> None:
+            self.set_timer(self._loop.time())
+
+    class RestlessDriver(Driver):
+        host_type = NeverReadsTheClock
+
+    reason = failure_of(RestlessDriver(), "no sign of life").splitlines()[0]
+    assert "timers are set for one instant again and again" in reason
+
+
+def test_a_host_that_can_no_longer_cancel_a_call_says_so() -> None:
+    class LateDriver(Driver):
+        """Like a host of threads: the outcome is there before the program knows."""
+
+        def perform(self, *arguments: Any) -> CallHandle:
+            handle = super().perform(*arguments)
+            handle.cancel = lambda: False
+            return handle
+
+    steps = (
+        Network(is_held=True),
+        Call("a"),
+        Advance(1.0),
+        Cancel("a", after_report=True),
+        Happens(),
+        Ended("a", ("Hi",)),
+    )
+    play(Scenario("mine", steps), LateDriver())

@@ -290,7 +290,6 @@ BAD_RESULTS: dict[str, Callable[[], object]] = {
     "an exception without a text": lambda: raise_(UnprintableError()),
     "a group": lambda: raise_(ExceptionGroup("", [ValueError(), RpcError(1, "")])),
     "an RpcError that lies about itself": lambda: raise_(LyingError(1)),
-    "nothing": lambda: None,
     "a text that is none": lambda: "\ud800",
 }
 """What is wrong with a handler that does this."""

@@ -6,8 +6,10 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
-from worlds import World, each_world
+from worlds import WORLDS, World, each_world
 
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind, RpcError
 from rpcproto.testing import virtual_time_run
@@ -239,6 +241,32 @@ async def test_a_sender_takes_as_much_as_the_high_water_mark_and_gives_others_a_
     asyncio.get_running_loop().call_soon(lambda: turns.append(len(waiting)))
     await alice.send(lambda: waiting.pop() if waiting else None)
     assert turns == [len(waiting)] == [1]
+
+
+@each_world
+def test_reading_much_that_waits_gives_others_a_turn_for_each_batch(world: World) -> None:
+    async def main() -> None:
+        room = MemoryRoom()
+        alice, bob = room.join("alice"), room.join("bob")
+        await send(alice, *(packet("bob") for _ in range(20 * BATCH_EVENTS)))
+        turns = 0
+
+        async def bystander() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(bystander)
+            await bob.receive()
+            before = turns
+            for _ in range(20):
+                await bob.receive()
+            assert turns - before >= 15
+            group.cancel_scope.cancel()
+
+    world.run(main)
 
 
 # who is here
@@ -570,3 +598,21 @@ def test_calls_fail_while_a_connection_is_cut_and_succeed_when_it_is_back(world:
             assert await attempt() == "Hello!"
 
     world.run(main)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_link_delays_on_real_time_too(backend: str) -> None:
+    async def main() -> None:
+        room = MemoryRoom(link=Link(latency=0.01, repetition=1.0, straggling=0.01))
+        host = {world.name: world for world in WORLDS}[backend]
+        async with (
+            host.participant(room.join("bob")) as bob,
+            host.participant(room.join("alice")) as alice,
+        ):
+            bob.register_rpc_method("greet", lambda data: "Hello!")
+            began_at = anyio.current_time()
+            reply = await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
+            assert reply == "Hello!"
+            assert anyio.current_time() - began_at >= 0.02
+
+    anyio.run(main, backend=backend)

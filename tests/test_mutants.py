@@ -5,18 +5,22 @@
 
 import ast
 import tomllib
+from pathlib import Path
 
 import pytest
 from faults import FAULTS, LAYERS, Fault
-from mutants import CORE, ROOT, faulty_source
+from host_faults import HOST_FAULTS, HOST_LAYERS
+from mutants import ROOT, faulty_source
+
+CORE = Path("rpcproto", "core")
 
 DATA_ONLY = {"__init__", "config", "errors", "events", "messages", "packets_pb2", "states"}
 """Modules of the core without behaviour of their own to speak of."""
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [*FAULTS, *HOST_FAULTS], ids=lambda fault: fault.name)
 def test_a_fault_changes_one_place_and_can_be_imported(fault: Fault) -> None:
-    sound = (ROOT / CORE / f"{fault.module}.py").read_text("utf-8")
+    sound = (ROOT / fault.path).read_text("utf-8")
     assert sound.count(fault.original) == 1
     faulty = faulty_source(fault, sound)
     assert ast.dump(ast.parse(faulty)) != ast.dump(ast.parse(sound))
@@ -30,6 +34,19 @@ def test_there_are_faults_for_every_kind_of_test_and_in_every_module() -> None:
         assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in files)
     modules = {path.stem for path in (ROOT / CORE).glob("*.py")}
     assert {fault.module for fault in FAULTS} == modules - DATA_ONLY
+
+
+def test_there_are_faults_for_every_kind_of_test_of_hosts_and_in_every_module_of_theirs() -> None:
+    assert len({fault.name for fault in HOST_FAULTS}) == len(HOST_FAULTS) >= 80
+    for layer, files in HOST_LAYERS.items():
+        assert sum(fault.layer == layer for fault in HOST_FAULTS) >= 4, layer
+        assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in files)
+    assert {str(fault.path.relative_to("rpcproto").with_suffix("")) for fault in HOST_FAULTS} == {
+        *("asyncio", "trio", "participant/base", "participant/handlers", "participant/waiting"),
+        *("transports/memory", "transports/links", "transports/framing", "transports/stream"),
+        *("transports/pipes", "transports/websocket", "transports/presence", "transports/inbox"),
+        *("transports/nats/client", "transports/nats/traffic", "livekit/signalling"),
+    }
 
 
 def test_every_survivor_has_a_reason_and_stands_in_place_of_lines_that_are_there() -> None:

@@ -18,13 +18,15 @@ import nats
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats_permissions import credentials, guarded_server
 from nats_server import NatsServer, running
 
 import rpcproto.transports.inbox as inbox
-from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, PacketKind, RpcError
+from rpcproto import ErrorCode, LocalProtocolError, OutgoingPacket, PacketKind, RpcConfig, RpcError
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
 from rpcproto.transports import (
+    HIGH_WATER_MARK,
     Connected,
     Disconnected,
     PacketReceived,
@@ -162,6 +164,12 @@ async def rest(transport: NatsTransport) -> list[TransportEvent]:
     while batch := await transport.receive():
         events += batch
     return events
+
+
+async def turns(number: int) -> None:
+    """Let the others have so many turns."""
+    for _ in range(number):
+        await asyncio.sleep(0)
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -631,12 +639,7 @@ async def test_without_permissions_anybody_can_speak_as_another(
 
 @pytest.fixture
 def documented_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server with the permissions that the documents recommend."""
-    text = (ROOT / "docs" / "transports.md").read_text("utf-8")
-    [config] = re.findall(r"```text\n(authorization .*?)```", text, re.DOTALL)
-    path = tmp_path / "nats.conf"
-    path.write_text(config, "utf-8")
-    with running("-c", str(path)) as server:
+    with guarded_server(tmp_path) as server:
         yield server
 
 
@@ -645,9 +648,7 @@ async def test_with_permissions_nobody_can_speak_as_another(
     documented_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = documented_server.url
-    secrets: dict[str, dict[str, Any]] = {
-        name: {"user": name, "password": f"the secret of {name}"} for name in ("alice", "bob")
-    }
+    secrets: dict[str, dict[str, Any]] = {name: {**credentials(name)} for name in ("alice", "bob")}
     async with Room(url, "lobby") as room:
         alice = await room.enter("alice", **secrets["alice"])
         bob = await room.enter("bob", **secrets["bob"])
@@ -740,6 +741,36 @@ async def test_a_packet_that_is_too_large_for_the_server_is_not_sent(tmp_path: P
                 payload=random.Random(1).randbytes(5_000).hex(),
             )
             assert (await failure(call)).code == ErrorCode.SEND_FAILED
+
+
+@pytest.mark.parametrize("limit", [100, 64])
+@scene
+async def test_a_server_that_carries_no_announcements_is_an_error_that_says_so(
+    tmp_path: Path, limit: int
+) -> None:
+    (tmp_path / "nats.conf").write_text(f"max_payload: {limit}")
+    with running("-c", str(tmp_path / "nats.conf")) as server:
+        with pytest.raises(ConnectionError) as caught:
+            await join_room(server.url, "lobby", "alice")
+        told = (
+            rf"at most {limit} bytes \(its max_payload\), and an announcement of 'alice' has up to"
+        )
+        assert re.search(told, str(caught.value))
+
+
+@scene
+async def test_packets_that_are_too_large_do_not_stop_those_after_them(tmp_path: Path) -> None:
+    (tmp_path / "nats.conf").write_text("max_payload: 2048")
+    with running("-c", str(tmp_path / "nats.conf")) as server:
+        async with Room(server.url, "lobby") as room:
+            alice, bob = await room.join("alice"), await room.join("bob")
+            await meets(bob, joined(alice, "alice"))
+            large, small = packet("bob", bytes(2049)), packet("bob", b"small")
+            with pytest.raises(PacketsNotSent) as caught:
+                await send(alice, large, small, large)
+            assert caught.value.packets == (large, large)
+            event = PacketReceived(b"small", "alice", alice.sid)
+            assert await until(bob, PacketReceived) == [event]
 
 
 # a server that does not do its part
@@ -835,8 +866,7 @@ async def stuck(server: NatsServer, alice: NatsTransport) -> asyncio.Task[int]:
     before = -1
     while sent > before:
         before = sent
-        for _ in range(100):
-            await asyncio.sleep(0)
+        await turns(100)
     assert 0 < sent < 500, "the sockets take it all"
     return sending
 
@@ -854,6 +884,82 @@ async def test_who_sends_waits_for_the_server() -> None:
                 assert isinstance(event, PacketReceived)
                 assert int.from_bytes(event.data) == number
             assert await sending == 500
+
+
+@scene
+async def test_a_small_call_overtakes_a_large_one_and_little_waits_in_between() -> None:
+    """R30 holds as far as the sockets, and what waits before them is one high-water mark."""
+    large = "x" * 16_000_000
+    with running() as server:
+        async with Room(server.url, "lobby") as room:
+            alice = RpcParticipant(transport := await room.join("alice"))
+            await room.enter_async_context(alice)
+            await room.enter("bob", capabilities=[])  # to whom nothing goes compressed
+            await alice.wait_for_participant("bob")
+            server.freeze()
+            echo = alice.perform_rpc(
+                destination_identity="bob", method="echo", payload=large, response_timeout=GUARD
+            )
+            first = asyncio.create_task(echo)
+            packets_out = -1
+            while packets_out < alice.statistics().packets_out:
+                packets_out = alice.statistics().packets_out
+                await turns(100)
+            link = transport._traffic.link
+            assert link is not None
+            assert alice.statistics().open_streams_out == 1, "the sockets take it all"
+            assert HIGH_WATER_MARK // 2 <= link.client.unsent_bytes <= HIGH_WATER_MARK + 64_000
+            second = asyncio.create_task(greet(alice, "bob"))
+            await turns(100)
+            assert alice.statistics().packets_out == packets_out
+            server.thaw()
+            assert await second == "Hello, alice!"
+            assert not first.done()
+            assert await first == large
+
+
+@scene
+async def test_calls_that_wait_to_be_sent_end_with_the_connection() -> None:
+    with running() as server:
+        async with Room(server.url, "lobby") as room:
+            alice = await room.enter("alice")
+            await room.enter("bob", capabilities=[])
+            await alice.wait_for_participant("bob")
+            server.freeze()
+            failures = []
+            for text in ("x" * 16_000_000, "small", "also small"):
+                call = alice.perform_rpc(
+                    destination_identity="bob", method="echo", payload=text, response_timeout=GUARD
+                )
+                failures.append(asyncio.create_task(failure(call)))
+                await turns(1000)
+            assert alice.statistics().waiting_packets, "the sockets take it all"
+            server.kill()
+            for error in await asyncio.gather(*failures):
+                assert error.code == ErrorCode.RECIPIENT_DISCONNECTED
+                assert "lost" in str(error.__cause__)
+
+
+@scene
+async def test_small_packets_share_a_write(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with room:
+        alice, bob = await room.join("alice"), await room.join("bob")
+        await meets(bob, joined(alice, "alice"))
+        link = alice._traffic.link
+        assert link is not None
+        writes: list[bytes] = []
+        write = link.client.socket.write
+
+        def watched_write(data: bytes) -> None:
+            writes.append(data)
+            write(data)
+
+        monkeypatch.setattr(link.client.socket, "write", watched_write)
+        await send(alice, *(packet("bob", b"%d" % number) for number in range(100)))
+        for number in range(100):
+            event = PacketReceived(b"%d" % number, "alice", alice.sid)
+            assert await until(bob, PacketReceived) == [event]
+        assert len([data for data in writes if b"PUB" in data]) == 1
 
 
 @pytest.fixture
@@ -959,6 +1065,82 @@ async def test_after_a_restart_of_the_server_the_room_comes_back(
                 assert watcher.sid != sid
                 await room.aclose()
     assert "alice: connected to NATS again" in caplog.text
+
+
+@scene
+async def test_a_program_that_tries_again_at_once_is_connected_again() -> None:
+    with running() as first:
+        async with Room(first.url, "lobby") as room:
+            await room.enter("bob", **QUICK)
+            transport = await room.join("alice", **QUICK)
+            impatient = RpcConfig(ack_timeout=0.5)
+            alice = await room.enter_async_context(RpcParticipant(transport, config=impatient))
+            await alice.wait_for_participant("bob")
+            first.kill()
+            await eventually(lambda: alice.participants == ())
+            with running(port=first.port):
+                while True:
+                    with suppress(RpcError):
+                        assert await greet(alice, "bob") == "Hello, alice!"
+                        break
+                await room.aclose()
+
+
+@scene
+async def test_after_a_restart_a_call_waits_for_those_who_come_back_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpcproto.transports.nats.transport.MISSING_TIME", 100)
+    with running() as first:
+        async with Room(first.url, "lobby") as room:
+            alice, bob = await room.enter("alice", **QUICK), await room.enter("bob", **QUICK)
+            await alice.wait_for_participant("bob")
+            first.kill()
+            await eventually(lambda: alice.participants == ())
+            await bob.aclose()
+            with running(port=first.port):
+                carol = await room.enter("carol")
+                await carol.wait_for_participant("alice")
+                await alice.wait_for_participant("carol")
+                call = asyncio.create_task(greet(alice, "bob"))
+                assert await greet(alice, "carol") == "Hello, alice!"
+                await room.enter("bob")
+                assert await call == "Hello, alice!"
+                await room.aclose()
+
+
+@pytest.mark.parametrize("is_too_much", [False, True])
+@scene
+async def test_what_waits_for_those_who_do_not_come_back_is_sent_in_time_and_in_order(
+    is_too_much: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_too_much:  # then it is not time that lets it go
+        monkeypatch.setattr("rpcproto.transports.nats.transport.MISSING_TIME", 1000)
+    with running() as first:
+        async with Room(first.url, "lobby") as room:
+            alice, bob = await room.join("alice", **QUICK), await room.join("bob")
+            await meets(alice, joined(bob, "bob"))
+            first.kill()
+            await until(alice, Disconnected)
+            await bob.aclose()
+            with running(port=first.port) as second:
+                await until(alice, Connected)
+                watcher = await nats.connect(second.url)
+                room.push_async_callback(watcher.close)
+                heard: list[bytes] = []
+
+                async def hear(message: Any) -> None:
+                    heard.append(message.data)
+
+                await watcher.subscribe("rpcproto.lobby.to.bob.>", cb=hear)
+                await watcher.flush()
+                small = [packet("bob", b"%d" % number) for number in range(3)]
+                if is_too_much:
+                    small.append(packet("bob", bytes(HIGH_WATER_MARK)))
+                await send(alice, *small)
+                await eventually(lambda: len(heard) == len(small))
+                assert heard == [each.data for each in small]
+                await room.aclose()
 
 
 @pytest.mark.environments

@@ -20,7 +20,7 @@ from rpcproto.asyncio import RpcParticipant
 from rpcproto.participant import RpcInvocationData
 from rpcproto.testing import counting_ids
 from rpcproto.transports.nats import join_room
-from rpcproto.transports.presence import MAX_ANSWERS
+from rpcproto.transports.presence import MAX_ANSWERS_EACH
 from rpcproto.wire import Ack, ErrorResponse, Request, Response, encode
 
 if TYPE_CHECKING:
@@ -158,6 +158,9 @@ class Everybody(AsyncExitStack):
         earlier = self.participants.pop(name, None)
         if earlier is not None:
             await earlier.aclose()
+            # Else a call to whoever was here before would be one too late.
+            while any(name in other.participants for other in self.participants.values()):
+                await asyncio.sleep(0.001)
         options: dict[str, Any] = {**credentials(name)}
         self.numbers[name] += 1
         sid = f"PA_{name}_{self.numbers[name]}"
@@ -256,29 +259,45 @@ def test_a_sid_that_was_claimed_before_it_was_heard_silences_nobody(
     play(server, script)
 
 
-def test_whoever_asks_without_end_is_answered_a_few_times_and_then_by_a_heartbeat(
-    server: NatsServer,
-) -> None:
+def test_whoever_asks_without_end_is_answered_a_few_times(server: NatsServer) -> None:
     async def script(everybody: Everybody) -> None:
         answers: list[str] = []
-        heartbeat = asyncio.Event()
 
         async def hear(message: Any) -> None:
             answers.append(message.subject)
 
-        async def hear_all(message: Any) -> None:
-            if ".here.bob." in message.subject:
-                heartbeat.set()
-
-        await everybody.mallory.subscribe("rpcproto.lobby.to.mallory.bob.*.here", cb=hear)
-        await everybody.mallory.subscribe("rpcproto.lobby.here.*.*", cb=hear_all)
-        asks = b'{"kind":"here","asks":true}'
-        subject = "rpcproto.lobby.to.bob.mallory.PA_m.here"
-        await everybody.publish(subject, asks, 5 * MAX_ANSWERS)
-        # It comes long before bob's next one.
-        async with asyncio.timeout(3.0):
-            await heartbeat.wait()
+        await everybody.mallory.subscribe("rpcproto.lobby.to.mallory.*.*.here", cb=hear)
+        await everybody.publish(
+            "rpcproto.lobby.here.mallory.PA_m", b'{"kind":"here","asks":true}', 500
+        )
+        await everybody.come("carol")
         await everybody.call_each_other()
-        assert 0 < len(answers) <= 2 * MAX_ANSWERS
+        await everybody.mallory.flush()
+        assert {answer.split(".")[4] for answer in answers} >= {"alice", "bob"}
+        assert len(answers) <= 2 * 3 * MAX_ANSWERS_EACH  # of three, and the second may turn
+
+    play(server, script)
+
+
+def test_whoever_comes_again_and_again_is_answered_within_the_second(server: NatsServer) -> None:
+    async def script(everybody: Everybody) -> None:
+        for _ in range(2 * MAX_ANSWERS_EACH):
+            await everybody.come("carol")
+        async with asyncio.timeout(4.0):  # the next heartbeat comes later
+            await everybody.call_each_other()
+
+    play(server, script)
+
+
+def test_when_many_ask_at_once_a_heartbeat_answers_them(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcproto.transports.presence.MAX_ANSWERS", 1)
+
+    async def script(everybody: Everybody) -> None:
+        # Only one of those who are here is answered by itself.
+        for name in ("carol", "bob"):
+            await everybody.come(name)
+        await everybody.call_each_other()
 
     play(server, script)

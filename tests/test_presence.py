@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from rpcproto import LocalProtocolError
 from rpcproto.transports import ParticipantJoined, ParticipantLeft
 from rpcproto.transports.presence import (
     MAX_ANSWERS,
+    MAX_ANSWERS_EACH,
     MAX_DEPARTURES,
     MAX_PARTICIPANTS,
     NOTHING,
@@ -327,18 +329,65 @@ def test_a_sid_that_turns_into_a_stolen_one_is_a_departure() -> None:
 # whoever asks and asks
 
 
-def test_beyond_a_number_of_answers_one_heartbeat_is_for_all() -> None:
+def test_one_who_asks_and_asks_is_answered_a_few_times_a_second() -> None:
     us = alice()
     asking = BOB._replace(asks=True)
     answers = [us.hear("mallory", f"PA_{number}", asking, 5.0).answer for number in range(3_000)]
-    assert answers == [Kind.HERE] * MAX_ANSWERS + [None] * (3_000 - MAX_ANSWERS)
-    assert us.heartbeat_by == 6.0
+    assert answers == [Kind.HERE] * MAX_ANSWERS_EACH + [None] * (3_000 - MAX_ANSWERS_EACH)
+    assert us.heartbeat_by == math.inf  # nobody else hears more of us for that
     assert us.next_due == 6.0
+    assert us.hear("bob", "PA_b", asking, 5.0).answer is Kind.HERE
+    us.hear("mallory", "PA_2999", BOB_LEAVES, 5.0)
+    assert us.hear("mallory", "PA_m", asking, 5.9).answer is None
+    assert us.take_late_answers(5.9) == ()
+    assert us.take_late_answers(6.0) == {"mallory"}
+    assert us.next_due == us.next_overdue
+    assert not us.take_late_answers(6.0)
+    assert us.hear("mallory", "PA_m", asking, 6.0).answer is Kind.HERE
+
+
+def test_when_many_ask_at_once_one_heartbeat_is_for_all() -> None:
+    us = alice()
+    asking = BOB._replace(asks=True)
+    names = [f"bob {number}" for number in range(3 * MAX_ANSWERS)]
+    answers = [us.hear(name, name, asking, 5.0).answer for name in names]
+    assert answers == [Kind.HERE] * MAX_ANSWERS + [None] * (2 * MAX_ANSWERS)
+    assert us.next_due == us.heartbeat_by == 6.0
     us.heartbeat_sent()
     assert us.next_due == us.next_overdue
-    assert us.hear("bob", "PA_b", asking, 5.9).answer is None  # it is answered at 6.0
+    assert us.hear("bob", "PA_b", asking, 5.9).answer is None  # the next heartbeat is at 6.0
     assert us.heartbeat_by == 6.0
     assert us.hear("bob", "PA_b", asking, 6.0).answer is Kind.HERE
+
+
+def calls_made_for(us: Presence, now: float) -> int:
+    """How many functions are called for an announcement and what follows from it."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        us.hear("mallory", "PA_m", BOB._replace(heartbeat_interval=0.05), now)
+        us.next_due  # noqa: B018 (as the transport looks at it)
+        us.remove_overdue(now)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_an_announcement_costs_the_same_however_many_are_here() -> None:
+    us = alice()
+    costs = []
+    for number in range(MAX_PARTICIPANTS - 1):
+        us.hear(f"bob {number}", f"PA_{number}", BOB, 0.0)
+        if number in (10, MAX_PARTICIPANTS - 2):
+            us.hear("mallory", "PA_m", BOB, 0.0)
+            costs.append(calls_made_for(us, 0.1))
+            us.hear("mallory", "PA_m", BOB_LEAVES, 0.1)
+    assert costs[0] == costs[1]
 
 
 # one identity, one participant

@@ -37,7 +37,9 @@ def test_a_block_runs(
         trio_run = trio.run
         clock = trio.testing.MockClock(autojump_threshold=0)
         monkeypatch.setattr("asyncio.run", virtual_time_run)
-        monkeypatch.setattr("trio.run", lambda main: trio_run(main, clock=clock))
+        monkeypatch.setattr(
+            "trio.run", lambda main, *args, clock=clock: trio_run(main, *args, clock=clock)
+        )
     monkeypatch.chdir(tmp_path)
     exec(compile(source, str(page), "exec"), {"__name__": "__main__"})
 

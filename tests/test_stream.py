@@ -43,6 +43,7 @@ from rpcproto.transports import (
 from rpcproto.transports.framing import BadPeer, Hello, frame
 from rpcproto.transports.pipes import PipeStream
 from rpcproto.transports.stream import (
+    MAX_CONNECTIONS,
     MAX_FRAME_BYTES,
     StreamTransport,
     connect_tcp,
@@ -724,12 +725,13 @@ async def messages() -> AsyncIterator[Messages]:
 
 @asynccontextmanager
 async def served(
-    kind: str, path: Path, handle: Handler
+    kind: str, path: Path, handle: Handler, max_connections: int = MAX_CONNECTIONS
 ) -> AsyncIterator[Callable[[str], Awaitable[StreamTransport]]]:
     """Bob, who serves with `handle`; gives what connects to him under an identity."""
     listening = listen_tcp("127.0.0.1", 0) if kind == "tcp" else listen_unix(path / "socket")
     async with listening as listener, anyio.create_task_group() as tasks:
-        tasks.start_soon(serve, listener, "bob", handle)
+        serving = partial(serve, listener, "bob", handle, max_connections=max_connections)
+        tasks.start_soon(serving)
         with anyio.fail_after(PATIENCE):
             if kind == "tcp":
                 yield partial(connect_tcp, "127.0.0.1", port_of(listener))
@@ -778,6 +780,42 @@ async def test_a_bad_peer_is_refused_and_logged_and_the_others_go_on(
         await assert_echoes(alice)
         async with await connect("carol") as carol:
             await assert_echoes(carol)
+
+
+@each_socket
+async def test_no_more_than_so_many_connections_are_served_and_one_line_says_so(
+    kind: str, tmp_path: Path, messages: Messages
+) -> None:
+    async with served(kind, tmp_path, echo, max_connections=2) as connect:
+        async with await connect("alice") as alice, await connect("carol") as carol:
+            for _ in range(3):
+                with pytest.raises(ConnectionError):
+                    await connect("dave")
+            for transport in (alice, carol):
+                await assert_echoes(transport)
+            [text] = await messages.count(1)
+            assert text.startswith("bob: refused ")
+            assert text.endswith(": 2 connections are open (max_connections)")
+        await everything_waits()
+        async with await connect("dave") as dave:
+            await assert_echoes(dave)
+    assert len(messages.texts) == 1
+
+
+@each_socket
+async def test_a_connection_that_says_nothing_has_its_place_too(kind: str, tmp_path: Path) -> None:
+    async with served(kind, tmp_path, echo, max_connections=1) as connect:
+        if kind == "tcp":
+            silent: ByteStream = await anyio.connect_tcp(*connect.args)  # type: ignore[attr-defined]
+        else:
+            silent = await anyio.connect_unix(tmp_path / "socket")
+        assert await silent.receive() == frame(Hello("bob").write())
+        with pytest.raises(ConnectionError):
+            await connect("alice")
+        await silent.aclose()
+        await everything_waits()
+        async with await connect("alice") as alice:
+            await assert_echoes(alice)
 
 
 @each_socket
@@ -849,6 +887,11 @@ async def test_whoever_serves_is_told_of_misuse_at_once() -> None:
             await serve(listener, "", echo)
         with anyio.fail_after(PATIENCE), pytest.raises(LocalProtocolError):
             await serve(listener, "bob", echo, hello_timeout=-1.0)
+        with anyio.fail_after(PATIENCE), pytest.raises(LocalProtocolError):
+            await serve(listener, "bob", echo, send_timeout=0.0)
+        for number in (0, -1, 1.5, True, None):
+            with anyio.fail_after(PATIENCE), pytest.raises(LocalProtocolError):
+                await serve(listener, "bob", echo, max_connections=number)  # type: ignore[arg-type]
     with pytest.raises(LocalProtocolError):
         await connect_tcp("nowhere", 1, "")
     with pytest.raises(LocalProtocolError):

@@ -100,8 +100,8 @@ def serve(
     With a passphrase, packets are encrypted from end to end. Those of others must be encrypted as
     well; packets that cannot be opened are reported, with their senders.
 
-    All messages go to standard error. Ctrl-C and SIGTERM end it with exit code 0; the second one
-    does so at once, where a function does not end when it is cancelled.
+    All messages go to standard error. After Ctrl-C or SIGTERM new requests are answered with 1400,
+    those that run are finished, and then it ends with exit code 0. The second one ends it at once.
     """
     methods = load_methods(functions)
     tells = _is_terminal(sys.stderr) if verbose is None else verbose
@@ -269,23 +269,28 @@ def bench(
 
 
 async def _until_stopped(service: Service, serving: Coroutine[Any, Any, None]) -> None:
-    """Serve until a signal; the second one ends the process where the first one did not."""
+    """Serve until a signal, and then until nothing is under way; a second signal ends the process
+    at once."""
     us, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert us is not None
-    received: list[signal.Signals] = []
+    stopping: list[asyncio.Task[None]] = []
 
     def stop(number: signal.Signals) -> None:
-        received.append(number)
-        if len(received) > 1:
+        if stopping:
             os._exit(128 + number)  # what a shell expects of a process that a signal has ended
         if number == signal.SIGINT:
             _echo("")  # a terminal has shown a ^C
-        us.cancel()
-        loop.call_later(_PATIENCE, say_what_we_wait_for)
+        stopping.append(loop.create_task(drain()))
 
-    def say_what_we_wait_for() -> None:
+    async def drain() -> None:
+        await service.drain(lambda: say_what_we_wait_for("answers that have not been sent"))
+        us.cancel()
+        loop.call_later(_PATIENCE, say_what_we_wait_for, "the connections to close")
+
+    def say_what_we_wait_for(otherwise: str) -> None:
         methods = ", ".join(method for method, count in service.running.items() if count)
-        _say(f"waiting for the handlers of {methods}; interrupt again to stop at once")
+        what = f"the handlers of {methods}" if methods else otherwise
+        _say(f"waiting for {what}; interrupt again to stop at once")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):  # on Windows

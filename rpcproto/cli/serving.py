@@ -92,6 +92,8 @@ class Service:
         self._tell = tell
         self.running: Counter[str] = Counter()
         """How many handlers of each method have not ended."""
+        self._participants: set[RpcParticipant] = set()
+        self._is_draining = False
 
     async def serve(
         self, address: urls.Address, *, max_connections: int, send_timeout: float
@@ -106,6 +108,19 @@ class Service:
             send_timeout=send_timeout,
         )
 
+    async def drain(self, say_what_is_waited_for: Callable[[], None]) -> None:
+        """Take no new requests, and return when nothing is under way any more.
+
+        If that is not at once, `say_what_is_waited_for` is called first.
+        """
+        self._is_draining = True
+        is_said = False
+        while waiting := [p for p in tuple(self._participants) if not await p.drain(timeout=0)]:
+            if not is_said:
+                say_what_is_waited_for()
+                is_said = True
+            await asyncio.gather(*(participant.drain() for participant in waiting))
+
     def _announce(self, where: urls.Address) -> None:
         self._say(f"{self._identity} serves {', '.join(self._methods)} over {where}")
 
@@ -118,17 +133,22 @@ class Service:
         for method, handler in self._methods.items():
             participant.register_rpc_method(method, self._watched(handler))
         async with participant:
+            self._participants.add(participant)
             try:
+                if self._is_draining:
+                    await participant.drain(timeout=0)
                 # Nobody else has our name: this waits until the connection is over.
                 await participant.wait_for_participant(transport.identity)
             except RpcError as over:
                 return over.__cause__
+            finally:
+                self._participants.remove(participant)
         return None
 
     def _watched(self, handler: RpcHandler) -> RpcHandler:
         """A handler whose invocations are counted while they run, and reported at their end."""
 
-        async def handle(data: RpcInvocationData) -> str:
+        async def handle(data: RpcInvocationData) -> str | None:
             clock = asyncio.get_running_loop().time
             began = clock()
             outcome = str(RpcError(ErrorCode.APPLICATION_ERROR))
@@ -137,8 +157,8 @@ class Service:
                 result = handler(data)
                 if isawaitable(result):
                     result = await result
-                if isinstance(result, str):
-                    outcome = _size(result)
+                if result is None or isinstance(result, str):
+                    outcome = _size(result or "")
             except RpcError as error:
                 outcome = str(error)
                 raise

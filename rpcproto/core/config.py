@@ -65,6 +65,11 @@ class RpcConfig:
     accept_plain_packets: bool = False
     """Whether an engine with a cryptor also reads packets that are not encrypted (R45)."""
 
+    def __repr__(self) -> str:
+        """Name only the fields that differ from the defaults: signatures stay readable."""
+        values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
+        return f"RpcConfig({', '.join(f'{n}={v!r}' for n, v, default in values if v != default)})"
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

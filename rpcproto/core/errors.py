@@ -56,6 +56,8 @@ class RpcError(Exception):
     """
 
     ErrorCode: TypeAlias = ErrorCode
+    ErrorMessage: Final[dict[int, str]] = STANDARD_MESSAGES
+    """The standard messages, by code."""
 
     def __init__(self, code: int, message: str = "", data: str | None = None) -> None:
         super().__init__(code, message, data)
@@ -117,7 +119,6 @@ def require_finite(value: object, name: str) -> float:
 
 def require_timeout(value: object, name: str) -> float:
     """A local duration in seconds, finite and above 0, or LocalProtocolError (R33)."""
-    number = require_finite(value, name)
-    if number <= 0:
+    if (number := require_finite(value, name)) <= 0:
         raise LocalProtocolError(f"{name} must be above 0 seconds, not {number!r}")
     return number

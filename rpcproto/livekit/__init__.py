@@ -6,7 +6,11 @@ async with rpcproto.livekit.connect(url, token) as room:
     )
 """
 
+from rpcproto.asyncio import IncomingRpcNext as IncomingRpcNext
+from rpcproto.asyncio import OutgoingRpcNext as OutgoingRpcNext
+from rpcproto.asyncio import RpcCallInfo as RpcCallInfo
 from rpcproto.asyncio import RpcError as RpcError
+from rpcproto.asyncio import RpcInterceptor as RpcInterceptor
 from rpcproto.asyncio import RpcInvocationData as RpcInvocationData
 from rpcproto.livekit.errors import ConnectError as ConnectError
 from rpcproto.livekit.errors import LeaveError as LeaveError

@@ -1,13 +1,16 @@
 """What is the same in every host whose calls are awaited, whatever the event loop."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.sealing import Cryptor
 from rpcproto.participant.base import ParticipantBase
+from rpcproto.participant.draining import DRAINED
+from rpcproto.participant.handlers import RpcInvocationData
+from rpcproto.participant.interceptors import Interceptors, RpcCallInfo, RpcInterceptor
 from rpcproto.participant.waiting import CallArguments, Start
 from rpcproto.transports import Transport
 
@@ -40,6 +43,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
             engine_factory=engine_factory,
             departure_grace=transport.departure_grace,
         )
+        self._interceptors = Interceptors()
 
     async def perform_rpc(
         self,
@@ -58,8 +62,14 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         may still run.
 
         Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
-        broke the connection as its cause. Raises LocalProtocolError for misuse (R33).
+        broke the connection as its cause. Raises LocalProtocolError for misuse (R33), and whatever
+        an interceptor raises.
         """
+        if self._interceptors.all:
+            info = RpcCallInfo(
+                destination_identity, method, payload, response_timeout, max_round_trip_latency
+            )
+            return await self._perform_through_interceptors(info)
         call = CallArguments(
             destination_identity, method, payload, response_timeout, max_round_trip_latency
         )
@@ -73,9 +83,89 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         """
         await self.outcome(partial(self.expect_participant, identity))
 
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Take no new requests any more, and wait until nothing is under way.
+
+        From now on until leaving, new requests are answered with 1400, so that their callers may
+        try elsewhere; interceptors do not see them. Handlers that run may answer and may still
+        make calls, and our own calls may end. Returns True when no handler runs, no call is pending
+        and everything has been handed to the transport, payloads of any size included; False if
+        that takes more than `timeout` seconds (0 or more; None waits as long as it takes), or if
+        the participant leaves before. It may be called again. A handler that calls it waits for
+        itself.
+
+        Raises LocalProtocolError for misuse.
+        """
+        return await self.outcome(partial(self.begin_drain, timeout)) == DRAINED
+
+    def add_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
+        """Put an interceptor inside all others, around calls and handlers that start from now on.
+
+        The one that was added first is the outermost, both ways. Adding the same object again
+        changes nothing. While there is one, requests for methods that are not registered go through
+        it as well. Raises LocalProtocolError for anything that is no interceptor.
+        """
+        self.require_owner()
+        self._interceptors.add(interceptor)
+        self._interceptors_changed()
+
+    def remove_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
+        """Remove an interceptor, this very object; calls and handlers under way keep theirs.
+
+        One that was not added is ignored.
+        """
+        self.require_owner()
+        self._interceptors.remove(interceptor)
+        self._interceptors_changed()
+
+    def open_engine(self, clock: Callable[[], float]) -> None:
+        """See `ParticipantBase.open_engine`."""
+        super().open_engine(clock)
+        self._interceptors_changed()
+
     @abstractmethod
     async def outcome(self, start: Start) -> str:
         """Start what has an outcome, and wait for it; cancelling ends it.
 
         Gives other tasks their turn, also where the outcome is there at once.
         """
+
+    # within
+
+    def _interceptors_changed(self) -> None:
+        are_there = bool(self._interceptors.all)
+        self._handlers.intercept = self._handle_through_interceptors if are_there else None
+        if self._is_open:
+            self._engine.hand_over_unknown_methods = are_there
+
+    def _handle_through_interceptors(self, handed_on: list[RpcInvocationData]) -> object:
+        return self._interceptors.around_handler(handed_on, self._handlers.call)
+
+    async def _perform_through_interceptors(self, info: RpcCallInfo) -> str:
+        self.engine  # noqa: B018 (raises before entering)
+        self.require_owner()
+        self._chains_of_calls += 1
+        try:
+            return await self._interceptors.around_call(info, self._perform)
+        finally:
+            self._chains_of_calls -= 1
+            if self._drains:
+                self._look_at_drains()
+
+    async def _perform(self, given: Sequence[RpcCallInfo]) -> str:
+        """Make the call of the last of these; all of them are given its request id."""
+
+        def begun(request_id: str) -> None:
+            for info in given:
+                info.request_id = request_id
+
+        info = given[-1]
+        call = CallArguments(
+            info.destination_identity,
+            info.method,
+            info.payload,
+            info.response_timeout,
+            info.max_round_trip_latency,
+            begun,
+        )
+        return await self.outcome(partial(self.begin_call, call))

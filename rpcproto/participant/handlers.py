@@ -1,32 +1,66 @@
 """The handlers of a participant: which there are, which run, and what becomes of their results."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, TypeAlias, TypeVar
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
-from rpcproto.core.events import InvocationReceived
+from rpcproto.core.events import AbandonReason, InvocationReceived
 from rpcproto.logs import logger
+from rpcproto.participant.totals import SUCCESS, Totals, outcome_of
 from rpcproto.wire import MAX_METHOD_BYTES
 
 TOO_MANY_REQUESTS: Final = "too many requests"
 """The data of the error for a request that finds too many handlers running (R22)."""
 
 
-class RpcInvocationData(NamedTuple):
-    """The argument of a handler. `response_timeout` is the caller's figure, in seconds."""
+@dataclass
+class RpcInvocationData:
+    """The argument of a handler; it belongs to the handler, which may change it.
+
+    `response_timeout` is the caller's figure, in seconds. `cancel_reason` is None while the handler
+    runs, and set just before it is cancelled: RESPONSE_TIMEOUT when the invocation has expired,
+    RECIPIENT_DISCONNECTED when the caller has left, the connection is lost, or this participant
+    leaves. It stays None where the handler raises an error of cancelling by itself.
+    """
 
     request_id: str
     caller_identity: str
-    method: str
     payload: str
     response_timeout: float
+    method: str = ""
+    cancel_reason: ErrorCode | None = None
 
 
-RpcHandler: TypeAlias = Callable[[RpcInvocationData], Awaitable[str] | str]
-"""Returns the answer, at once or awaited, or raises `RpcError`."""
+RpcHandler: TypeAlias = Callable[[RpcInvocationData], Awaitable[str | None] | str | None]
+"""Returns the answer, at once or awaited, None being an empty text; or raises `RpcError`."""
 HandlerT = TypeVar("HandlerT", bound=RpcHandler)
+Refusal: TypeAlias = tuple[ErrorCode, str]
+"""The code and the data of the error for a request for which no handler is started."""
+
+_CANCEL_REASONS: Final = {
+    AbandonReason.EXPIRED: ErrorCode.RESPONSE_TIMEOUT,
+    AbandonReason.CALLER_LEFT: ErrorCode.RECIPIENT_DISCONNECTED,
+    AbandonReason.DISCONNECTED: ErrorCode.RECIPIENT_DISCONNECTED,
+    AbandonReason.CLOSED: ErrorCode.RECIPIENT_DISCONNECTED,
+}
+
+
+class Running:
+    """A task that runs a handler and the interceptors around it."""
+
+    __slots__ = ("cancel", "handed_on", "invocation")
+
+    def __init__(self, invocation: InvocationReceived, cancel: Callable[[], object]) -> None:
+        self.invocation = invocation
+        self.cancel: Callable[[], object] | None = cancel
+        """None when it was called."""
+        self.handed_on: Sequence[RpcInvocationData] = ()
+        """The argument, and what interceptors have handed on in its place."""
 
 
 class Handlers:
@@ -36,21 +70,32 @@ class Handlers:
     their time to end when cancelled cannot pile up beyond the config's bounds.
     """
 
-    def __init__(self, identity: str, config: RpcConfig) -> None:
+    def __init__(self, identity: str, config: RpcConfig, totals: Totals) -> None:
         self._identity = identity
+        self._totals = totals
         self._most = config.max_invocations
         self._most_of_one = config.max_invocations_per_caller
+        self.is_draining = False
+        """Whether new requests are refused."""
+        self.intercept: Callable[[list[RpcInvocationData]], object] | None = None
+        """Takes the place of `call` while there are interceptors: calls them with the one argument
+        in the list, and adds what they hand on, so that all of it gets the reason for cancelling.
+        """
         self._registered: dict[str, RpcHandler] = {}
-        self._cancels: dict[int, Callable[[], object]] = {}
-        """How to cancel the handlers whose answers somebody waits for, by invocation id."""
-        self._callers: dict[int, str] = {}
-        """The callers of all handlers whose tasks have not ended, by invocation id."""
+        self._running: dict[int, Running] = {}
+        """All tasks that have not ended, by invocation id."""
         self._running_of: dict[str, int] = {}
+        """Their number, by caller."""
 
     @property
-    def methods(self) -> tuple[str, ...]:
-        """The registered methods."""
-        return tuple(self._registered)
+    def methods(self) -> AbstractSet[str]:
+        """The registered methods, a view."""
+        return self._registered.keys()
+
+    @property
+    def are_running(self) -> bool:
+        """Whether the task of any handler has not ended."""
+        return bool(self._running)
 
     def register(self, engine: RpcEngine | None, method: str, handler: RpcHandler) -> None:
         """Register a handler, with the engine too if there is one yet."""
@@ -68,49 +113,70 @@ class Handlers:
         if engine is not None:
             engine.unregister_method(method)
 
-    def has_room_for(self, caller_identity: str) -> bool:
-        """Whether one more handler may run for this caller."""
-        return (
-            len(self._callers) < self._most
-            and self._running_of.get(caller_identity, 0) < self._most_of_one
-        )
+    def refusal_of(self, caller_identity: str) -> Refusal | None:
+        """Why no handler is started for this caller now; None if one may be."""
+        if self.is_draining:
+            return ErrorCode.UNSUPPORTED_METHOD, ""
+        if (
+            len(self._running) >= self._most
+            or self._running_of.get(caller_identity, 0) >= self._most_of_one
+        ):
+            return ErrorCode.APPLICATION_ERROR, TOO_MANY_REQUESTS
+        return None
+
+    def refuse(
+        self, engine: RpcEngine, invocation: InvocationReceived, refusal: Refusal, now: float
+    ) -> None:
+        """Answer without a handler."""
+        code, data = refusal
+        engine.respond_error(invocation.invocation_id, code, data=data, now=now)
+        self._totals.invocations_begun += 1
+        self._totals.invocation_ended(invocation, outcome_of(code))
 
     def started(self, invocation: InvocationReceived, cancel: Callable[[], object]) -> None:
         """The task of a handler exists from now on."""
-        invocation_id, caller = invocation.invocation_id, invocation.caller_identity
-        self._cancels[invocation_id] = cancel
-        self._callers[invocation_id] = caller
+        caller = invocation.caller_identity
+        self._running[invocation.invocation_id] = Running(invocation, cancel)
         self._running_of[caller] = self._running_of.get(caller, 0) + 1
+        self._totals.invocations_begun += 1
 
-    def abandon(self, invocation_id: int) -> None:
+    def abandon(self, invocation_id: int, reason: AbandonReason) -> None:
         """Nobody waits for the answer any more: cancel the handler if it runs."""
-        cancel = self._cancels.pop(invocation_id, None)
-        if cancel is not None:
-            cancel()
+        code = _CANCEL_REASONS[reason]
+        running = self._running.get(invocation_id)
+        self._totals.invocation_ended(running.invocation if running else None, outcome_of(code))
+        if running is None or running.cancel is None:
+            return
+        cancel, running.cancel = running.cancel, None
+        _set_cancel_reason(running.handed_on, code)
+        if cancel() is False:
+            _set_cancel_reason(running.handed_on, None)
 
     def ended(self, invocation_id: int) -> None:
         """The task of a handler has ended, in whatever way; the second time changes nothing."""
-        self._cancels.pop(invocation_id, None)
-        caller = self._callers.pop(invocation_id, None)
-        if caller is not None:
+        running = self._running.pop(invocation_id, None)
+        if running is not None:
+            caller = running.invocation.caller_identity
             self._running_of[caller] -= 1
             if not self._running_of[caller]:
                 del self._running_of[caller]
 
     def run(self, invocation: InvocationReceived) -> object:
-        """Call the handler; returns and raises what it does."""
-        handler = self._registered.get(invocation.method)
+        """Call the handler, or the first interceptor around it; returns and raises what it does."""
+        invocation_id, request_id, caller, method, payload, response_timeout = invocation
+        data = RpcInvocationData(request_id, caller, payload, response_timeout, method)
+        self._running[invocation_id].handed_on = handed_on = [data]
+        if self.intercept is not None:
+            return self.intercept(handed_on)
+        handler = self._registered.get(method)
+        return self.call(data) if handler is None else handler(data)
+
+    def call(self, data: RpcInvocationData) -> object:
+        """Call the handler of a method; RpcError (1400) if there is none."""
+        handler = self._registered.get(data.method)
         if handler is None:
             raise RpcError(ErrorCode.UNSUPPORTED_METHOD)
-        return handler(
-            RpcInvocationData(
-                invocation.request_id,
-                invocation.caller_identity,
-                invocation.method,
-                invocation.payload,
-                invocation.response_timeout,
-            )
-        )
+        return handler(data)
 
     def answer(
         self, engine: RpcEngine, invocation: InvocationReceived, result: object, now: float
@@ -119,7 +185,8 @@ class Handlers:
         try:
             if type(result) is not str:
                 result = _text_of(result)
-            engine.respond(invocation.invocation_id, result, now=now)
+            if engine.respond(invocation.invocation_id, result, now=now):
+                self._totals.invocation_ended(invocation, SUCCESS)
         except Exception as error:
             self.answer_exception(engine, invocation, error, now)
 
@@ -132,9 +199,15 @@ class Handlers:
         leaves the process (R18): it is logged, and the caller gets 1500.
         """
         invocation_id = invocation.invocation_id
-        if _respond_rpc_error(engine, invocation_id, error, now):
+        code = _respond_rpc_error(engine, invocation_id, error, now)
+        if code is not None:
+            if code >= 0:
+                self._totals.invocation_ended(invocation, outcome_of(code))
             return
         answered = engine.respond_error(invocation_id, ErrorCode.APPLICATION_ERROR, now=now)
+        if answered:
+            outcome = outcome_of(ErrorCode.APPLICATION_ERROR)
+            self._totals.invocation_ended(invocation, outcome)
         # What is no Exception and has no answer is the cancelling of a handler by its host.
         if answered or isinstance(error, Exception):
             method = invocation.method
@@ -150,25 +223,42 @@ def require_method(method: object) -> None:
     require_name(method, "method", MAX_METHOD_BYTES)
 
 
+def only_leaf(error: BaseException) -> BaseException:
+    """The only exception in a group, however deep; the exception itself if it is no such group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _set_cancel_reason(handed_on: Sequence[RpcInvocationData], reason: ErrorCode | None) -> None:
+    for data in handed_on:
+        with suppress(Exception):  # an interceptor may hand on an object of its own making
+            data.cancel_reason = reason
+
+
 def _text_of(result: object) -> str:
-    """The text of a subclass of str, whatever that overrides."""
+    """The text that a result stands for: none for None, and that of a subclass of str, whatever
+    that overrides."""
+    if result is None:
+        return ""
     if not isinstance(result, str):
-        raise TypeError(f"a handler must return a str, not {type(result).__name__}")
+        raise TypeError(f"a handler must return a str or None, not {type(result).__name__}")
     return str.__str__(result)
 
 
 def _respond_rpc_error(
     engine: RpcEngine, invocation_id: int, error: BaseException, now: float
-) -> bool:
-    """False if this is no RpcError, or one that cannot be sent."""
+) -> int | None:
+    """The code that was sent, -1 if nobody waits for it; None if this is no RpcError, or one that
+    cannot be sent."""
     try:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
+        error = only_leaf(error)
         if not isinstance(error, RpcError):
-            return False
-        engine.respond_error(
+            return None
+        code = int.__int__(error.code)
+        answered = engine.respond_error(
             invocation_id,
-            int.__int__(error.code),
+            code,
             str.__str__(error.message),
             "" if error.data is None else str.__str__(error.data),
             now=now,
@@ -176,5 +266,5 @@ def _respond_rpc_error(
     except KeyboardInterrupt:
         raise
     except BaseException:  # whatever the handler has made of its exception
-        return False
-    return True
+        return None
+    return code if answered else -1

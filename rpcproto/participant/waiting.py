@@ -37,15 +37,23 @@ class CallArguments(NamedTuple):
     payload: str
     response_timeout: float | None
     ack_timeout: float | None
+    begun: Callable[[str], None] | None = None
+    """Takes the request id when the engine has given it; must not raise."""
+
+
+PendingCall: TypeAlias = tuple[Waiter, CallArguments, float]
+"""Who waits for the end of a call, its arguments, and the instant when it was made."""
 
 
 class DelayedCall:
     """A call that begins once there is a connection."""
 
-    __slots__ = ("arguments", "request_id")
+    __slots__ = ("arguments", "made", "request_id")
 
-    def __init__(self, arguments: CallArguments) -> None:
+    def __init__(self, arguments: CallArguments, made: float) -> None:
         self.arguments = arguments
+        self.made = made
+        """When, on the clock of the host."""
         self.request_id: str = ""
         """Empty until it has begun."""
 
@@ -56,26 +64,21 @@ class Waiting:
     def __init__(self, identity: str) -> None:
         self._identity = identity
         self.connection: Connection = Connection.CONNECTING
+        self.may_send = True
+        """Whether packets go to the transport: a connection is there, or may be coming."""
         self.error: BaseException | None = None
         """Why the connection is lost or has ended, where that is known."""
-        self.calls: dict[str, Waiter] = {}
+        self.calls: dict[str, PendingCall] = {}
         """Pending calls by request id."""
         self.delayed: dict[Waiter, DelayedCall] = {}
         """Calls that begin once there is a connection."""
         self._expected: dict[str, dict[Waiter, None]] = {}
         """Those who wait for a participant, by its identity; no entry is empty."""
 
-    @property
-    def may_send(self) -> bool:
-        """Whether packets go to the transport: a connection is there, or may be coming."""
-        connection = self.connection
-        return connection is Connection.CONNECTED or connection is Connection.CONNECTING
-
-    def call_ended(self, request_id: str, outcome: Outcome) -> None:
-        """A pending call has its outcome."""
-        waiter = self.calls.pop(request_id, None)
-        if waiter is not None:
-            self.tell(waiter, outcome)
+    def connection_is(self, connection: Connection, error: BaseException | None = None) -> None:
+        """The connection has changed; `error` is why, where that is known."""
+        self.connection, self.error = connection, error
+        self.may_send = connection in (Connection.CONNECTED, Connection.CONNECTING)
 
     def expect(self, identity: str, waiter: Waiter) -> None:
         """Somebody waits for a participant."""
@@ -91,12 +94,6 @@ class Waiting:
         """Whoever waits for this participant has waited enough."""
         for waiter in self._expected.pop(identity, ()):
             self.tell(waiter, "")
-
-    def fail_delayed(self) -> None:
-        """No connection comes for the calls that wait for it."""
-        delayed, self.delayed = self.delayed, {}
-        for waiter in delayed:
-            self.tell(waiter, self.error_of(ErrorCode.RECIPIENT_DISCONNECTED))
 
     def fail_expected(self) -> None:
         """No participant comes any more."""

@@ -20,7 +20,7 @@ from rpcproto.testing.agenda import Agenda
 from rpcproto.testing.ids import counting_ids
 from rpcproto.testing.participants import WorldCall, WorldParticipant
 from rpcproto.testing.transcript import Happening, lines
-from rpcproto.transports.links import Fate, Link, Links, SentPacket, Way
+from rpcproto.transports.links import Fate, Link, Links, SentPacket
 from rpcproto.wire import Message, decode, stamp
 
 MAX_REPLAYED: Final = 64
@@ -54,6 +54,19 @@ class _Session:
         self.news_under_way = 0
         self.newest: deque[tuple[SentPacket, bytes]] = deque(maxlen=MAX_REPLAYED)
         """The newest packets to it, with their stamps."""
+
+    def stamped(self, sent: SentPacket) -> bytes:
+        """A packet from it as it arrives; what is not a packet by itself cannot be stamped."""
+        self.sequence += 1
+        try:
+            return stamp(
+                sent.data,
+                sequence=self.sequence,
+                sender_identity=sent.sender_identity,
+                sender_sid=sent.sender_sid,
+            )
+        except LocalProtocolError:
+            return sent.data
 
 
 class World:
@@ -213,7 +226,7 @@ class World:
         self._enter(participant, new_session=new_session or not participant.is_present)
         if replay:
             for sent, data in list(self._sessions[identity].newest)[-replay:]:
-                link = self._way(sent.sender_identity, sent.destination_identity).link
+                link = self._links.way(sent.sender_identity, sent.destination_identity).link
                 self._bring(participant, sent, data, self.now + link.latency)
 
     # the network
@@ -308,7 +321,7 @@ class World:
             at = self.now + self.presence.latency + self.presence.jitter * self._random.random()
             waits = session.news_under_way > 0
             if not (is_here or self._departures_overtake):
-                at = max(at, self._way(about.identity, other.identity).arrives_until)
+                at = max(at, self._links.way(about.identity, other.identity).arrives_until)
                 waits = True
             at = session.told_until = max(session.told_until, at)
             session.news_under_way += 1
@@ -373,11 +386,12 @@ class World:
         """Let the link decide what becomes of a packet."""
         self.sent.append(sent)
         self._happenings.append((self.now, sent.sender_identity, sent))
-        way = self._way(sent.sender_identity, sent.destination_identity)
+        way = self._links.way(sent.sender_identity, sent.destination_identity)
         if way.fails():
             sent.fate = Fate.NOT_SENT
             return
-        data = self._stamped_data(sent)
+        sender = self._sessions[sent.sender_identity]
+        data = sender.stamped(sent) if self._stamped else sent.data
         receiver = self.participants.get(sent.destination_identity)
         if receiver is None or sent.destination_identity == sent.sender_identity:
             sent.fate = Fate.LOST
@@ -388,22 +402,6 @@ class World:
             return
         for at in way.arrivals(sent):
             self._bring(receiver, sent, data, at)
-
-    def _stamped_data(self, sent: SentPacket) -> bytes:
-        """The packet as it arrives; what is not a packet by itself cannot be stamped."""
-        if not self._stamped:
-            return sent.data
-        session = self._sessions[sent.sender_identity]
-        session.sequence += 1
-        try:
-            return stamp(
-                sent.data,
-                sequence=session.sequence,
-                sender_identity=sent.sender_identity,
-                sender_sid=sent.sender_sid,
-            )
-        except LocalProtocolError:
-            return sent.data
 
     def _bring(self, receiver: WorldParticipant, sent: SentPacket, data: bytes, at: float) -> None:
         connection = self._connection_of(receiver)
@@ -424,9 +422,6 @@ class World:
                 data, now=self.now, sender_identity=sent.sender_identity, sender_sid=sent.sender_sid
             )
         receiver.settle()
-
-    def _way(self, sender: str, receiver: str) -> Way:
-        return self._links.way(sender, receiver)
 
     # within: the rest
 

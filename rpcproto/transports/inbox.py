@@ -1,4 +1,4 @@
-"""What has come for a host and waits to be read, within bounds. For asyncio."""
+"""Events that wait for a host, within bounds. For asyncio."""
 
 import asyncio
 from collections import deque
@@ -120,18 +120,18 @@ class Inbox:
         return event
 
     def drop_all(self) -> None:
-        """Forget what waits: nobody needs it any more."""
+        """Drop everything that waits."""
         self._dropped += len(self._events)
         self._events.clear()
         self._all = _Held()
         self._of_sender.clear()
 
     def end(self) -> None:
-        """Nothing comes any more; what is here may still be read."""
+        """No more events will be put; those that wait can still be received."""
         self._is_over = True
 
     def wake(self) -> None:
-        """Let who waits look again whether this is the end."""
+        """Let `receive` check again whether this is the end."""
         self._wake.set()
 
     async def receive(self) -> Sequence[TransportEvent]:

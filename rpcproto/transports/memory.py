@@ -8,11 +8,9 @@ from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
-import anyio
-import anyio.lowlevel
-
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.extras import extra
 from rpcproto.transports import (
     BATCH_BYTES,
     BATCH_EVENTS,
@@ -28,7 +26,12 @@ from rpcproto.transports import (
     TransportEvent,
 )
 from rpcproto.transports.links import Fate, Link, Links, SentPacket
-from rpcproto.transports.waking import Waker
+
+with extra("anyio", __name__):
+    import anyio
+    import anyio.lowlevel
+
+    from rpcproto.transports.waking import Waker
 
 RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | ParticipantLeft], None]
 
@@ -93,8 +96,8 @@ class MemoryRoom:
     def cut(self, identity: str, *, noticed: bool = True) -> None:
         """A participant loses its connection, and every packet that is on its way to it.
 
-        Its transport reports `Disconnected`. The others hear that it left if that is `noticed`.
-        Nothing happens if it is cut already. Raises LocalProtocolError if it is not in the room.
+        Its transport reports `Disconnected`. If the cut is `noticed`, now or by a second `cut`, it
+        is announced to the others as left. Raises LocalProtocolError if it is not in the room.
         """
         transport = self._member(identity)
         if transport.is_connected:

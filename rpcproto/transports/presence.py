@@ -1,11 +1,12 @@
-"""Who is here, where nobody keeps a list: participants announce themselves, again and again.
+"""The participants of a room where nobody keeps a list: they announce themselves periodically.
 
-For transports over a broker that carries messages and knows nothing of rooms. Plain objects: a
-transport hands over what it hears, and when, and carries out what comes of it.
+For transports over a broker that carries messages and does not know about rooms. These are plain
+objects: the transport passes announcements in, with the time, and acts on the result.
 """
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Collection
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -19,12 +20,14 @@ HEARTBEAT_INTERVAL: Final = 5.0
 MIN_HEARTBEAT_INTERVAL: Final = 0.05
 MAX_HEARTBEAT_INTERVAL: Final = 3600.0
 MISSED_HEARTBEATS: Final = 3
-"""So many heartbeats in a row that do not come mean that a participant is gone."""
+"""If so many heartbeats in a row are missing, a participant counts as departed."""
 
 MAX_PARTICIPANTS: Final = 10_000
-"""Participants that are known at once; those beyond are as if they had announced nothing."""
+"""The most participants that are known at a time; further ones are not recorded."""
 MAX_ANSWERS: Final = 100
-"""Answers within ANSWERS_TIME; whoever asks beyond that is answered by a heartbeat at its end."""
+"""Answers within ANSWERS_TIME; beyond that a heartbeat at its end answers everybody who asks."""
+MAX_ANSWERS_EACH: Final = 10
+"""Answers to one identity within ANSWERS_TIME; further questions get one answer at its end."""
 ANSWERS_TIME: Final = 1.0
 """In seconds."""
 MAX_DEPARTURES: Final = 256
@@ -190,7 +193,10 @@ class Presence:
         """Who has a sid: the identity that was heard with it first."""
         self._due: list[tuple[float, str]] = []
         """A heap: when to look at a participant, which may have been heard again by then."""
-        self._answers = 0
+        self._answers: Counter[str] = Counter()
+        """Answers by identity, since ANSWERS_TIME before `_answers_until`."""
+        self._late: set[str] = set()
+        """Who is to be answered then."""
         self._answers_until = -_NEVER
 
     def announcement(self, kind: Kind, *, asks: bool = False) -> bytes:
@@ -218,6 +224,7 @@ class Presence:
         self._owners.clear()
         self._due.clear()
         self.heartbeat_by = _NEVER
+        self._late.clear()
 
     def hear(self, identity: str, sid: str, announcement: Announcement, now: float) -> Heard:
         """An announcement came in, at `now` in seconds on the transport's clock."""
@@ -228,7 +235,7 @@ class Presence:
             if known is None or known.sid != sid:
                 return NOTHING
             return Heard((self._remove(known),))
-        answer = self._answer(now) if announcement.asks else None
+        answer = self._answer(identity, now) if announcement.asks else None
         if known is None and len(self._present) >= MAX_PARTICIPANTS:
             return Heard((), answer, is_one_too_many=True)
         if (
@@ -279,15 +286,19 @@ class Presence:
             del self._owners[present.sid]
         return ParticipantLeft(identity, present.arrival.participant_sid)
 
-    def _answer(self, now: float) -> Kind | None:
-        """The answer to somebody who asks; None if a heartbeat makes up for it."""
+    def _answer(self, identity: str, now: float) -> Kind | None:
+        """The answer to somebody who asks, if it is to have one of its own."""
         if now >= self._answers_until:
-            self._answers, self._answers_until = 0, now + ANSWERS_TIME
-        self._answers += 1
-        if self._answers <= MAX_ANSWERS:
-            return Kind.HERE
-        self.heartbeat_by = self._answers_until
-        return None
+            self._answers.clear()
+            self._answers_until = now + ANSWERS_TIME
+        if self._answers[identity] >= MAX_ANSWERS_EACH:
+            self._late.add(identity)
+            return None
+        if self._answers.total() >= MAX_ANSWERS:
+            self.heartbeat_by = self._answers_until
+            return None
+        self._answers[identity] += 1
+        return Kind.HERE
 
     def _hear_namesake(self, sid: str, announcement: Announcement) -> Heard:
         """Of two under one identity exactly one stays, in whatever order they hear each other:
@@ -315,6 +326,11 @@ class Presence:
             for each in self._present.values():
                 each.is_due_at = each.overdue_at
 
+    @property
+    def identities(self) -> Collection[str]:
+        """The identities of all other participants."""
+        return self._present.keys()
+
     def knows(self, identity: str, sid: str) -> bool:
         """Whether this participant is here, under this sid."""
         present = self._present.get(identity)
@@ -339,9 +355,18 @@ class Presence:
 
     @property
     def next_due(self) -> float:
-        """When the transport must look again: `next_overdue` or `heartbeat_by`; may be infinite."""
+        """When the transport must look again: for `remove_overdue`, `take_late_answers` or because
+        of `heartbeat_by`. May be infinite."""
         present = self._first_due()
-        return min(self.heartbeat_by, _NEVER if present is None else present.overdue_at)
+        overdue_at = _NEVER if present is None else present.overdue_at
+        return min(self.heartbeat_by, overdue_at, self._answers_until if self._late else _NEVER)
+
+    def take_late_answers(self, now: float) -> Collection[str]:
+        """Return the identities that are to be answered by now, each once."""
+        if now < self._answers_until:
+            return ()
+        late, self._late = self._late, set()
+        return late
 
     def heartbeat_sent(self) -> None:
         """Everybody was told that we are here."""

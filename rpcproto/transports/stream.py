@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, NotRequired, TypedDict, Unpack
+from typing import Final, NoReturn, NotRequired, TypedDict, Unpack
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_timeout
@@ -119,6 +119,8 @@ class StreamTransport(AsyncResource):
         self._has_said_hello = False
         self._greeted = anyio.Event()
         self._over = anyio.Event()
+        self._reported = anyio.Event()
+        """Set when the end has been closed and, if the reader found it, is being returned."""
         self._failure: ConnectionError | None = None
         self._welcome: tuple[ParticipantJoined, ...] = ()
         self._is_connected = False
@@ -161,8 +163,7 @@ class StreamTransport(AsyncResource):
             if not self._greeted.is_set():
                 await self._greeted.wait()
             if self._over.is_set():
-                await anyio.lowlevel.checkpoint()
-                raise self._over_error()
+                await self._raise_that_it_is_over()
             # Up to here cancelling does no harm.
             await anyio.lowlevel.checkpoint_if_cancelled()
             packets, failed = self._take(take)
@@ -172,8 +173,7 @@ class StreamTransport(AsyncResource):
                 except anyio.EndOfStream:
                     # The peer has closed the stream as a whole: the reader finds the end, after
                     # what came before it.
-                    await self._over.wait()
-                    raise self._over_error() from self._failure
+                    await self._raise_that_it_is_over()
             else:
                 await anyio.lowlevel.checkpoint()
         if failed:
@@ -215,7 +215,7 @@ class StreamTransport(AsyncResource):
             return [PacketReceived(data, peer.identity) for data in packets]
         await self._end(None)
         if self._failure is not None:
-            raise self._over_error()
+            await self._raise_that_it_is_over()
         return ()
 
     def take_welcome(self) -> Sequence[ParticipantJoined]:
@@ -235,6 +235,7 @@ class StreamTransport(AsyncResource):
         if self._over.is_set():
             return
         self._say_it_is_over(None)
+        self._reported.set()
         try:
             # Closing with something unread is a reset; the peer is to find the end before it.
             with suppress(NotImplementedError, anyio.BusyResourceError, *_STREAM_ERRORS):
@@ -255,7 +256,7 @@ class StreamTransport(AsyncResource):
             raise BadPeer(f"no hello within {self._hello_timeout:g} seconds")
         peer = self._link.peer
         if peer is None:
-            raise self._over_error()
+            await self._raise_that_it_is_over()
         joined = ParticipantJoined(peer.identity, "", peer.client_protocol, peer.capabilities)
         self._welcome = (joined,)
         self._greeted.set()
@@ -279,45 +280,53 @@ class StreamTransport(AsyncResource):
         return True
 
     async def _write(self, data: bytes) -> None:
+        for begin in range(0, len(data), HIGH_WATER_MARK):
+            await self._write_piece(data[begin : begin + HIGH_WATER_MARK])
+
+    async def _write_piece(self, piece: bytes) -> None:
         try:
-            for begin in range(0, len(data), HIGH_WATER_MARK):
-                piece = data[begin : begin + HIGH_WATER_MARK]
-                with anyio.move_on_after(self._send_timeout) as patience:
-                    await self._stream.send(piece)
-                if patience.cancelled_caught:
-                    raise await self._slow_reader_error(len(piece))
+            with anyio.move_on_after(self._send_timeout):
+                await self._stream.send(piece)
+                return
         except anyio.EndOfStream:
             raise
         except _STREAM_ERRORS as error:
             if self._over.is_set():
-                raise self._over_error() from self._failure
+                await self._raise_that_it_is_over()
             # What has come may still be read: it is the reader that finds the end.
             raise _broken(error) from error
         except BaseException:
             await self._end(ConnectionError("a packet was cut off while it was being sent"))
             raise
-
-    async def _slow_reader_error(self, size: int) -> ConnectionError:
-        error = ConnectionError(
-            f"the peer did not read {size:,} bytes within {self._send_timeout:g} seconds"
+        late = ConnectionError(
+            f"the peer did not read {len(piece):,} bytes within {self._send_timeout:g} seconds"
             " (send_timeout)"
         )
-        await self._end(error)
-        return error
+        await self._end(late)
+        try:
+            raise late
+        finally:
+            del late  # else its traceback and this frame would keep each other alive
 
     async def _end(self, failure: ConnectionError | None) -> None:
         """Nothing can follow: whoever waits hears of it, and the stream is closed at once."""
         if not self._over.is_set():
             self._say_it_is_over(failure)
-            await anyio.aclose_forcefully(self._stream)
+            try:
+                await anyio.aclose_forcefully(self._stream)
+            finally:
+                self._reported.set()
 
-    def _over_error(self) -> ConnectionError:
-        error = ConnectionError("the stream is over")
-        error.__cause__ = self._failure
-        return error
+    async def _raise_that_it_is_over(self) -> NoReturn:
+        # The reader reports the end, and why, before the writer stumbles over it.
+        await self._reported.wait()
+        cause = self._failure
+        raise ConnectionError("the stream is over") from cause and type(cause)(*cause.args)
 
     def _say_it_is_over(self, failure: ConnectionError | None) -> None:
-        self._failure = failure
+        if failure is not None:
+            # A copy: with its traceback it would keep the transport, and all that uses it, alive.
+            self._failure = type(failure)(*failure.args)
         self._over.set()
         self._greeted.set()
 

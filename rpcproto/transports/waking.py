@@ -3,7 +3,6 @@
 import asyncio
 
 import anyio
-import sniffio
 
 
 class Waker:
@@ -19,7 +18,7 @@ class Waker:
     async def wait(self) -> None:
         """Wait for the next `wake`. Check before whether there is something to wait for."""
         if self._is_asyncio is None:
-            self._is_asyncio = sniffio.current_async_library() == "asyncio"
+            self._is_asyncio = _runs_on_asyncio()
         if self._is_asyncio:
             self._future = asyncio.get_running_loop().create_future()
             await self._future
@@ -36,3 +35,11 @@ class Waker:
         elif self._event is not None:
             self._event.set()
             self._event = None
+
+
+def _runs_on_asyncio() -> bool:
+    # sniffio would say it, but anyio does not bring it any more.
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False

@@ -45,8 +45,8 @@ class _Bounded(Connection):
 class BoundedServerConnection(_Bounded, ServerConnection):
     """For `websockets.asyncio.server.serve(..., create_connection=BoundedServerConnection)`.
 
-    Reads 8 KiB at a time, from the handshake on, and drops a peer that sends pings and does not
-    read the answers.
+    Reads 8 KiB at a time, from the handshake on, but for TLS and on uvloop, and drops a peer that
+    sends pings and does not read the answers.
     """
 
 

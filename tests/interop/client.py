@@ -8,6 +8,7 @@ package. Answers and events are JSON lines on standard output; an answer has its
 import argparse
 import asyncio
 import collections
+import dataclasses
 import importlib
 import json
 import sys
@@ -84,6 +85,22 @@ class Driver:
         await asyncio.gather(*(call_on() for _ in range(at_once)))
         return {"outcomes": dict(outcomes), "seconds": time.monotonic() - began}
 
+    async def _do_intercept(self) -> dict[str, Any]:
+        """Add interceptors of this SDK, which change what passes and write down what they see."""
+        self._seen: list[str] = []
+        self._interceptors = interceptors_of(
+            self._sdk.RpcInterceptor, self._sdk.RpcError, self._seen
+        )
+        for interceptor in self._interceptors:
+            self._participant.add_rpc_interceptor(interceptor)
+        return {}
+
+    async def _do_intercept_no_more(self) -> dict[str, Any]:
+        """Remove them, and tell what they have seen."""
+        for interceptor in self._interceptors:
+            self._participant.remove_rpc_interceptor(interceptor)
+        return {"seen": self._seen}
+
     async def _do_cpu(self) -> dict[str, Any]:
         """What this process has used so far, all threads together, in seconds."""
         return {"cpu_seconds": time.process_time()}
@@ -142,12 +159,48 @@ class Driver:
             return f"{depth}{answer}"
 
 
+def interceptors_of(base: Any, rpc_error: Any, seen: list[str]) -> tuple[Any, Any]:
+    """One that changes payloads and answers, and one inside it that calls again after 1400."""
+
+    class Marking(base):  # type: ignore[misc]
+        async def intercept_outgoing(self, call: Any, next: Any) -> Any:
+            answer = await next(dataclasses.replace(call, payload=f"({call.payload}"))
+            return f"{answer}]"
+
+        async def intercept_incoming(self, invocation: Any, next: Any) -> Any:
+            if invocation.method == "wave":
+                return "waved"
+            try:
+                return f"{await next(invocation)})"
+            except rpc_error as error:
+                seen.append(f"{invocation.method} {int(error.code)}")
+                raise
+            except asyncio.CancelledError:
+                seen.append(f"{invocation.method} cancelled {invocation.cancel_reason!r}")
+                raise
+            except Exception as error:
+                seen.append(f"{invocation.method} {type(error).__name__}")
+                raise
+
+    class CallingAgain(base):  # type: ignore[misc]
+        async def intercept_outgoing(self, call: Any, next: Any) -> Any:
+            try:
+                return await next(call)
+            except rpc_error as error:
+                if error.code != 1400:
+                    raise
+                return await next(call)
+
+    return Marking(), CallingAgain()
+
+
 class OfficialSdk:
     """LiveKit's package, whichever generation is installed."""
 
     def __init__(self) -> None:
         self._rtc: Any = importlib.import_module("livekit.rtc")
         self.RpcError = self._rtc.RpcError
+        self.RpcInterceptor = getattr(self._rtc, "RpcInterceptor", None)
         self._room: Any = None
         self._changed = asyncio.Event()
 
@@ -224,6 +277,7 @@ class OurSdk:
     def __init__(self) -> None:
         self._livekit: Any = importlib.import_module("rpcproto.livekit")
         self.RpcError = self._livekit.RpcError
+        self.RpcInterceptor = self._livekit.RpcInterceptor
         self._room: Any = None
         self._leaving = asyncio.Event()
         self._stay: asyncio.Task[None] | None = None

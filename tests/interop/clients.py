@@ -14,7 +14,7 @@ import jwt
 from interop.client import Driver, cryptor_of, switch_key
 from interop.routing import Room
 from interop.seat import Seat
-from rpcproto.asyncio import RpcError, RpcParticipant
+from rpcproto.asyncio import RpcError, RpcInterceptor, RpcParticipant
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -103,6 +103,7 @@ class EngineClient(Client):
 
 class _SeatSdk:
     RpcError = RpcError
+    RpcInterceptor = RpcInterceptor
 
     def __init__(self, identity: str, find_room: Callable[[str], Room]) -> None:
         self._identity = identity

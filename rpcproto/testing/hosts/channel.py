@@ -31,6 +31,8 @@ class Channel:
         """What the host did that no host may do."""
         self.times_closed: int = 0
         self.carry: Callable[[OutgoingPacket], object] = lambda packet: None
+        self.reported: Callable[[], object] = lambda: None
+        """For the kit: called when events have been reported."""
         self._clock = clock
         self._busy_until = 0.0
 
@@ -60,6 +62,7 @@ class Channel:
         """For the kit: report events to the host, now."""
         with self._clock.reporting():
             self.on_events(events)
+        self.reported()
 
     def report_room(self) -> None:
         """For the kit: report that there is room again, if that is so."""

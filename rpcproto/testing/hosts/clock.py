@@ -5,6 +5,10 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
+
+MOST_AT_ONCE: Final = 100_000
+"""So many timers may fire at one instant; a host that sets more does so for ever."""
 
 
 class Timer:
@@ -38,6 +42,7 @@ class VirtualClock:
         """Whether timers fire twice."""
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
+        self._fired = 0
         self._reporting: list[int] = []
 
     def time(self) -> float:
@@ -68,9 +73,16 @@ class VirtualClock:
         return sum(timer.is_hosts and not timer.is_cancelled for _, _, timer in self._timers)
 
     def move_to(self, at: float) -> None:
-        """Set the time to `at`, unless it is later already, and fire all timers that are due."""
-        self._now = max(self._now, at)
+        """Set the time to `at`, unless it is later already, and fire all timers that are due.
+
+        Raises RuntimeError when there is no end to them.
+        """
+        if at > self._now:
+            self._now, self._fired = at, 0
         while self._timers and self._timers[0][0] <= self._now:
+            self._fired += 1
+            if self._fired > MOST_AT_ONCE:
+                raise RuntimeError("timers are set for one instant again and again")
             timer = heapq.heappop(self._timers)[2]
             if timer.is_cancelled and not self.stale:
                 continue

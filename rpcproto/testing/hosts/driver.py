@@ -17,7 +17,8 @@ class CallHandle:
         self.outcomes: list[str | Exception] = []
         """The outcomes so far: none, or one."""
         self.cancel: Callable[[], object] = lambda: None
-        """For the driver: what cancels the call."""
+        """For the driver: what cancels the call, and returns at once; False means that it was too
+        late, and that the outcome may still come."""
         self.noticed: Callable[[], object] = lambda: None
         """For the kit: called when there is an outcome."""
 
@@ -67,7 +68,8 @@ class Work(Future[str]):
         super().__init__()
         self.was_cancelled: bool = False
         self._clock = clock
-        self._stubborn_for = stubborn_for
+        self.stubborn_for: float = stubborn_for
+        """How long it goes on when it is cancelled, in seconds."""
 
     def end_in(self, seconds: float, outcome: str | Exception) -> None:
         """For the kit: end so many seconds from now, unless it has ended before."""
@@ -78,8 +80,8 @@ class Work(Future[str]):
         if self.done() or self.was_cancelled:
             return False
         self.was_cancelled = True
-        if self._stubborn_for:
-            self.end_in(self._stubborn_for, "too late")
+        if self.stubborn_for:
+            self.end_in(self.stubborn_for, "too late")
             return False
         return super().cancel()
 

@@ -45,15 +45,19 @@ class KitHandlers:
         """How many handlers were called."""
         self.works: list[Work] = []
         """What the handlers that take time returned."""
+        self.timeouts: dict[str, float] = {}
+        """The timeouts that the peer's requests carry, by request id, in seconds."""
         self.misuse: list[str] = []
         """What the host did that no host may do."""
         self._clock = clock
         self._handlers: dict[str, Callable[[Invocation], object]] = {
             "echo": lambda data: data.payload,
+            "double": lambda data: 2 * data.payload,
             "number": lambda data: 7,
             "odd text": lambda data: _OddText(data.payload),
             "no text": lambda data: "\ud800",
             "refuse": partial(_raise, lambda data: RpcError(2001, "Out of tea", data.payload)),
+            "refuse wrongly": partial(_raise, lambda data: RpcError(-1, "a secret")),
             "crash": partial(_raise, lambda data: ValueError("a secret")),
             "crash without a text": partial(_raise, lambda data: _UnprintableError()),
             "exit": partial(_raise, lambda data: SystemExit("a secret")),
@@ -79,6 +83,11 @@ class KitHandlers:
         """How many of those that take time were cancelled."""
         return sum(work.was_cancelled for work in self.works)
 
+    @property
+    def stubborn_for(self) -> float:
+        """How long those that run may go on when they are cancelled, in seconds."""
+        return max((work.stubborn_for for work in self.works if not work.done()), default=0.0)
+
     def release(self) -> None:
         """End all handlers, so that no thread waits for one."""
         for work in self.works:
@@ -90,8 +99,8 @@ class KitHandlers:
             self.misuse.append("ran a handler inside a callback")
         if (data.method, data.caller_identity) != (method, PEER):
             self.misuse.append("gave a handler the wrong method or caller")
-        if not data.request_id or not data.response_timeout > 0:
-            self.misuse.append("gave a handler no request id or timeout")
+        if self.timeouts.get(data.request_id) != data.response_timeout:
+            self.misuse.append("gave a handler the wrong request id or timeout")
         return self._handlers[method](data)
 
     def _work(self, seconds: float, outcome: str | Exception, stubborn_for: float = 0.0) -> Work:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import RpcError
 from rpcproto.core.events import CallFailed, CallSucceeded, InvocationReceived
@@ -11,6 +12,7 @@ from rpcproto.testing.hosts.clock import VirtualClock
 from rpcproto.testing.hosts.steps import HOST, LATENCY, PEER, PeerCall, PeerStarts
 from rpcproto.testing.ids import counting_ids
 
+_CONFIG = RpcConfig()
 _HOST_SID = "PA_host"
 _LATE = 2.0 - 2 * LATENCY
 """So that the answer arrives exactly two seconds after the request was sent."""
@@ -36,17 +38,15 @@ class Peer:
         for method in ("echo", "refuse", "ignore", "late", "much later"):
             self._engine.register_method(method)
 
-    def call(self, step: PeerCall | PeerStarts) -> str:
-        """Call the host; returns the request id."""
+    def call(self, step: PeerCall | PeerStarts) -> tuple[str, float]:
+        """Call the host; returns the request id, and how long the handler may take, in seconds."""
+        timeout = step.response_timeout if isinstance(step, PeerStarts) else None
         request_id = self._engine.call(
-            HOST,
-            step.method,
-            step.payload,
-            now=self._clock.time(),
-            response_timeout=step.response_timeout if isinstance(step, PeerStarts) else None,
+            HOST, step.method, step.payload, now=self._clock.time(), response_timeout=timeout
         )
         self._clock.schedule(0.0, self.pump)
-        return request_id
+        figure = (timeout or _CONFIG.response_timeout) - _CONFIG.latency_allowance
+        return request_id, max(figure, 1.0)  # (R5)
 
     def outcome(self, request_id: str) -> str | RpcError | None:
         """What came of a call, so far."""

@@ -95,7 +95,9 @@ def _play(scenario: Scenario, driver: HostDriver) -> Stage:
             stage.end()
         except Unmet as unmet:
             raise _failed(scenario, stage, str(unmet)) from None
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # what a handler raised, too
             raise _failed(scenario, stage, f"the host or its driver raised {error!r}") from error
         finally:
             stage.handlers.release()

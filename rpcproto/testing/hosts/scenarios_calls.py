@@ -14,6 +14,7 @@ from rpcproto.testing.hosts.steps import (
     Cancel,
     Ended,
     Failure,
+    Happens,
     Heard,
     Jump,
     Network,
@@ -28,6 +29,7 @@ from rpcproto.testing.hosts.steps import (
 
 LONG: Final = "".join(random.Random(1).choices(string.ascii_letters, k=300_000))
 """A payload that travels in some fifteen chunks, even compressed."""
+MEGABYTES: Final = "x" * 3_000_000
 
 _OUTCOMES: Final = (
     Scenario("a call is answered", (Call("a"), Advance(1.0), Ended("a", ("Hi",))), "calls"),
@@ -55,6 +57,46 @@ _OUTCOMES: Final = (
             PeerCall("echo", LONG, payload=LONG),
         ),
         "calls",
+    ),
+    Scenario(
+        "a short call leaves at the next chance, though a long payload is on its way",
+        (
+            Room(seconds_per_packet=0.125),
+            Call("long", payload=LONG),
+            Advance(0.5),
+            Call("short"),
+            Advance(0.3125),
+            Ended("short", ("Hi",)),
+            Pending("long"),
+            Advance(9.0),
+            Ended("long", (LONG,)),
+        ),
+        "calls",
+    ),
+    Scenario(
+        "payloads of megabytes, which are unpacked in turns of the timer",
+        (
+            PeerCall("echo", MEGABYTES, payload=MEGABYTES),
+            Call("a", payload=MEGABYTES),
+            Advance(1.0),
+            Ended("a", (MEGABYTES,)),
+        ),
+        "calls",
+    ),
+    Scenario(
+        "a payload that is too large fails its call alone, either way",
+        (
+            Call("a", payload="a" * 1_001),
+            Ended("a", (Failure(1402, "Request payload too large"),)),
+            SentNothing(),
+            Call("b", payload="b" * 1_000),
+            Advance(1.0),
+            Ended("b", ("b" * 1_000,)),
+            PeerCall("double", Failure(1504, "Response payload too large"), payload="c" * 501),
+            PeerCall("double", "d" * 1_000, payload="d" * 500),
+        ),
+        "calls",
+        config=RpcConfig(max_payload_bytes=1_000),
     ),
     Scenario(
         "an unknown method fails",
@@ -238,6 +280,20 @@ _CANCELLING: Final = (
             Call("b"),
             Advance(1.0),
             Ended("b", ("Hi",)),
+        ),
+        "cancelling",
+    ),
+    Scenario(
+        "a call that is cancelled when its answer has just come has no outcome",
+        (
+            Network(is_held=True),
+            Call("a"),
+            Call("b"),
+            Advance(1.0),
+            Cancel("b", after_report=True),
+            Happens(),
+            Advance(1.0),
+            Ended("a", ("Hi",)),
         ),
         "cancelling",
     ),

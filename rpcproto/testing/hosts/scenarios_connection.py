@@ -247,6 +247,8 @@ _LOSING: Final = (
             Advance(1.0),
             Happens((ParticipantJoined(""), ParticipantLeft("x" * 257))),
             Ended("b", ("Hi",)),
+            Happens((PacketReceived(b"", "x" * 257), ParticipantLeft(PEER, PEER_SID))),
+            Ended("a", (1503,)),
         ),
         "connection",
     ),

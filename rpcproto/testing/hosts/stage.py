@@ -117,6 +117,8 @@ class Stage:
             not self.clock.pending_timers,
             f"the host has left, and {self.clock.pending_timers} of its timers are still set",
         )
+        self.channel.is_full = False
+        self.channel.report_room()
         self.clock.advance(_AFTERWARDS)
         self._expect(
             (sent, runs) == (len(self.channel.sent), self.handlers.runs),
@@ -167,15 +169,24 @@ class Stage:
                 handle.noticed = self._look_where_it_ended
                 self.calls[step.name] = handle
             case Cancel():
-                if self.calls[step.name].outcome is None:
-                    self._cancelled.add(step.name)
-                self._driver.cancel(self.calls[step.name])
+                handle = self.calls[step.name]
+                if step.after_report:
+                    self.channel.reported = lambda: self._cancel_now(step.name)
+                else:
+                    if handle.outcome is None:
+                        self._cancelled.add(step.name)
+                    self._driver.cancel(handle)
             case PeerStarts():
-                self._peer_calls[step.name] = self._peer.call(step)
+                self._peer_calls[step.name] = self._call_host(step)
                 if not self.channel.times_closed:
                     self._driver.advance(0.0)
             case PeerCall():
-                self._call_host(step)
+                self._expect_answer(step)
+
+    def _cancel_now(self, name: str) -> None:
+        self.channel.reported = lambda: None
+        if self.calls[name].cancel() is not False:
+            self._cancelled.add(name)
 
     def _set(self, step: Timers | Network | Room | NotSent | Breaks) -> None:
         channel, clock = self.channel, self.clock
@@ -200,10 +211,11 @@ class Stage:
     ) -> None:
         match step:
             case Ended():
-                self._expect_outcome(self.calls[step.name].outcome, step.outcomes, "it")
+                outcome = self.calls[step.name].outcome
+                self._expect_outcome(outcome, step.outcomes, f"the call {step.name!r}")
             case Pending():
                 outcome = self.calls[step.name].outcome
-                self._expect(outcome is None, f"the call ended with {outcome!r:.100}")
+                self._expect(outcome is None, f"the call {step.name!r} ended with {outcome!r:.100}")
             case PeerEnded():
                 self._expect_peer(self._peer_calls[step.name], step.outcome)
             case Handlers():
@@ -228,10 +240,11 @@ class Stage:
 
     def _close(self) -> None:
         before = self.clock.time()
+        limit = CLOSING_TIME + self.handlers.stubborn_for
         self._driver.close()
         times, seconds = self.channel.times_closed, self.clock.time() - before
         self._expect(times == 1, f"the host has left and closed its channel {times} times")
-        self._expect(seconds <= CLOSING_TIME, f"leaving took {seconds} s")
+        self._expect(seconds <= limit, f"leaving took {seconds} s")
         running = [work for work in self.handlers.works if not (work.done() or work.was_cancelled)]
         self._expect(not running, f"the host has left, and {len(running)} handlers are running")
 
@@ -244,9 +257,14 @@ class Stage:
 
     # the peer, and the network
 
-    def _call_host(self, step: PeerCall) -> None:
+    def _call_host(self, step: PeerCall | PeerStarts) -> str:
+        request_id, timeout = self._peer.call(step)
+        self.handlers.timeouts[request_id] = timeout
+        return request_id
+
+    def _expect_answer(self, step: PeerCall) -> None:
         runs_before = self.handlers.runs
-        request_id = self._peer.call(step)
+        request_id = self._call_host(step)
         self._driver.advance(2.0)
         self._expect_peer(request_id, step.outcome)
         runs = self.handlers.runs - runs_before

@@ -47,6 +47,8 @@ class Cancel:
     """The host's program cancels a call."""
 
     name: str
+    after_report: bool = False
+    """Whether it does so right after the next events are reported, before anything else runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """A room on a NATS server or cluster, for asyncio. Needs the extra `nats`.
 
-What goes to one participant and what goes to everybody have subjects of their own:
+Packets and announcements have subjects that name the room, the receiver and the sender:
 
     rpcproto.<room>.to.<receiver>.<sender>.<sid>         a packet
     rpcproto.<room>.to.<receiver>.<sender>.<sid>.here    an announcement, to one
     rpcproto.<room>.here.<sender>.<sid>                  an announcement, to everybody
 
-Who sent something is what its subject says, and never what is inside (R36). So it is as true as the
-permissions of the server make it: see docs/transports.md.
+The sender is taken from the subject and never from the message (R36), so it is as true as the
+permissions of the server make it. See docs/transports.md.
 """
 
 import secrets
@@ -40,7 +40,7 @@ _ATTEMPT_TIME: Final = 2.0
 
 
 class NatsOptions(TypedDict, total=False):
-    """How to be let in, as nats-py takes it."""
+    """Credentials and TLS, as nats-py takes them."""
 
     user: str
     password: str
@@ -50,7 +50,7 @@ class NatsOptions(TypedDict, total=False):
     nkeys_seed: str
     """The path of a seed file; needs the package `nkeys`."""
     tls: SSLContext
-    """What TLS is done with. Like a URL that begins with `tls://`, it requires TLS."""
+    """Requires TLS, like a URL that begins with `tls://`, and says how to verify the server."""
     tls_hostname: str
 
 
@@ -67,18 +67,21 @@ async def join_room(
     new_sid: Callable[[], str] | None = None,
     **options: Unpack[NatsOptions],
 ) -> NatsTransport:
-    """Come into `room` under `identity`; what is returned is the participant's transport.
+    """Join `room` as `identity`, and return the participant's transport.
 
-    `servers` are the URLs of one or some servers of a cluster, `nats://host:port` or `tls://...`,
-    with `user:password@` or `token@` where that is needed; `options` go to nats-py. If one of the
-    URLs begins with `tls://`, or `tls` is given, nothing is sent to a server without TLS. Room and
-    identity are any text of 1 to 256 bytes in UTF-8. Times are in seconds: `heartbeat_interval`,
-    0.05 to 3600, is how often we say that we are here, three missed ones mean that we are not;
-    coming in may take `connect_timeout`; `reconnect_wait` lies between two attempts at the same
-    server. `new_sid` makes the sid of each connection; None takes random ones.
+    `servers` are the URLs of one or more servers of a cluster, `nats://host:port` or `tls://...`,
+    with `user:password@` or `token@` if needed; `options` go to nats-py. If one of the URLs begins
+    with `tls://`, or `tls` is given, nothing is sent to a server that does not offer TLS. Room and
+    identity are any texts of 1 to 256 bytes in UTF-8.
 
-    Raises ConnectionError when no server lets us in, PermissionError when it does but does not
-    allow this identity or room, and LocalProtocolError for misuse and outside of asyncio.
+    Durations are in seconds. A participant announces itself every `heartbeat_interval` (0.05 to
+    3600), and counts as departed when three announcements in a row are missing. Joining may take
+    `connect_timeout`. After a failed attempt, the same server is tried again after
+    `reconnect_wait`. `new_sid` returns the sid of each connection; by default sids are random.
+
+    Raises ConnectionError if no server accepts the connection or carries announcements,
+    PermissionError if the server does not allow this identity or room, and LocalProtocolError for
+    misuse and outside of asyncio.
     """
     require_asyncio(__name__)
     require_name(room, "room", MAX_NAME_BYTES)

@@ -1,8 +1,8 @@
-"""nats-py's client, except for what strangers must not be able to do to it.
+"""nats-py's client, changed where a stranger's messages could do harm.
 
 nats-py puts the messages of each subscription into a queue, for a task of the subscription. Here a
-message goes to one function as soon as it is read, so that order is kept between subscriptions and
-each turn of the event loop reads a bounded number of messages.
+message goes to one function as soon as it is read. So order is kept between subscriptions, and one
+turn of the event loop reads a bounded number of messages.
 """
 
 import asyncio
@@ -63,7 +63,8 @@ class RoomClient(Client):
         return self.pending_data_size + self.socket.waiting_bytes
 
     async def flushed(self) -> None:
-        """Wait until the socket has taken most of what waits; for ever if the connection breaks."""
+        """Wait until most of what waits has gone to the operating system; without an end if the
+        connection breaks."""
         flushed = asyncio.get_running_loop().create_future()
         assert self._flush_queue is not None
         await self._flush_queue.put(flushed)
@@ -82,7 +83,7 @@ class RoomClient(Client):
 
 
 class _Parser(Parser):
-    """Keeps nothing of a message that is too large."""
+    """nats-py's parser, except that it keeps nothing of a message that is too large."""
 
     def __init__(self, client: RoomClient) -> None:
         super().__init__(client)
@@ -103,7 +104,7 @@ class _Parser(Parser):
 
 
 class _Socket(TcpTransport):
-    """Where nats-py writes to, and reads from."""
+    """The connection that nats-py writes to and reads from."""
 
     def __init__(self, *, requires_tls: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -131,7 +132,13 @@ class _Socket(TcpTransport):
         buffer_size: int,
         connect_timeout: int,
     ) -> None:
-        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        try:
+            await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        except BaseException:
+            # asyncio never says that such a connection has closed, and nats-py would wait for it.
+            self.abort()
+            self._io_writer = None
+            raise
         self._is_encrypted = True
         self._limit_buffer()
 

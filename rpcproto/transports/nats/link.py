@@ -18,7 +18,7 @@ _A_DAY: Final = 86_400
 
 
 class Link:
-    """One connection to a server, and done with when it breaks.
+    """One connection to a server. It is not used again after it broke.
 
     nats-py could reconnect the same client, but would then send what was waiting when the
     connection broke, and all that has been given up by then (R41).
@@ -32,11 +32,11 @@ class Link:
         requires_tls: bool,
         on_message: Callable[["Link"], OnMessage],
     ) -> None:
-        self.client = RoomClient(on_message(self), requires_tls=requires_tls)
+        self.client: RoomClient = RoomClient(on_message(self), requires_tls=requires_tls)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.last_error: Exception | None = None
         self.refusal: Exception | None = None
-        """That the server does not allow us to listen, or to announce ourselves."""
+        """The server's error if it does not allow us to subscribe or to announce ourselves."""
         self._identity = identity
         # nats-py passes on the server's words in lower case.
         self._vital = ("violation for subscription", f"{prefix}.here.".lower())
@@ -81,12 +81,12 @@ class Link:
             raise self.loss()
 
     def break_off(self) -> None:
-        """There is no connection any more, or it is not wanted."""
+        """Count the connection as broken."""
         if not self.broken.done():
             self.broken.set_result(None)
 
     def loss(self) -> ConnectionError:
-        """Why there is none, as far as nats-py tells."""
+        """Return an error that says why the connection broke, as far as nats-py reports it."""
         reason = f": {text_of(self.last_error)}" if self.last_error is not None else ""
         error = ConnectionError(f"the connection to the NATS server is lost{reason}")
         error.__cause__ = self.last_error

@@ -3,44 +3,44 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from rpcproto.core.messages import OutgoingPacket
-from rpcproto.logs import SeldomLogged, logger
+from rpcproto.logs import logger
 from rpcproto.transports import (
     HIGH_WATER_MARK,
     Connected,
     Disconnected,
-    PacketReceived,
     PacketsNotSent,
     ParticipantJoined,
     ParticipantLeft,
     TransportEvent,
 )
 from rpcproto.transports.inbox import Inbox
-from rpcproto.transports.nats.client import OnMessage
 from rpcproto.transports.nats.link import Link, text_of
-from rpcproto.transports.nats.names import Origin, encode_name, read_subject
+from rpcproto.transports.nats.traffic import Traffic
 from rpcproto.transports.nats.urls import Servers
-from rpcproto.transports.presence import Kind, Presence, decode_announcement
+from rpcproto.transports.presence import Kind, Presence
 
+MISSING_TIME: Final = 2
+"""After a lost connection, packets for those who are not back yet wait so many times
+`reconnect_wait`, and are then sent."""
 _NO_CONNECTION: Final = "there is no connection to a NATS server"
 
 
 class NatsTransport:
     """One participant's place in a room on NATS; see `Transport`. For asyncio.
 
-    A connection that is lost comes back by itself, for ever, each time under a new sid: what was
-    under way is given up on our side (R41), and so the others see at once that nothing comes of it.
-    The list of participants is never complete (R12). When somebody else joins under our identity,
-    we are put out, and `receive` comes to its end.
+    A lost connection is established again, without a limit of attempts, each time under a new sid:
+    our engine has given up all calls (R41), and the others notice that by the sid. The list of
+    participants is never complete (R12). When another participant joins under our identity, this
+    one is disconnected, and `receive` comes to its end.
     """
 
-    departure_grace = 0.0
+    departure_grace: float = 0.0
     """NATS keeps the order of what one connection publishes, and so does this transport: a
     departure is reported after the packets that were sent before it."""
 
@@ -62,18 +62,8 @@ class NatsTransport:
         self._heartbeat_interval = heartbeat_interval
         self._reconnect_wait = reconnect_wait
         self._new_sid = new_sid
-        self._prefix = f"rpcproto.{encode_name(room)}"
-        self._name = encode_name(presence.identity)
-        self._link: Link | None = None
         self._inbox = Inbox(presence.identity)
-        """Packets and announcements are dropped when it is full."""
-        self._malformed, self._crowded, self._stolen = (SeldomLogged() for _ in range(3))
-        self._stir = asyncio.Event()
-        """The connection broke, or something is due before `_wake_at`."""
-        self._wake_at = 0.0
-        """When `_stay` looks again, on the clock of the event loop."""
-        self._end: ConnectionError | None = None
-        """Why nothing comes any more."""
+        self._traffic = Traffic(room, presence, self._inbox)
         self._is_closing = False
 
     @property
@@ -83,22 +73,25 @@ class NatsTransport:
 
     @property
     def sid(self) -> str:
-        """Our sid in the room; another after each lost connection."""
+        """Our sid in the room. It changes whenever the connection is lost."""
         return self._presence.sid
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """See `Transport`.
 
-        Raises PacketsNotSent for packets that the server does not take, and for all while there is
-        no connection; ConnectionError when we are not in the room any more.
+        Raises PacketsNotSent for packets that the server does not accept, and for all packets while
+        there is no connection; ConnectionError after leaving the room.
         """
-        if self._end is not None:
-            raise ConnectionError(str(self._end))
-        link = self._link
+        if self._traffic.end is not None:
+            raise ConnectionError(str(self._traffic.end))
+        link = self._traffic.link
         if link is not None and not link.has_room:
             await link.make_room()
-            # If the connection broke meanwhile, that is reported as an event.
+        if link is not None and not link.is_usable:
+            # Let `_stay` see it now, and the host be told before it gives away more packets.
+            self._traffic.stir.set()
             await asyncio.sleep(0)
+        link = self._traffic.link
         failed: list[OutgoingPacket] = []
         failed_bytes, reason = 0, ""
         while failed_bytes < HIGH_WATER_MARK and (link is None or link.has_room):
@@ -117,8 +110,9 @@ class NatsTransport:
         """Hand a packet to nats-py, which waits for nothing; returns what is wrong with it."""
         if link is None or not link.is_usable:
             return _NO_CONNECTION
-        receiver = encode_name(packet.destination_identity)
-        subject = f"{self._prefix}.to.{receiver}.{self._name}.{encode_name(self.sid)}"
+        if await self._traffic.hold(link, packet, MISSING_TIME * self._reconnect_wait):
+            return ""
+        subject = self._traffic.subject_for(packet.destination_identity)
         try:
             await link.client.publish(subject, packet.data)
         except MaxPayloadError:
@@ -132,16 +126,16 @@ class NatsTransport:
         return await self._inbox.receive()
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """See `WelcomingTransport`: who answered while we joined."""
+        """See `WelcomingTransport`: those who answered while we joined."""
         return self._inbox.take_welcome()
 
     async def aclose(self) -> None:
-        """Say goodbye and leave the room; what has come in may still be read."""
+        """Leave the room. Events that have arrived can still be received."""
         if self._is_closing:
             return
         self._is_closing = True
-        if self._end is None:
-            self._end = ConnectionError("the transport is closed")
+        if self._traffic.end is None:
+            self._traffic.end = ConnectionError("the transport is closed")
             self._inbox.end()
             self._runner.cancel()
         try:
@@ -174,7 +168,7 @@ class NatsTransport:
         except BaseException:
             await link.close()
             raise
-        if self._end is None:
+        if self._traffic.end is None:
             self._inbox.put(Connected())
         self._runner = asyncio.create_task(self._run(link))
 
@@ -185,14 +179,14 @@ class NatsTransport:
             while True:
                 not_before = loop.time() + self._reconnect_wait
                 await self._stay(link)
-                if self._end is not None:
+                if self._traffic.end is not None:
                     break
                 await self._lose(link)
                 discovered = [uri.geturl() for uri in link.client.discovered_servers]
                 link = await self._come_back(discovered, not_before)
         except BaseException as error:
-            if self._end is None:
-                self._end_with(ConnectionError(f"the transport failed: {text_of(error)}"))
+            if self._traffic.end is None:
+                self._traffic.end_with(ConnectionError(f"the transport failed: {text_of(error)}"))
             if not isinstance(error, Exception):
                 raise  # somebody cancels all there is
             logger.exception("%s: the transport failed", self.identity)
@@ -207,11 +201,8 @@ class NatsTransport:
                 f"the server takes messages of at most {limit} bytes (its max_payload), "
                 f"and an announcement of {self.identity!r} has up to {size}"
             )
-        self._link = link
-        link.broken.add_done_callback(lambda _: self._stir.set())
-        await link.client.subscribe(f"{self._prefix}.to.{self._name}.>")
-        await link.client.subscribe(f"{self._prefix}.here.*.*")
-        await self._announce(link, kind, asks=True)
+        await self._traffic.listen(link)
+        await self._traffic.announce(link, kind, asks=True)
         if kind is not Kind.JOIN:
             # Calls wait for this, and packets that come before it are ignored (R41).
             self._inbox.put(Connected())
@@ -220,7 +211,7 @@ class NatsTransport:
             await link.round_trip()
             await link.round_trip()
         except ConnectionError:
-            if self._end is None:
+            if self._traffic.end is None:
                 raise  # else we have been put out already, and that has been told
         if link.refusal is not None:
             raise PermissionError(
@@ -239,21 +230,26 @@ class NatsTransport:
                 return  # nats-py tells only when it has closed what it had
             if now >= min(next_beat, presence.heartbeat_by):
                 presence.heartbeat_sent()
-                await self._announce(link, Kind.HERE)
+                await self._traffic.announce(link, Kind.HERE)
                 next_beat = now + self._heartbeat_interval
-            self._wake_at = next_beat
+            for identity in presence.take_late_answers(now):
+                await self._traffic.announce(link, Kind.HERE, to=identity)
+            if now >= self._traffic.missing_until:
+                await self._traffic.release(link)
+            next_act = min(next_beat, self._traffic.missing_until)
+            self._traffic.wake_at = next_act
             if not self._inbox.is_full:
                 for event in presence.remove_overdue(now):
                     self._inbox.put(event)
-                self._wake_at = min(next_beat, presence.next_due)
+                self._traffic.wake_at = min(next_act, presence.next_due)
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._wake_at):
-                    await self._stir.wait()
-            self._stir.clear()
+                async with asyncio.timeout_at(self._traffic.wake_at):
+                    await self._traffic.stir.wait()
+            self._traffic.stir.clear()
 
     async def _lose(self, link: Link) -> None:
         """The connection is lost, and everyone with it (R41)."""
-        self._link = None
+        self._traffic.lost()
         loss = link.loss()
         logger.warning("%s: %s", self.identity, loss)
         if self._inbox.is_full:
@@ -274,14 +270,14 @@ class NatsTransport:
                 await self._enter(link, Kind.HERE)
             except Exception as error:
                 link.last_error = error
-                if self._link is link:
+                if self._traffic.link is link:
                     await self._lose(link)
                 else:
                     logger.info("%s: %s", self.identity, text_of(error))
                     await link.close()
                 not_before = loop.time() + self._reconnect_wait
             except BaseException:
-                if self._link is not link:
+                if self._traffic.link is not link:
                     await link.close()
                 raise
             else:
@@ -289,17 +285,17 @@ class NatsTransport:
                 return link
 
     async def _leave(self) -> None:
-        link, self._link = self._link, None
+        link, self._traffic.link = self._traffic.link, None
         if link is not None:
-            await self._announce(link, Kind.LEAVE)
+            await self._traffic.announce(link, Kind.LEAVE)
             await link.close()
 
     def _new_link(self) -> Link:
         return Link(
             self.identity,
-            self._prefix,
+            self._traffic.prefix,
             requires_tls=self._servers.requires_tls,
-            on_message=self._receiver,
+            on_message=self._traffic.receiver,
         )
 
     def _how_to_connect(
@@ -311,76 +307,3 @@ class NatsTransport:
             "max_reconnect_attempts": attempts,
             "reconnect_time_wait": wait,
         }
-
-    # what comes in
-
-    def _receiver(self, link: Link) -> OnMessage:
-        return partial(self._on_message, link)
-
-    async def _on_message(self, link: Link, subject: bytes, data: bytes) -> None:
-        if link is not self._link or self._end is not None:
-            return
-        origin = read_subject(subject)
-        if origin is None:
-            self._malformed.warning("%s: ignored a message on a malformed subject", self.identity)
-        # An announcement that is not heard now comes again with the next heartbeat.
-        elif self._inbox.has_room(origin.identity):
-            if origin.is_packet:
-                self._inbox.put(PacketReceived(data, origin.identity, origin.sid))
-            else:
-                await self._hear(link, origin, data)
-
-    async def _hear(self, link: Link, origin: Origin, data: bytes) -> None:
-        announcement = decode_announcement(data)
-        if announcement is None:
-            self._malformed.warning(
-                "%s: ignored a malformed announcement of %r", self.identity, origin.identity
-            )
-            return
-        now = asyncio.get_running_loop().time()
-        heard = self._presence.hear(origin.identity, origin.sid, announcement, now)
-        for event in heard.events:
-            self._inbox.put(event)
-        if heard.is_one_too_many:
-            self._crowded.warning(
-                "%s: more participants than can be known: %r is not announced",
-                self.identity,
-                origin.identity,
-            )
-        if heard.is_sid_taken:
-            self._stolen.warning(
-                "%s: ignored the sid of %r, which belongs to another participant",
-                self.identity,
-                origin.identity,
-            )
-        if self._presence.next_due < self._wake_at:
-            self._stir.set()
-        if heard.is_put_out:
-            self._end_with(ConnectionError(f"{self.identity!r} joined again"))
-            link.break_off()
-        elif heard.answer is not None:
-            # Who has our identity must hear all in order, so it hears what everybody hears.
-            is_for_all = heard.answer is Kind.JOIN or origin.identity == self.identity
-            to = None if is_for_all else encode_name(origin.identity)
-            await self._announce(link, heard.answer, to=to)
-
-    # what goes out
-
-    async def _announce(
-        self, link: Link, kind: Kind, *, asks: bool = False, to: str | None = None
-    ) -> None:
-        """Tell everybody, or one by the name in its subjects."""
-        us = f"{self._name}.{encode_name(self.sid)}"
-        subject = f"{self._prefix}.here.{us}"
-        if to is not None:
-            if not link.has_room:
-                return  # whoever asks and asks cannot fill our memory
-            subject = f"{self._prefix}.to.{to}.{us}.here"
-        # If there is no connection, that is told as an event.
-        with suppress(NatsError):
-            await link.client.publish(subject, self._presence.announcement(kind, asks=asks))
-
-    def _end_with(self, error: ConnectionError) -> None:
-        self._end = error
-        self._inbox.end()
-        self._inbox.put(Disconnected(error))

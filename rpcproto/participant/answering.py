@@ -1,0 +1,103 @@
+"""The answering side of a participant: the methods that it has, and the tasks that run them."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from typing import overload
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.events import InvocationReceived
+from rpcproto.participant.handlers import Handlers, HandlerT, require_method
+from rpcproto.participant.root import ParticipantRoot
+
+
+class AnsweringParticipant(ParticipantRoot):
+    """Runs handlers, and answers with what becomes of them."""
+
+    def __init__(self, identity: str, config: RpcConfig) -> None:
+        super().__init__(identity, config)
+        self._handlers = Handlers(identity, config, self._totals)
+
+    # for the program
+
+    @property
+    def rpc_methods(self) -> AbstractSet[str]:
+        """The names of the methods that are registered; it changes with them."""
+        return self._handlers.methods
+
+    @overload
+    def register_rpc_method(self, method_name: str, handler: HandlerT) -> HandlerT: ...
+    @overload
+    def register_rpc_method(
+        self, method_name: str, handler: None = None
+    ) -> Callable[[HandlerT], HandlerT]: ...
+    def register_rpc_method(
+        self, method_name: str, handler: HandlerT | None = None
+    ) -> HandlerT | Callable[[HandlerT], HandlerT]:
+        """Answer requests for a method (1 to 64 bytes of UTF-8) with `handler`; also a decorator.
+
+        The handler runs in a task of its own, in a copy of the context in which the participant was
+        entered, and is cancelled when nobody waits for its answer any more. The caller receives the
+        text that it returns, an empty one for None. If it raises `RpcError` (or a group with
+        nothing else in it), the caller receives that error. Any other exception, and a result that
+        is not a text, is logged, and the caller receives 1500 without details.
+
+        Raises LocalProtocolError for a method that is registered already, which LiveKit's SDK would
+        replace in silence, and at once for a name that is no text or too long.
+        """
+        require_method(method_name)
+        self.require_owner()
+        if handler is None:
+            return lambda function: self.register_rpc_method(method_name, function)
+        self._handlers.register(self._engine if self._is_open else None, method_name, handler)
+        return handler
+
+    def unregister_rpc_method(self, method: str) -> None:
+        """Answer requests for `method` with 1400 from now on; handlers that run continue.
+
+        Raises LocalProtocolError for a name that is no text or too long.
+        """
+        require_method(method)
+        self.require_owner()
+        self._handlers.unregister(self._engine if self._is_open else None, method)
+
+    # for the host
+
+    @abstractmethod
+    def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
+        """Start a task for an invocation, and return a function that cancels it.
+
+        The task calls `run_handler`, awaits the result if it is awaitable, and hands it to
+        `answer`, or what was raised to `answer_exception`. It must not run before this returns.
+        When it has ended, in whatever way, the host calls `handler_ended`. The function that
+        cancels returns False if it did not cancel the task after all.
+        """
+
+    def run_handler(self, invocation: InvocationReceived) -> object:
+        """In the task of a handler: call it. Returns its result, or an awaitable of that; raises
+        what it raises."""
+        return self._handlers.run(invocation)
+
+    def answer(self, invocation: InvocationReceived, result: object) -> None:
+        """The handler returned: answer with its result, an empty text for None, 1500 for anything
+        else that is not a valid text."""
+        self._handlers.answer(self._engine, invocation, result, self._clock())
+        self._pump()
+
+    def answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
+        """The handler raised: answer with an RpcError as it is, with 1500 otherwise (R18)."""
+        self._handlers.answer_exception(self._engine, invocation, error, self._clock())
+        self._pump()
+
+    def handler_ended(self, invocation: InvocationReceived) -> None:
+        """The task of a handler has ended, whether it answered or not."""
+        self._handlers.ended(invocation.invocation_id)
+
+    # within
+
+    def _start_handler(self, invocation: InvocationReceived) -> None:
+        refusal = self._handlers.refusal_of(invocation.caller_identity)
+        if refusal is None:
+            self._handlers.started(invocation, self.start_handler(invocation))
+        else:
+            self._handlers.refuse(self._engine, invocation, refusal, self._clock())

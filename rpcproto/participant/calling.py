@@ -1,0 +1,137 @@
+"""The calling side of a participant: its calls, and the participants that it waits for."""
+
+from functools import partial
+
+from rpcproto.core.config import RpcConfig
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, require_name
+from rpcproto.core.events import CallFailed, CallSucceeded
+from rpcproto.participant.root import ParticipantRoot
+from rpcproto.participant.totals import OTHER, SUCCESS, outcome_of
+from rpcproto.participant.waiting import (
+    CallArguments,
+    Cancel,
+    Connection,
+    DelayedCall,
+    Waiter,
+    Waiting,
+    noop,
+)
+from rpcproto.wire import MAX_IDENTITY_BYTES
+
+
+class CallingParticipant(ParticipantRoot):
+    """Makes calls, and hands over their outcomes."""
+
+    def __init__(self, identity: str, config: RpcConfig) -> None:
+        super().__init__(identity, config)
+        self._waiting = Waiting(identity)
+
+    def begin_call(self, call: CallArguments, waiter: Waiter) -> Cancel:
+        """Begin a call; `waiter` takes its outcome, the payload or the exception to be raised.
+
+        While the transport is not connected for the first time, the call waits for that, and its
+        timeouts begin then. Returns what cancels the call. `waiter` may be called before this
+        returns. Raises LocalProtocolError for misuse, and RpcError (1503) when the connection is
+        lost.
+        """
+        if not self._is_open:
+            self.engine  # noqa: B018 (raises)
+        self.require_owner()
+        waiting, now = self._waiting, self._clock()
+        if waiting.connection is not Connection.CONNECTED and not self._is_closed:
+            self._engine.check_call(*call[:3], response_timeout=call[3], ack_timeout=call[4])
+            if waiting.connection is not Connection.CONNECTING:
+                code = ErrorCode.RECIPIENT_DISCONNECTED
+                self._totals.calls_begun += 1
+                self._totals.call_ended((waiter, call, now), outcome_of(code))
+                raise waiting.error_of(code)
+            delayed = waiting.delayed[waiter] = DelayedCall(call, now)
+            self._totals.calls_begun += 1
+            return partial(self._cancel_delayed, waiter, delayed)
+        request_id = self._make_call(call, waiter, now)
+        self._totals.calls_begun += 1
+        self._pump()
+        return partial(self._cancel_call, request_id)
+
+    def _make_call(self, call: CallArguments, waiter: Waiter, now: float) -> str:
+        destination_identity, method, payload, response_timeout, ack_timeout, begun = call
+        request_id = self._engine.call(
+            destination_identity,
+            method,
+            payload,
+            now=now,
+            response_timeout=response_timeout,
+            ack_timeout=ack_timeout,
+        )
+        self._waiting.calls[request_id] = waiter, call, now
+        if begun is not None:
+            begun(request_id)
+        return request_id
+
+    def _cancel_call(self, request_id: str) -> None:
+        pending = self._waiting.calls.pop(request_id, None)
+        if pending is not None:
+            self._totals.call_ended(pending, OTHER, request_id)
+            self._engine.cancel(request_id, now=self._clock())
+            self._pump()
+
+    def _cancel_delayed(self, waiter: Waiter, call: DelayedCall) -> None:
+        if self._waiting.delayed.pop(waiter, None) is not None:
+            self._delayed_call_ended(waiter, call, OTHER)
+            self._pump()
+        self._cancel_call(call.request_id)
+
+    def _begin_delayed_calls(self) -> None:
+        """There is a connection: make the calls that have waited for it."""
+        waiting, now = self._waiting, self._clock()
+        delayed, waiting.delayed = waiting.delayed, {}
+        for waiter, call in delayed.items():
+            try:
+                call.request_id = self._make_call(call.arguments, waiter, now)
+            except LocalProtocolError as error:  # too many calls are pending
+                self._delayed_call_ended(waiter, call, OTHER)
+                waiting.tell(waiter, error)
+
+    def _fail_delayed_calls(self) -> None:
+        """No connection comes for the calls that wait for it."""
+        waiting, code = self._waiting, ErrorCode.RECIPIENT_DISCONNECTED
+        delayed, waiting.delayed = waiting.delayed, {}
+        for waiter, call in delayed.items():
+            self._delayed_call_ended(waiter, call, outcome_of(code))
+            waiting.tell(waiter, waiting.error_of(code))
+
+    def _delayed_call_ended(self, waiter: Waiter, call: DelayedCall, outcome: str) -> None:
+        self._totals.call_ended((waiter, call.arguments, call.made), outcome)
+
+    def _call_succeeded(self, event: CallSucceeded) -> None:
+        pending = self._waiting.calls.pop(event.request_id, None)
+        if pending is not None:
+            self._totals.call_ended(pending, SUCCESS, event.request_id)
+            self._waiting.tell(pending[0], event.payload)
+
+    def _call_failed(self, event: CallFailed) -> None:
+        pending = self._waiting.calls.pop(event.request_id, None)
+        if pending is not None:
+            self._totals.call_ended(pending, outcome_of(event.code), event.request_id)
+            error = self._waiting.error_of(event.code, event.message, event.data)
+            self._waiting.tell(pending[0], error)
+
+    def expect_participant(self, identity: str, waiter: Waiter) -> Cancel:
+        """Call `waiter` with an empty text once this participant is here, at once if it is already,
+        or with the RpcError (1503) to be raised when nobody can come any more.
+
+        Returns what cancels this. Raises LocalProtocolError for misuse.
+        """
+        engine, waiting = self.engine, self._waiting
+        self.require_owner()
+        require_name(identity, "identity", MAX_IDENTITY_BYTES)
+        if self._is_closed:
+            raise LocalProtocolError("the participant is closed")
+        if identity in engine.participants:
+            waiting.tell(waiter, "")
+        elif waiting.connection is Connection.ENDED:
+            waiting.tell(waiter, waiting.error_of(ErrorCode.RECIPIENT_DISCONNECTED))
+        else:
+            waiting.expect(identity, waiter)
+            return partial(waiting.expect_no_more, identity, waiter)
+        return noop

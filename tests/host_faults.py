@@ -1,0 +1,578 @@
+"""Faults of a line or two, put into hosts and transports by hand, and the kind of tests that must
+see each. `mutants.py` tries them out."""
+
+from functools import partial
+
+from faults import Fault
+
+HOST_LAYERS = {
+    "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
+    "worlds": ("simulation_programs",),
+    "memory": ("memory_room",),
+    "streams": ("framing", "stream"),
+    "websocket": ("websocket",),
+    "floods": ("floods",),
+    "presence": ("presence", "inbox"),
+    "nats": ("nats_client", "nats_tls", "nats"),
+    "livekit": ("livekit_signalling",),
+}
+"""The kinds of tests by their files. A fault is to be caught by the kind that is there for it:
+
+* hosts: what a participant promises, on each host by itself and on both alike;
+* worlds: whole programs on both hosts, over links that lose and repeat, with participants that
+  leave and come back: every call and handler ends once, nothing is left, the oracle agrees;
+* memory: the room in memory and its links;
+* streams: frames, and the transport over byte streams and pipes;
+* websocket: the same over WebSockets;
+* floods: whatever a stranger sends, and however fast, other tasks get their turns;
+* presence: who is here on a broker, and what waits for a host, without a server;
+* nats: a room on a NATS server, and what is read from it;
+* livekit: the signalling of a LiveKit room, without a server.
+"""
+
+_base = partial(Fault, folder="participant", module="base")
+_handlers = partial(Fault, folder="participant", module="handlers")
+_waiting = partial(Fault, folder="participant", module="waiting")
+_asyncio = partial(Fault, folder="", module="asyncio")
+_trio = partial(Fault, folder="", module="trio")
+_memory = partial(Fault, folder="transports", module="memory", layer="memory")
+_links = partial(Fault, folder="transports", module="links", layer="memory")
+_framing = partial(Fault, folder="transports", module="framing", layer="streams")
+_stream = partial(Fault, folder="transports", module="stream", layer="streams")
+_pipes = partial(Fault, folder="transports", module="pipes", layer="streams")
+_websocket = partial(Fault, folder="transports", module="websocket", layer="websocket")
+_presence = partial(Fault, folder="transports", module="presence", layer="presence")
+_nats_client = partial(Fault, folder="transports/nats", module="client", layer="nats")
+_nats_traffic = partial(Fault, folder="transports/nats", module="traffic", layer="nats")
+_signalling = partial(Fault, folder="livekit", module="signalling", layer="livekit")
+_inbox = partial(Fault, folder="transports", module="inbox", layer="presence")
+
+HOST_FAULTS = [
+    # what hosts share
+    _base(
+        name="the transport's departure_grace does not count",
+        layer="hosts",
+        original='if require_finite(departure_grace, "departure_grace") > config.departure_grace:',
+        faulty='if require_finite(departure_grace, "departure_grace") > 1e9:',
+    ),
+    _base(
+        name="a call that waits for the connection is not checked",
+        layer="hosts",
+        original="            engine.check_call(*call[:3], response_timeout=call[3], "
+        "ack_timeout=call[4])\n",
+        faulty="",
+    ),
+    _base(
+        name="a call that failed at once is told so later",
+        layer="worlds",
+        original="        request_id = self._make_call(call, waiter)\n        self._pump()\n",
+        faulty="        request_id = self._make_call(call, waiter)\n        self.wake_writer()\n",
+    ),
+    _base(
+        name="a cancelled call goes on in the engine",
+        layer="worlds",
+        original="            self._engine.cancel(request_id, now=self._clock())\n",
+        faulty="",
+    ),
+    _base(
+        name="a call that is cancelled before it began begins all the same",
+        layer="hosts",
+        original="        self._waiting.delayed.pop(waiter, None)\n",
+        faulty="",
+    ),
+    _base(
+        name="a participant that is here is waited for",
+        layer="hosts",
+        original="        if identity in engine.participants:\n",
+        faulty="        if False:\n",
+    ),
+    _base(
+        name="a call that waits for the connection outlives its participant",
+        layer="hosts",
+        original="        self._is_closed = True\n        self._waiting.fail_delayed()\n",
+        faulty="        self._is_closed = True\n",
+    ),
+    _base(
+        name="a packet that could not be sent is told to nobody",
+        layer="worlds",
+        original="            self._engine.send_failed(packet, now=self._clock())\n",
+        faulty="            pass\n",
+    ),
+    _base(
+        name="only the first packet that could not be sent is told",
+        layer="hosts",
+        original="        for packet in packets:\n",
+        faulty="        for packet in packets[:1]:\n",
+    ),
+    _base(
+        name="an event that cannot be ends the reading",
+        layer="hosts",
+        original="            except LocalProtocolError as error:\n                kind",
+        faulty="            except ZeroDivisionError as error:\n                kind",
+    ),
+    _base(
+        name="calls outlive a transport that failed",
+        layer="hosts",
+        original="            self._connection_lost(error)\n",
+        faulty="            pass\n",
+    ),
+    _base(
+        name="calls outlive a transport that ended",
+        layer="hosts",
+        original="            self._connection_lost(None)\n",
+        faulty="            pass\n",
+    ),
+    _base(
+        name="what comes of a deadline is told later",
+        layer="worlds",
+        original="        # Timers fire early: the pump looks at the next deadline again.\n"
+        "        self._pump()\n",
+        faulty="        self.wake_writer()\n",
+    ),
+    _base(
+        name="a deadline that comes before the others is missed",
+        layer="worlds",
+        original="deadline < self._timer_at",
+        faulty="deadline > self._timer_at",
+    ),
+    _base(
+        name="a lost connection is told to nobody",
+        layer="hosts",
+        original="            waiting.fail_delayed()\n            self._pump()\n",
+        faulty="            waiting.fail_delayed()\n",
+    ),
+    _base(
+        name="who waits for a participant does not hear of it",
+        layer="worlds",
+        original="                self._waiting.participant_came(event.identity)\n",
+        faulty="",
+    ),
+    _base(
+        name="handlers run beyond the bounds",
+        layer="hosts",
+        original="        if self._handlers.has_room_for(invocation.caller_identity):\n",
+        faulty="        if True:\n",
+    ),
+    _base(
+        name="an error of sending that is over breaks the next connection",
+        layer="hosts",
+        original="        if self._sending_over == self._connections:\n",
+        faulty="        if True:\n",
+    ),
+    _handlers(
+        name="one handler more than max_invocations runs",
+        layer="hosts",
+        original="len(self._callers) < self._most\n",
+        faulty="len(self._callers) <= self._most\n",
+    ),
+    _handlers(
+        name="one handler more than max_invocations_per_caller runs",
+        layer="hosts",
+        original="self._running_of.get(caller_identity, 0) < self._most_of_one",
+        faulty="self._running_of.get(caller_identity, 0) <= self._most_of_one",
+    ),
+    _handlers(
+        name="a handler that was cancelled counts no more",
+        layer="hosts",
+        original="        cancel = self._cancels.pop(invocation_id, None)\n",
+        faulty="        cancel = self._cancels.get(invocation_id)\n"
+        "        self.ended(invocation_id)\n",
+    ),
+    _handlers(
+        name="a caller without handlers is remembered",
+        layer="worlds",
+        original="            if not self._running_of[caller]:\n",
+        faulty="            if False:\n",
+    ),
+    _handlers(
+        name="the text of an exception is sent",
+        layer="worlds",
+        original="ErrorCode.APPLICATION_ERROR, now=now)\n        # What",
+        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        # What",
+    ),
+    _handlers(
+        name="an RpcError in a group is 1500",
+        layer="worlds",
+        original="        while isinstance(error, BaseExceptionGroup)",
+        faulty="        while False and isinstance(error, BaseExceptionGroup)",
+    ),
+    _handlers(
+        name="a result that is no text is sent as one",
+        layer="worlds",
+        original="        raise TypeError(",
+        faulty="        return repr(result)\n        raise TypeError(",
+    ),
+    _handlers(
+        name="a handler that fails is logged nowhere",
+        layer="hosts",
+        original="        if answered or isinstance(error, Exception):\n",
+        faulty="        if False:\n",
+    ),
+    _handlers(
+        name="a method that was unregistered meanwhile is 1500",
+        layer="hosts",
+        original="            raise RpcError(ErrorCode.UNSUPPORTED_METHOD)\n",
+        faulty="            raise LookupError(invocation.method)\n",
+    ),
+    _waiting(
+        name="a participant that nobody waits for any more is kept",
+        layer="worlds",
+        original="            del self._expected[identity]\n",
+        faulty="            pass\n",
+    ),
+    _waiting(
+        name="a lost connection has no reason",
+        layer="hosts",
+        original="            error.__cause__ = self.error\n",
+        faulty="            pass\n",
+    ),
+    # asyncio
+    _asyncio(
+        name="asyncio: a call that fails at once gives nobody a turn",
+        layer="hosts",
+        original="            if ended.done():\n                await asyncio.sleep(0)\n",
+        faulty="",
+    ),
+    _asyncio(
+        name="asyncio: cancelling a task leaves its call",
+        layer="worlds",
+        original="            outcome = await ended\n        finally:\n            cancel()\n",
+        faulty="            outcome = await ended\n        finally:\n            pass\n",
+    ),
+    _asyncio(
+        name="asyncio: leaving closes no transport",
+        layer="worlds",
+        original="                    await self._transport.aclose()\n",
+        faulty="                    await asyncio.sleep(0)\n",
+    ),
+    _asyncio(
+        name="asyncio: leaving waits for no handler",
+        layer="worlds",
+        original="            while self._tasks:\n",
+        faulty="            while False:\n",
+    ),
+    _asyncio(
+        name="asyncio: leaving drops what waits to be sent",
+        layer="hosts",
+        original="            while self.has_packets:\n",
+        faulty="            while self.has_packets and not self.is_closed:\n",
+    ),
+    _asyncio(
+        name="asyncio: leaving waits for a transport without end",
+        layer="hosts",
+        original="                async with asyncio.timeout_at(latest):\n",
+        faulty="                async with asyncio.timeout_at(latest + 60.0):\n",
+    ),
+    _asyncio(
+        name="asyncio: a handler that closes its participant is cancelled",
+        layer="hosts",
+        original="        return lambda: task is asyncio.current_task() or task.cancel()\n",
+        faulty="        return task.cancel\n",
+    ),
+    _asyncio(
+        name="asyncio: handlers see the reader's context",
+        layer="hosts",
+        original=", context=self._context.copy())",
+        faulty=")",
+    ),
+    # trio
+    _trio(
+        name="trio: a call that fails at once gives nobody a turn",
+        layer="hosts",
+        original="            await trio.lowlevel.checkpoint()  # a program that tries",
+        faulty="            pass  # a program that tries",
+    ),
+    _trio(
+        name="trio: cancelling a task leaves its call",
+        layer="worlds",
+        original="            await ended.wait()\n        finally:\n            cancel()\n",
+        faulty="            await ended.wait()\n        finally:\n            pass\n",
+    ),
+    _trio(
+        name="trio: leaving closes no transport",
+        layer="worlds",
+        original="                    await self._transport.aclose()\n",
+        faulty="                    await trio.lowlevel.checkpoint()\n",
+    ),
+    _trio(
+        name="trio: a cancelled scope drops what waits to be sent",
+        layer="hosts",
+        original="deadline=latest - LEAVING_TIME / 2, shield=True",
+        faulty="deadline=latest - LEAVING_TIME / 2",
+    ),
+    _trio(
+        name="trio: a cancelled scope closes no transport",
+        layer="hosts",
+        original="trio.CancelScope(deadline=latest, shield=True)",
+        faulty="trio.CancelScope(deadline=latest)",
+    ),
+    _trio(
+        name="trio: a handler runs that nobody waits for",
+        layer="hosts",
+        original="        await trio.lowlevel.checkpoint()  # nobody may want",
+        faulty="        pass  # nobody may want",
+    ),
+    _trio(
+        name="trio: handlers see the reader's context",
+        layer="hosts",
+        original="self._context.run(self._nursery.start_soon, self._handle,",
+        faulty="self._nursery.start_soon(self._handle,",
+    ),
+    _trio(
+        name="trio: a handler that has ended counts on",
+        layer="worlds",
+        original="            self.handler_ended(invocation)\n",
+        faulty="            pass\n",
+    ),
+    # rooms in memory
+    _memory(
+        name="a packet comes back to its sender",
+        original="            if receiver is not None and receiver is not sender and",
+        faulty="            if receiver is not None and",
+    ),
+    _memory(
+        name="news of a departure overtakes packets",
+        original="way.take_turn(anyio.current_time())",
+        faulty="anyio.current_time()",
+    ),
+    _memory(
+        name="a batch has no bound in bytes",
+        original="                if size > BATCH_BYTES and batch:\n",
+        faulty="                if False:\n",
+    ),
+    _memory(
+        name="a batch has no bound in events",
+        original="        while events and len(batch) < BATCH_EVENTS:\n",
+        faulty="        while events:\n",
+    ),
+    _memory(
+        name="a cut lets through what is on its way",
+        original="        self._lose_all_under_way()\n        self.deliver(Disconnected(cause))\n",
+        faulty="        self.is_connected = False\n        self.deliver(Disconnected(cause))\n",
+    ),
+    _memory(
+        name="who comes back has the old sid",
+        original="replace(transport.arrival, participant_sid=self._new_sid())",
+        faulty="transport.arrival",
+    ),
+    _memory(
+        name="a packet that a link could not send is not told",
+        layer="worlds",
+        original="                failed.append(packet)\n",
+        faulty="                pass\n",
+    ),
+    _memory(
+        name="receiving gives nobody a turn",
+        original="        if not gives_turn:\n",
+        faulty="        if False:\n",
+    ),
+    _links(
+        name="jitter changes the order",
+        original="        if at >= self.arrives_until:\n",
+        faulty="        if True:\n",
+    ),
+    _links(
+        name="the grace of a link that holds packets back is 0",
+        original="for link in links if link.reordering",
+        faulty="for link in links if False",
+    ),
+    # byte streams
+    _framing(
+        name="an empty frame is a packet",
+        original="                if not 0 < length <= max_bytes:\n",
+        faulty="                if not 0 <= length <= max_bytes:\n",
+    ),
+    _framing(
+        name="a frame may have one byte more",
+        original="                if not 0 < length <= max_bytes:\n",
+        faulty="                if not 0 < length <= max_bytes + 1:\n",
+    ),
+    _framing(
+        name="a batch of frames has no bound in bytes",
+        original="(frames and length > most_bytes)",
+        faulty="(frames and False)",
+    ),
+    _framing(
+        name="a peer may have our identity",
+        original="            if peer.identity == self._our_identity:\n",
+        faulty="            if False:\n",
+    ),
+    _framing(
+        name="a stream may end within a frame",
+        original="        if self._reader:\n            raise",
+        faulty="        if False:\n            raise",
+    ),
+    _stream(
+        name="packets for others go to the peer",
+        original="            elif peer is not None and destination == peer.identity:\n",
+        faulty="            elif peer is not None:\n",
+    ),
+    _stream(
+        name="no packet leaves after one that fails",
+        original="                failed.append(packet)\n",
+        faulty="                failed.append(packet)\n                break\n",
+    ),
+    _stream(
+        name="the peer is whoever its packets claim",
+        original="PacketReceived(data, peer.identity)",
+        faulty="PacketReceived(data)",
+    ),
+    _stream(
+        name="one connection more than max_connections is open",
+        original="        if open_connections >= max_connections:\n",
+        faulty="        if open_connections > max_connections:\n",
+    ),
+    _stream(
+        name="a connection that has ended counts on",
+        original="            open_connections -= 1\n",
+        faulty="            pass\n",
+    ),
+    _stream(
+        name="the socket of a listener stays",
+        original="                    Path(path).unlink()\n",
+        faulty="                    pass\n",
+    ),
+    _stream(
+        name="a connection that broke is an end",
+        original="            raise _broken(error) from error\n        self._link.receive_bytes(",
+        faulty="            return False\n        self._link.receive_bytes(",
+    ),
+    _pipes(
+        name="file descriptors stay as they were made",
+        original="        os.set_blocking(fd, was_blocking)\n",
+        faulty="",
+    ),
+    _pipes(
+        name="a file is taken for a pipe",
+        original="            if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):\n",
+        faulty="            if False:\n",
+    ),
+    # WebSockets
+    _websocket(
+        name="leaving waits for a peer that does not answer",
+        original="            async with asyncio.timeout(CLOSING_TIME):\n",
+        faulty="            async with asyncio.timeout(CLOSING_TIME + 60.0):\n",
+    ),
+    _websocket(
+        name="a peer that reads no pong fills memory",
+        original="        if self.transport.get_write_buffer_size() > MAX_UNREAD_PONGS:\n",
+        faulty="        if False:\n",
+    ),
+    _websocket(
+        name="a message is cut at what is asked for",
+        original="data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]",
+        faulty='data, self._rest = self._rest[:max_bytes], memoryview(b"")',
+    ),
+    _websocket(
+        name="any object is taken for a connection",
+        original="        if not isinstance(connection, Connection):\n",
+        faulty="        if False:\n",
+    ),
+    # brokers
+    _presence(
+        name="one heartbeat that does not come is a departure",
+        original="(MISSED_HEARTBEATS + 0.5) * announcement",
+        faulty="1.0 * announcement",
+    ),
+    _presence(
+        name="whoever knows an identity can let it leave",
+        original="            if known is None or known.sid != sid:\n",
+        faulty="            if known is None:\n",
+    ),
+    _presence(
+        name="one who asks again and again is always answered",
+        original="        if self._answers[identity] >= MAX_ANSWERS_EACH:\n",
+        faulty="        if False:\n",
+    ),
+    _presence(
+        name="a taken sid is announced for another participant",
+        original="self._owners.get(sid, identity) == identity\n        arrival",
+        faulty="True\n        arrival",
+    ),
+    _presence(
+        name="a participant beyond MAX_PARTICIPANTS is recorded",
+        original="        if known is None and len(self._present) >= MAX_PARTICIPANTS:\n",
+        faulty="        if False:\n",
+    ),
+    _inbox(
+        name="one sender takes the room of all",
+        original="            has_room = share < SHARE and",
+        faulty="            has_room = True or",
+    ),
+    _inbox(
+        name="what was read still takes room",
+        original="        self._all.add(event, -1)\n",
+        faulty="",
+    ),
+    _inbox(
+        name="what an inbox has dropped is told nowhere",
+        original="            self._dropped += 1\n",
+        faulty="            pass\n",
+    ),
+    _nats_client(
+        name="a message that is too large is kept",
+        original="self.needed <= MAX_MESSAGE_BYTES:",
+        faulty="True:",
+    ),
+    _nats_client(
+        name="a credential is sent in the clear",
+        original="        if self._requires_tls and not self._is_encrypted:\n",
+        faulty="        if False:\n",
+    ),
+    _nats_client(
+        name="reading from NATS gives nobody a turn",
+        original="            self._turn = 0\n            await asyncio.sleep(0)\n",
+        faulty="            self._turn = 0\n",
+    ),
+    _nats_traffic(
+        name="a packet on NATS has no sid",
+        original="PacketReceived(data, origin.identity, origin.sid)",
+        faulty="PacketReceived(data, origin.identity)",
+    ),
+    # what floods
+    _framing(
+        name="all packets that have come are one batch",
+        layer="floods",
+        original="self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)",
+        faulty="self._max_frame_bytes, 1 << 30, 1 << 30)",
+    ),
+    _stream(
+        name="packets that have come give nobody a turn",
+        layer="floods",
+        original="        if self._link.has_bytes:\n",
+        faulty="        if False:\n",
+    ),
+    _websocket(
+        name="a WebSocket is read in large pieces",
+        layer="floods",
+        original="        transport.max_size = READ_BYTES ",
+        faulty="        transport.max_size = 1 << 22 ",
+    ),
+    _framing(
+        name="so many packets as 256 KiB have room for are one batch",
+        layer="floods",
+        original="self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)",
+        faulty="self._max_frame_bytes, 1 << 30, BATCH_BYTES)",
+    ),
+    # LiveKit rooms
+    _signalling(
+        name="a LiveKit server that speaks is taken for a silent one",
+        original="        self._heard_at = now\n        try:",
+        faulty="        try:",
+    ),
+    _signalling(
+        name="a silent LiveKit server has a moment more",
+        original="now >= self._heard_at + self._ping_timeout",
+        faulty="now > self._heard_at + self._ping_timeout",
+    ),
+    _signalling(
+        name="a LiveKit server is told of no round trip",
+        original="rtt=self._round_trip",
+        faulty="rtt=0",
+    ),
+    _signalling(
+        name="signalling that cannot be read raises",
+        original="        except (DecodeError, ValueError, RecursionError):\n",
+        faulty="        except RecursionError:\n",
+    ),
+]
