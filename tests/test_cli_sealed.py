@@ -1,6 +1,9 @@
 """The command line in rooms that are encrypted from end to end."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from rpcproto.recording import Journal
 from rpcproto.testing import Link, World
 from rpcproto.wire import Ack
 
+RPCPROTO = [sys.executable, "-W", "error", "-m", "rpcproto"]
 SECRET = "correct horse lab battery"
 RECORDED = next(each for each in WHOLE if each.case == "v1: small / 1")
 
@@ -110,7 +114,7 @@ def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
     result = run("decode", "--e2ee-passphrase-file", str(tmp_path / "missing"), "00")
     assert result.exit_code == 2
-    assert "does not exist" in result.stderr
+    assert "missing: No such file or directory" in result.stderr
 
 
 @pytest.mark.parametrize("content", [b"%b", b"%b\n", b"%b\r\n"])
@@ -119,6 +123,73 @@ def test_a_newline_at_the_end_does_not_count(tmp_path: Path, content: bytes) -> 
     path.write_bytes(content % SECRET.encode())
     result = run("decode", RECORDED.forwarded.hex(), "--e2ee-passphrase-file", str(path))
     assert "method='echo'" in result.stdout
+
+
+# --- serve and call, as real processes
+
+
+@pytest.fixture
+def bob(tmp_path: Path, secret: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """A service with the passphrase, its address, and its process."""
+    address = f"unix://{tmp_path}/bob.sock"
+    process = subprocess.Popen(
+        [
+            *(*RPCPROTO, "serve", "--transport", address, "--identity", "bob"),
+            *("--e2ee-passphrase-file", secret),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert "bob serves echo, time" in process.stderr.readline()
+    yield address, process
+    process.terminate()
+    process.wait()
+    process.stderr.close()
+
+
+def call(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [*RPCPROTO, "call", "--transport", address, "--identity", "alice", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_with_the_same_passphrase_a_call_is_answered(
+    bob: tuple[str, "subprocess.Popen[str]"], secret: str
+) -> None:
+    address, _ = bob
+    answer = call(address, "--trace", "--e2ee-passphrase-file", secret, "bob", "echo", "Hi")
+    assert (answer.returncode, answer.stdout) == (0, "Hi\n")
+    for shown in ("sealed stream header", "sealed ack", "succeeded: 'Hi'"):
+        assert shown in answer.stderr
+
+
+def test_with_another_passphrase_both_ends_say_why_nothing_comes(
+    bob: tuple[str, "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    address, process = bob
+    other = tmp_path / "other.txt"
+    other.write_text("another passphrase")
+    answer = call(address, "--e2ee-passphrase-file", str(other), "bob", "echo", "Hi")
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert answer.stderr.splitlines() == [
+        "rpcproto: 1501 Connection timeout",
+        "rpcproto: packets are encrypted here: bob may have another key, or none",
+    ]
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert said == "rpcproto: cannot open packets of alice: undecryptable 1\n"
+
+
+def test_without_a_passphrase_the_service_says_that_packets_are_plain(
+    bob: tuple[str, "subprocess.Popen[str]"],
+) -> None:
+    address, process = bob
+    answer = call(address, "--timeout", "0.5", "bob", "echo", "Hi")
+    assert answer.returncode == 1
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert said == "rpcproto: ignored packets without encryption of alice: plain 1\n"
 
 
 # --- journals

@@ -50,7 +50,7 @@ class Keys:
 
 _FILE: Final = click.option(
     "--e2ee-passphrase-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Encrypt packets from end to end: the passphrase is the content of this file, without the "
     f"newline at its end.  [env var: {PASSPHRASE}, which has the passphrase itself]",

@@ -1,6 +1,6 @@
 """What happened in a world, as lines to read."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from rpcproto.core.events import (
@@ -11,6 +11,8 @@ from rpcproto.core.events import (
     InvocationAbandoned,
     InvocationReceived,
 )
+from rpcproto.recording.rows import unsealed
+from rpcproto.testing.participants import WorldParticipant
 from rpcproto.transports.links import Fate, SentPacket
 from rpcproto.wire import (
     METHOD,
@@ -25,6 +27,7 @@ from rpcproto.wire import (
     StreamChunk,
     StreamHeader,
     StreamTrailer,
+    decode,
 )
 
 MAX_TEXT: Final = 24
@@ -37,11 +40,11 @@ Happening: TypeAlias = tuple[float, str, SentPacket | Event | str]
 def lines(
     happenings: Iterable[Happening],
     calls: Mapping[str, int],
-    inside: Callable[[SentPacket], Message | None],
+    senders: Mapping[str, WorldParticipant],
 ) -> Iterable[str]:
-    """A line for each; `calls` has the numbers of calls by their request ids, and `inside` says
-    what is in a packet."""
-    names = _Names(calls, inside)
+    """A line for each; `calls` has the numbers of calls by their request ids, and `senders` have
+    the cryptors that packets were sealed with."""
+    names = _Names(calls, senders)
     for at, identity, what in happenings:
         if isinstance(what, SentPacket):
             text = f"{identity} → {what.destination_identity}  {names.packet(what)}"
@@ -55,18 +58,17 @@ def lines(
 class _Names:
     """Requests by number and streams by their request, as far as they have been told of."""
 
-    def __init__(
-        self, calls: Mapping[str, int], inside: Callable[[SentPacket], Message | None]
-    ) -> None:
+    def __init__(self, calls: Mapping[str, int], senders: Mapping[str, WorldParticipant]) -> None:
         self._calls = calls
-        self._inside = inside
+        self._senders = senders
         self._streams: dict[str, str] = {}
         self._invocations: dict[tuple[str, int], str] = {}
         """Each engine counts its own invocations."""
 
     def packet(self, sent: SentPacket) -> str:
-        message = self._inside(sent)
-        what = "no packet at all" if message is None else self._message(message)
+        decoded, what, sender = decode(sent.data), "no packet at all", sent.sender_identity
+        if decoded is not None:
+            what = self._message(unsealed(decoded.message, sender, self._senders[sender].cryptor))
         return f"{what}  [{_fate(sent)}]"
 
     def event(self, identity: str, event: Event) -> str:
