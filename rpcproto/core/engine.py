@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -537,12 +538,16 @@ def _handlers(caller: Caller, responder: Responder, reader: StreamReader) -> dic
         ErrorResponse: caller.receive_error,
         REQUEST_TOPIC: responder.receive_header,
         RESPONSE_TOPIC: caller.receive_header,
-        "": lambda *_: IgnoreReason.UNKNOWN_TOPIC,
+        "": partial(_ignored, IgnoreReason.UNKNOWN_TOPIC),
         StreamChunk: reader.receive_chunk,
         StreamTrailer: reader.receive_trailer,
-        Sealed: lambda *_: IgnoreReason.ENCRYPTED,
-        Unread: lambda *_: IgnoreReason.UNKNOWN_KIND,
+        Sealed: partial(_ignored, IgnoreReason.ENCRYPTED),
+        Unread: partial(_ignored, IgnoreReason.UNKNOWN_KIND),
     }
+
+
+def _ignored(reason: IgnoreReason, *_: object) -> IgnoreReason:
+    return reason
 
 
 def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:
