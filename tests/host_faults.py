@@ -7,6 +7,8 @@ from faults import Fault
 
 HOST_LAYERS = {
     "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
+    "around": ("interceptors", "draining"),
+    "kit": ("host_kit",),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
@@ -19,6 +21,8 @@ HOST_LAYERS = {
 """The kinds of tests by their files. A fault is to be caught by the kind that is there for it:
 
 * hosts: what a participant promises, on each host by itself and on both alike;
+* around: what programs put around calls, and leaving only when nothing is under way;
+* kit: what the conformance kit asks of any host, at the instant at which it asks;
 * worlds: whole programs on both hosts, over links that lose and repeat, with participants that
   leave and come back: every call and handler ends once, nothing is left, the oracle agrees;
 * memory: the room in memory and its links;
@@ -31,6 +35,10 @@ HOST_LAYERS = {
 """
 
 _base = partial(Fault, folder="participant", module="base")
+_calling = partial(Fault, folder="participant", module="calling")
+_answering = partial(Fault, folder="participant", module="answering")
+_draining = partial(Fault, folder="participant", module="draining", layer="around")
+_interceptors = partial(Fault, folder="participant", module="interceptors", layer="around")
 _handlers = partial(Fault, folder="participant", module="handlers")
 _waiting = partial(Fault, folder="participant", module="waiting")
 _asyncio = partial(Fault, folder="", module="asyncio")
@@ -55,32 +63,31 @@ HOST_FAULTS = [
         original='if require_finite(departure_grace, "departure_grace") > config.departure_grace:',
         faulty='if require_finite(departure_grace, "departure_grace") > 1e9:',
     ),
-    _base(
+    _calling(
         name="a call that waits for the connection is not checked",
         layer="hosts",
-        original="            engine.check_call(*call[:3], response_timeout=call[3], "
-        "ack_timeout=call[4])\n",
-        faulty="",
+        original="            self._engine.check_call(",
+        faulty="            (lambda *_, **__: None)(",
     ),
-    _base(
+    _calling(
         name="a call that failed at once is told so later",
         layer="worlds",
-        original="        request_id = self._make_call(call, waiter)\n        self._pump()\n",
-        faulty="        request_id = self._make_call(call, waiter)\n        self.wake_writer()\n",
+        original="        self._totals.calls_begun += 1\n        self._pump()\n",
+        faulty="        self._totals.calls_begun += 1\n        self.wake_writer()\n",
     ),
-    _base(
+    _calling(
         name="a cancelled call goes on in the engine",
         layer="worlds",
         original="            self._engine.cancel(request_id, now=self._clock())\n",
         faulty="",
     ),
-    _base(
+    _calling(
         name="a call that is cancelled before it began begins all the same",
         layer="hosts",
-        original="        self._waiting.delayed.pop(waiter, None)\n",
-        faulty="",
+        original="        if self._waiting.delayed.pop(waiter, None) is not None:\n",
+        faulty="        if waiter in self._waiting.delayed:\n",
     ),
-    _base(
+    _calling(
         name="a participant that is here is waited for",
         layer="hosts",
         original="        if identity in engine.participants:\n",
@@ -89,7 +96,7 @@ HOST_FAULTS = [
     _base(
         name="a call that waits for the connection outlives its participant",
         layer="hosts",
-        original="        self._is_closed = True\n        self._waiting.fail_delayed()\n",
+        original="        self._is_closed = True\n        self._fail_delayed_calls()\n",
         faulty="        self._is_closed = True\n",
     ),
     _base(
@@ -124,7 +131,7 @@ HOST_FAULTS = [
     ),
     _base(
         name="what comes of a deadline is told later",
-        layer="worlds",
+        layer="kit",
         original="        # Timers fire early: the pump looks at the next deadline again.\n"
         "        self._pump()\n",
         faulty="        self.wake_writer()\n",
@@ -138,8 +145,8 @@ HOST_FAULTS = [
     _base(
         name="a lost connection is told to nobody",
         layer="hosts",
-        original="            waiting.fail_delayed()\n            self._pump()\n",
-        faulty="            waiting.fail_delayed()\n",
+        original="            self._fail_delayed_calls()\n            self._pump()\n",
+        faulty="            self._fail_delayed_calls()\n",
     ),
     _base(
         name="who waits for a participant does not hear of it",
@@ -147,10 +154,10 @@ HOST_FAULTS = [
         original="                self._waiting.participant_came(event.identity)\n",
         faulty="",
     ),
-    _base(
+    _answering(
         name="handlers run beyond the bounds",
         layer="hosts",
-        original="        if self._handlers.has_room_for(invocation.caller_identity):\n",
+        original="        if refusal is None:\n",
         faulty="        if True:\n",
     ),
     _base(
@@ -162,20 +169,20 @@ HOST_FAULTS = [
     _handlers(
         name="one handler more than max_invocations runs",
         layer="hosts",
-        original="len(self._callers) < self._most\n",
-        faulty="len(self._callers) <= self._most\n",
+        original="len(self._running) >= self._most\n",
+        faulty="len(self._running) > self._most\n",
     ),
     _handlers(
         name="one handler more than max_invocations_per_caller runs",
         layer="hosts",
-        original="self._running_of.get(caller_identity, 0) < self._most_of_one",
-        faulty="self._running_of.get(caller_identity, 0) <= self._most_of_one",
+        original="self._running_of.get(caller_identity, 0) >= self._most_of_one",
+        faulty="self._running_of.get(caller_identity, 0) > self._most_of_one",
     ),
     _handlers(
         name="a handler that was cancelled counts no more",
         layer="hosts",
-        original="        cancel = self._cancels.pop(invocation_id, None)\n",
-        faulty="        cancel = self._cancels.get(invocation_id)\n"
+        original="        cancel, running.cancel = running.cancel, None\n",
+        faulty="        cancel, running.cancel = running.cancel, None\n"
         "        self.ended(invocation_id)\n",
     ),
     _handlers(
@@ -187,14 +194,14 @@ HOST_FAULTS = [
     _handlers(
         name="the text of an exception is sent",
         layer="worlds",
-        original="ErrorCode.APPLICATION_ERROR, now=now)\n        # What",
-        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        # What",
+        original="ErrorCode.APPLICATION_ERROR, now=now)\n        if answered:",
+        faulty="ErrorCode.APPLICATION_ERROR, data=str(error), now=now)\n        if answered:",
     ),
     _handlers(
         name="an RpcError in a group is 1500",
         layer="worlds",
-        original="        while isinstance(error, BaseExceptionGroup)",
-        faulty="        while False and isinstance(error, BaseExceptionGroup)",
+        original="        error = only_leaf(error)\n",
+        faulty="",
     ),
     _handlers(
         name="a result that is no text is sent as one",
@@ -224,6 +231,25 @@ HOST_FAULTS = [
         name="a lost connection has no reason",
         layer="hosts",
         original="            error.__cause__ = self.error\n",
+        faulty="            pass\n",
+    ),
+    _handlers(
+        name="a participant that drains takes requests",
+        layer="around",
+        original="        if self.is_draining:\n",
+        faulty="        if False:\n",
+    ),
+    _draining(
+        name="draining waits for no handler", original=" or self._handlers.are_running:", faulty=":"
+    ),
+    _interceptors(
+        name="the interceptor that was added last is the outermost",
+        original="(*self.all, interceptor)",
+        faulty="(interceptor, *self.all)",
+    ),
+    _interceptors(
+        name="what an interceptor hands on gets no reason for cancelling",
+        original="            handed_on.append(invocation)\n",
         faulty="            pass\n",
     ),
     # asyncio
@@ -266,7 +292,7 @@ HOST_FAULTS = [
     _asyncio(
         name="asyncio: a handler that closes its participant is cancelled",
         layer="hosts",
-        original="        return lambda: task is asyncio.current_task() or task.cancel()\n",
+        original="        return lambda: task is not asyncio.current_task() and task.cancel()\n",
         faulty="        return task.cancel\n",
     ),
     _asyncio(
@@ -275,7 +301,31 @@ HOST_FAULTS = [
         original=", context=self._context.copy())",
         faulty=")",
     ),
+    _asyncio(
+        name="asyncio: timers fire late",
+        layer="kit",
+        original="self._loop.call_at(at, self.timer_fired)",
+        faulty="self._loop.call_at(at + 1.0, self.timer_fired)",
+    ),
+    _asyncio(
+        name="asyncio: nobody cancels a handler",
+        layer="kit",
+        original="        return lambda: task is not asyncio.current_task() and task.cancel()\n",
+        faulty="        return lambda: None\n",
+    ),
     # trio
+    _trio(
+        name="trio: timers fire late",
+        layer="kit",
+        original="self._timer.deadline = at",
+        faulty="self._timer.deadline = at + 1.0",
+    ),
+    _trio(
+        name="trio: nobody cancels a handler",
+        layer="kit",
+        original="        return scope.cancel\n",
+        faulty="        return lambda: None\n",
+    ),
     _trio(
         name="trio: a call that fails at once gives nobody a turn",
         layer="hosts",

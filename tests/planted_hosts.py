@@ -44,7 +44,13 @@ HOSTS = {
 """The module of each host."""
 _LAYERS = (
     "rpcproto.participant.waiting",
+    "rpcproto.participant.totals",
+    "rpcproto.participant.root",
     "rpcproto.participant.handlers",
+    "rpcproto.participant.interceptors",
+    "rpcproto.participant.calling",
+    "rpcproto.participant.answering",
+    "rpcproto.participant.draining",
     "rpcproto.participant.base",
     "rpcproto.participant.async_base",
     "rpcproto.participant",

@@ -43,6 +43,8 @@ def test_there_are_faults_for_every_kind_of_test_of_hosts_and_in_every_module_of
         assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in files)
     assert {str(fault.path.relative_to("rpcproto").with_suffix("")) for fault in HOST_FAULTS} == {
         *("asyncio", "trio", "participant/base", "participant/handlers", "participant/waiting"),
+        *("participant/calling", "participant/answering", "participant/draining"),
+        *("participant/interceptors",),
         *("transports/memory", "transports/links", "transports/framing", "transports/stream"),
         *("transports/pipes", "transports/websocket", "transports/presence", "transports/inbox"),
         *("transports/nats/client", "transports/nats/traffic", "livekit/signalling"),
