@@ -308,7 +308,7 @@ def words(move: Move) -> str:
     about = move.about
     if isinstance(about, Letter) and move.what == "forged":
         message = about.message
-        id_ = message[0]
+        id_ = str(message[0])
         if isinstance(message, StreamHeader):
             id_ = message.attributes[REQUEST_ID]
         what = f"{about.sender} ({about.sid}) a forged {type(message).__name__} {short(id_)}"

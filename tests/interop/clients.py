@@ -18,6 +18,7 @@ from rpcproto.asyncio import RpcError, RpcInterceptor, RpcParticipant
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+CLIENT = str(HERE / "client.py")
 LOGS = ROOT / ".venv" / "interop-logs"
 LINE_LIMIT = 16 * 1024 * 1024
 GUARD = 60.0
@@ -142,11 +143,11 @@ class _SeatSdk:
 
 
 class ProcessClient(Client):
-    """`client.py` in a process of its own, in the environment of `python`."""
+    """A program of its own that takes the commands of `client.py`."""
 
-    def __init__(self, identity: str, place: Place, python: Path, sdk: str) -> None:
+    def __init__(self, identity: str, place: Place, program: Path, *arguments: str) -> None:
         super().__init__(identity, place)
-        self._command = (str(python), str(HERE / "client.py"), sdk)
+        self._command = (str(program), *arguments)
         self._process: asyncio.subprocess.Process | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}

@@ -14,6 +14,7 @@ from interop.matrix import OK
 from interop.pairings import (
     ENGINE,
     GENERATIONS,
+    GO,
     OURS_TO_THEIRS,
     ROOM_CLIENT,
     TEST_SERVER,
@@ -38,6 +39,7 @@ def _pairing(ours: str, theirs: str, keys: Keys) -> Any:
 
 PAIRINGS = [
     *(_pairing(ours, theirs, SHARED) for ours in (ENGINE, ROOM_CLIENT) for theirs in GENERATIONS),
+    _pairing(ROOM_CLIENT, GO, SHARED),
     *(_pairing(ROOM_CLIENT, theirs, keys) for keys in (EACH, HKDF) for theirs in GENERATIONS),
 ]
 
@@ -96,7 +98,7 @@ def watched(case: Any, server: RoomServer, plain: list[str]) -> Any:
 @pytest.mark.parametrize("direction", [THEIRS_TO_OURS, OURS_TO_THEIRS])
 @pytest.mark.parametrize(
     "meeting",
-    [_pairing(ROOM_CLIENT, theirs, SHARED) for theirs in GENERATIONS],
+    [_pairing(ROOM_CLIENT, theirs, SHARED) for theirs in (*GENERATIONS, GO)],
     indirect=True,
     scope="session",
 )
