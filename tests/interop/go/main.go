@@ -213,7 +213,8 @@ func (it *client) serve() {
 		},
 		"hang": func(data lksdk.RpcInvocationData) (string, error) {
 			it.write(answer{"event": "started", "payload": data.Payload})
-			time.Sleep(time.Minute)
+			// The SDK runs one handler at a time: what comes meanwhile waits.
+			time.Sleep(3 * time.Second)
 			return "never", nil
 		},
 		"relay": func(data lksdk.RpcInvocationData) (string, error) {
