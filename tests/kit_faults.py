@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from planted_hosts import Fault, attempt
+from planted_hosts import Fault, attempt, source_of
 
 from rpcproto.testing.hosts import Scenario, scenarios
 
@@ -510,7 +510,7 @@ _BASE_ON_CALLBACK: Final = (
         "calls do not wait for the connection: they fail",
         "if waiting.connection is not Connection.CONNECTING:",
         "if True:",
-        "misuse is refused at",
+        "calls that wait for",
     ),
     _F(
         "calls do not wait for the connection: they leave",
@@ -520,35 +520,32 @@ _BASE_ON_CALLBACK: Final = (
     ),
     _F(
         "misuse is not noticed while there is no connection",
-        "engine.check_call(*call[:3], response_timeout=call[3], ack_timeout=call[4])",
+        "self._engine.check_call(*call[:3], response_timeout=call[3], ack_timeout=call[4])",
         "pass",
         "misuse is refused at",
     ),
     _F(
         "calls that wait for the connection never begin",
-        (
-            "        delayed, waiting.delayed = waiting.delayed, {}\n"
-            "        for waiter, call in delayed.items():"
-        ),
-        "        for waiter, call in ():",
+        "call.request_id = self._make_call(call.arguments, waiter, now)",
+        "pass",
         "a call that is cancelled while",
     ),
     _F(
         "calls that wait outlive the connection",
-        ("            waiting.fail_delayed()\n            self._pump()"),
+        ("            self._fail_delayed_calls()\n            self._pump()"),
         "            self._pump()",
         "calls that wait for",
     ),
     _F(
         "calls that wait outlive the participant",
-        ("        self._waiting.fail_delayed()\n        self._waiting.fail_expected()"),
+        ("        self._fail_delayed_calls()\n        self._waiting.fail_expected()"),
         "        self._waiting.fail_expected()",
         "leaving ends calls",
     ),
     _F(
         "a call that waits cannot be cancelled",
-        ("        self._waiting.delayed.pop(waiter, None)\n"),
-        "",
+        "        if self._waiting.delayed.pop(waiter, None) is not None:",
+        "        if False:",
         "a call that is cancelled while",
     ),
     _F(
@@ -565,14 +562,22 @@ _BASE_ON_CALLBACK: Final = (
     ),
     _F(
         "cancel ends nothing",
-        "        if self._waiting.calls.pop(request_id, None) is not None:",
-        "        if False:",
+        (
+            "        pending = self._waiting.calls.pop(request_id, None)\n"
+            "        if pending is not None:\n"
+            "            self._totals.call_ended(pending, OTHER"
+        ),
+        (
+            "        pending = None\n"
+            "        if pending is not None:\n"
+            "            self._totals.call_ended(pending, OTHER"
+        ),
         "cancelling a call makes",
     ),
     _F(
         "a lost connection has no cause",
-        "waiting.connection, waiting.error = Connection.LOST, cause",
-        "waiting.connection, waiting.error = Connection.LOST, None",
+        "waiting.connection_is(Connection.LOST, cause)",
+        "waiting.connection_is(Connection.LOST, None)",
         "calls that wait for",
     ),
     _F(
@@ -583,8 +588,8 @@ _BASE_ON_CALLBACK: Final = (
     ),
     _F(
         "a connection that was lost never comes back",
-        "waiting.connection, waiting.error = Connection.CONNECTED, None",
-        "waiting.connection = Connection.CONNECTED if waiting.may_send else Connection.LOST",
+        "waiting.connection_is(Connection.CONNECTED)",
+        "waiting.connection_is(Connection.CONNECTED if waiting.may_send else Connection.LOST)",
         "a connection that is lost",
     ),
     _F("the sid of a packet is dropped", "sender_sid=event.sender_sid,", "", "packets of another"),
@@ -648,25 +653,20 @@ _BASE_ON_CALLBACK: Final = (
     ),
     _F(
         "abandoned handlers are not cancelled",
-        "                self._handlers.abandon(event.invocation_id)",
+        "                self._handlers.abandon(event.invocation_id, event.reason)",
         "                pass",
         "handlers are cancelled when the host",
     ),
-    _F(
-        "handlers are not bounded",
-        "if self._handlers.has_room_for(invocation.caller_identity):",
-        "if True:",
-        "a caller who comes",
-    ),
+    _F("handlers are not bounded", "if refusal is None:", "if True:", "a caller who comes"),
     _F(
         "a request beyond the bound is not answered",
-        ("        code, now = ErrorCode.APPLICATION_ERROR, self._clock()\n"),
-        ("        return\n        code, now = ErrorCode.APPLICATION_ERROR, self._clock()\n"),
+        "            self._handlers.refuse(self._engine, invocation, refusal, self._clock())",
+        "            pass",
         "a caller who comes",
     ),
     _F(
         "a request beyond the bound is answered without the reason",
-        "code, data=TOO_MANY_REQUESTS, now=now",
+        "code, data=data, now=now",
         "code, now=now",
         "a caller who comes",
     ),
@@ -788,8 +788,8 @@ _HANDLERS_ON_CALLBACK: Final = (
     ),
     _F(
         "a handler's RpcError becomes a 1500",
-        ("        if not isinstance(error, RpcError):\n            return False"),
-        "        return False",
+        ("        if not isinstance(error, RpcError):\n            return None"),
+        "        return None",
         "a handler answers,",
     ),
     _F(
@@ -800,23 +800,22 @@ _HANDLERS_ON_CALLBACK: Final = (
     ),
     _F(
         "the bound of all callers is not looked at",
-        ("            len(self._callers) < self._most\n            and "),
+        ("            len(self._running) >= self._most\n            or "),
         "            ",
         "handlers that do not end when cancelled count against the bound in",
     ),
     _F(
         "the bound of one caller is not looked at",
-        ("            and self._running_of.get(caller_identity, 0) < self._most_of_one\n"),
+        ("            or self._running_of.get(caller_identity, 0) >= self._most_of_one\n"),
         "",
         "a caller who comes",
     ),
     _F(
         "an abandoned handler counts no more, though it has not ended",
-        ("        cancel = self._cancels.pop(invocation_id, None)\n        if cancel"),
+        "        cancel, running.cancel = running.cancel, None\n",
         (
-            "        cancel = self._cancels.pop(invocation_id, None)\n"
+            "        cancel, running.cancel = running.cancel, None\n"
             "        self.ended(invocation_id)\n"
-            "        if cancel"
         ),
         "a caller who comes",
     ),
@@ -843,31 +842,31 @@ _HANDLERS_ON_CALLBACK: Final = (
     ),
     _F(
         "a handler is given the wrong caller",
-        ("                invocation.caller_identity,\n                invocation.method"),
-        ("                invocation.request_id,\n                invocation.method"),
+        "RpcInvocationData(request_id, caller, payload, response_timeout, method)",
+        "RpcInvocationData(request_id, request_id, payload, response_timeout, method)",
         "many requests at once,",
     ),
     _F(
         "a handler is given the wrong timeout",
-        ("                invocation.response_timeout,\n"),
-        ("                invocation.response_timeout + 2.0,\n"),
+        "RpcInvocationData(request_id, caller, payload, response_timeout, method)",
+        "RpcInvocationData(request_id, caller, payload, response_timeout + 2.0, method)",
         "a payload that is too",
     ),
     _F(
         "a handler is given the wrong request id",
-        ("                invocation.request_id,\n                invocation.caller"),
-        ("                str(invocation.invocation_id),\n                invocation.caller"),
+        "RpcInvocationData(request_id, caller, payload, response_timeout, method)",
+        "RpcInvocationData(str(invocation_id), caller, payload, response_timeout, method)",
         "a payload that is too",
     ),
     _F(
         "an RpcError that cannot be sent is not answered",
         (
             "    except BaseException:  # whatever the handler has made of its exception\n"
-            "        return False"
+            "        return None"
         ),
         (
             "    except BaseException:  # whatever the handler has made of its exception\n"
-            "        return True"
+            "        return -1"
         ),
         "whatever a handler",
     ),
@@ -895,8 +894,8 @@ _WAITING_ON_CALLBACK: Final = (
     ),
     _F(
         "packets leave although the connection is lost",
-        "return connection is Connection.CONNECTED or connection is Connection.CONNECTING",
-        "return True",
+        "self.may_send = connection in (Connection.CONNECTED, Connection.CONNECTING)",
+        "self.may_send = True",
         "",
         "the engine has dropped its packets, and takes no calls",
     ),
@@ -905,7 +904,7 @@ _WAITING_ON_CALLBACK: Final = (
 _ASYNCIO: Final = (
     _F(
         "handlers are never cancelled",
-        "return lambda: task is asyncio.current_task() or task.cancel()",
+        "return lambda: task is not asyncio.current_task() and task.cancel()",
         "return lambda: None",
         "handlers are cancelled when the host",
     ),
@@ -999,8 +998,14 @@ _ASYNC_BASE_ON_ASYNCIO: Final = (
     ),
     _F(
         "the response timeout is ignored",
-        "destination_identity, method, payload, response_timeout, max_round",
-        "destination_identity, method, payload, None, max_round",
+        (
+            "        call = CallArguments(\n"
+            "            destination_identity, method, payload, response_timeout, max_round"
+        ),
+        (
+            "        call = CallArguments(\n"
+            "            destination_identity, method, payload, None, max_round"
+        ),
         "misuse is refused at",
     ),
 )
@@ -1069,8 +1074,26 @@ _TRIO: Final = (
     ),
 )
 
+
+def _part_with(old: str, module: str) -> str:
+    """The part of `ParticipantBase` in which this stands, for those of its module."""
+    if module != "rpcproto.participant.base":
+        return module
+    parts = ("base", "calling", "answering", "draining", "root", "handlers")
+    names = [f"rpcproto.participant.{part}" for part in parts]
+    return next((name for name in names if old in source_of(name)), module)
+
+
 FAULTS: Final = [
-    Fault(fault.name, host, module, fault.old, fault.new, fault.found_by, fault.why_not)
+    Fault(
+        fault.name,
+        host,
+        _part_with(fault.old, module),
+        fault.old,
+        fault.new,
+        fault.found_by,
+        fault.why_not,
+    )
     for host, module, faults in (
         ("callback", "callback_host", _CALLBACK),
         ("blocking", "blocking_host", _BLOCKING),
