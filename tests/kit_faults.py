@@ -387,8 +387,8 @@ _BLOCKING: Final = (
     ),
     _F(
         "handlers count for ever",
-        "self._locked(self.handler_ended)(invocation)",
-        "None",
+        "        self.handler_ended(invocation)\n",
+        "",
         "a handler that has",
     ),
     _F(
@@ -415,8 +415,8 @@ _BLOCKING: Final = (
     ),
     _F(
         "an exit in a handler goes through",
-        ("        except BaseException as error:\n            self._locked(self.answer_exception)"),
-        ("        except Exception as error:\n            self._locked(self.answer_exception)"),
+        ("        except BaseException as error:\n            self._locked(self._end_with)"),
+        ("        except Exception as error:\n            self._locked(self._end_with)"),
         "whatever a handler",
     ),
     _F(
