@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.e2ee import AesGcmCryptor, Keyring, derive_key, ratchet
+from rpcproto import OutgoingPacket, wire
+from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
+from rpcproto.e2ee import AesGcmCryptor, Cryptor, Keyring, derive_key, ratchet
 from rpcproto.testing import ToyCryptor
+from rpcproto.wire import Sealed
 
 
 class Vector(NamedTuple):
@@ -91,3 +93,37 @@ def toy(identity: str | None = None, key: bytes = KEY, **options: Any) -> ToyCry
     made = ToyCryptor(identity, **options)
     made.set_shared_key(key)
     return made
+
+
+SIX = ("rpc_request", "rpc_ack", "rpc_response", "stream_header", "stream_chunk", "stream_trailer")
+
+
+def sealed_data(data: bytes, cryptor: Cryptor) -> bytes:
+    """The same packet sealed, if it is one that engines read."""
+    decoded = wire.decode(data)
+    if decoded is None or isinstance(decoded.message, wire.Unread | Sealed):
+        return data
+    packet, payload = DataPacket.FromString(data), EncryptedPacketPayload()
+    which = packet.WhichOneof("value")
+    assert which in SIX
+    getattr(payload, which).CopyFrom(getattr(packet, which))
+    key_index, iv, ciphertext = cryptor.seal(payload.SerializeToString())
+    packet.encrypted_packet.iv = iv
+    packet.encrypted_packet.key_index = key_index
+    packet.encrypted_packet.encrypted_value = ciphertext
+    return packet.SerializeToString()
+
+
+def opened_packet(packet: OutgoingPacket) -> OutgoingPacket:
+    sealed = DataPacket.FromString(packet.data)
+    assert sealed.WhichOneof("value") == "encrypted_packet", "a plain packet left"
+    encrypted = sealed.encrypted_packet
+    text = toy().open(
+        sealed.participant_identity, encrypted.key_index, encrypted.iv, encrypted.encrypted_value
+    )
+    assert isinstance(text, bytes)
+    payload = EncryptedPacketPayload.FromString(text)
+    which = payload.WhichOneof("value")
+    assert which in SIX
+    getattr(sealed, which).CopyFrom(getattr(payload, which))
+    return packet._replace(data=sealed.SerializeToString(deterministic=True))

@@ -7,32 +7,15 @@ from engine_scripts import US, Input, Outcome, Recording, play
 from hypothesis import given
 from hypothesis import strategies as st
 from script_strategies import LAW, long_recordings, recordings
-from sealed_packets import KEY, OTHER_KEY, toy
+from sealed_packets import KEY, OTHER_KEY, opened_packet, sealed_data, toy
 
 from rpcproto import InvocationReceived, OutgoingPacket, PacketKind, RpcConfig, RpcEngine, wire
-from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
 from rpcproto.e2ee import Cryptor
 from rpcproto.testing import Later, Link, ToyCryptor, World
 from rpcproto.wire import Sealed
 
 SIX = ("rpc_request", "rpc_ack", "rpc_response", "stream_header", "stream_chunk", "stream_trailer")
 ANSWERS = set(PacketKind) - {PacketKind.REQUEST}
-
-
-def sealed_data(data: bytes, cryptor: Cryptor) -> bytes:
-    """The same packet sealed, if it is one that engines read."""
-    decoded = wire.decode(data)
-    if decoded is None or isinstance(decoded.message, wire.Unread | Sealed):
-        return data
-    packet, payload = DataPacket.FromString(data), EncryptedPacketPayload()
-    which = packet.WhichOneof("value")
-    assert which in SIX
-    getattr(payload, which).CopyFrom(getattr(packet, which))
-    key_index, iv, ciphertext = cryptor.seal(payload.SerializeToString())
-    packet.encrypted_packet.iv = iv
-    packet.encrypted_packet.key_index = key_index
-    packet.encrypted_packet.encrypted_value = ciphertext
-    return packet.SerializeToString()
 
 
 def sealed_inputs(recording: Recording, cryptor: Cryptor) -> tuple[Input, ...]:
@@ -67,19 +50,6 @@ def engine_of(
 def opened(outcome: Outcome) -> Outcome:
     """The outcome with its packets as they were before they were sealed."""
     return outcome._replace(packets=tuple(map(opened_packet, outcome.packets)))
-
-
-def opened_packet(packet: OutgoingPacket) -> OutgoingPacket:
-    sealed = DataPacket.FromString(packet.data)
-    assert sealed.WhichOneof("value") == "encrypted_packet", "a plain packet left"
-    encrypted = sealed.encrypted_packet
-    text = toy().open(US, encrypted.key_index, encrypted.iv, encrypted.encrypted_value)
-    assert isinstance(text, bytes)
-    payload = EncryptedPacketPayload.FromString(text)
-    which = payload.WhichOneof("value")
-    assert which in SIX
-    getattr(sealed, which).CopyFrom(getattr(payload, which))
-    return packet._replace(data=sealed.SerializeToString(deterministic=True))
 
 
 @LAW

@@ -89,11 +89,16 @@ class HostilePeers(RuleBasedStateMachine):
         config=st.sampled_from(list(CONFIGS)),
         protocols=st.tuples(protocols, protocols),
         sids=st.tuples(first_sids, first_sids),
+        is_sealed=st.sampled_from([False, False, True]),
     )
     def begin(
-        self, config: str, protocols: tuple[tuple[int, ...], ...], sids: tuple[str, ...]
+        self,
+        config: str,
+        protocols: tuple[tuple[int, ...], ...],
+        sids: tuple[str, ...],
+        is_sealed: bool,
     ) -> None:
-        self.alice = Watched("alice", self.new_id, CONFIGS[config], "greet")
+        self.alice = Watched("alice", self.new_id, CONFIGS[config], "greet", is_sealed=is_sealed)
         for peer, sid, protocol in zip(PEERS, sids, protocols, strict=True):
             self.alice.joined(peer, sid_of(peer, sid), *protocol)
 

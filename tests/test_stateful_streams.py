@@ -104,12 +104,12 @@ class Streams(RuleBasedStateMachine):
         self.requests = 0
         self.bodies: list[Body] = []
 
-    @initialize(is_scarcer=st.booleans())
-    def configured(self, is_scarcer: bool) -> None:
-        self.begins(SCARCER if is_scarcer else SCARCE)
+    @initialize(is_scarcer=st.booleans(), is_sealed=st.sampled_from([False, False, True]))
+    def configured(self, is_scarcer: bool, is_sealed: bool) -> None:
+        self.begins(SCARCER if is_scarcer else SCARCE, is_sealed)
 
-    def begins(self, config: RpcConfig) -> None:
-        self.alice = Watched("alice", counting_ids("a"), config, "greet")
+    def begins(self, config: RpcConfig, is_sealed: bool = False) -> None:
+        self.alice = Watched("alice", counting_ids("a"), config, "greet", is_sealed=is_sealed)
         self.alice.joined("bob", "PA_bob")
 
     def send(self, sender: str, **fields: Any) -> None:

@@ -5,10 +5,19 @@ from collections.abc import Callable
 from typing import Any
 
 from model import FORMS, Model
+from sealed_packets import opened_packet, sealed_data, toy
 from stateful import moved
 
-from rpcproto import InvocationReceived, LocalProtocolError, OutgoingPacket, RpcConfig, RpcEngine
+from rpcproto import (
+    InvocationReceived,
+    LocalProtocolError,
+    OutgoingPacket,
+    RpcConfig,
+    RpcEngine,
+    wire,
+)
 from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import Sealed
 
 START = 1_000.0
 
@@ -17,10 +26,18 @@ class Watched:
     """Everything is taken after each input, and must be what the model expects."""
 
     def __init__(
-        self, identity: str, new_id: Callable[[], str], config: RpcConfig, *methods: str
+        self,
+        identity: str,
+        new_id: Callable[[], str],
+        config: RpcConfig,
+        *methods: str,
+        is_sealed: bool = False,
     ) -> None:
         self.identity, self.config = identity, config
-        self.engine = RpcEngine(identity, new_id=new_id, config=config)
+        self.is_sealed = is_sealed
+        """Whether packets are encrypted, which the model does not know: it has them plain."""
+        cryptor = toy(identity) if is_sealed else None
+        self.engine = RpcEngine(identity, new_id=new_id, config=config, cryptor=cryptor)
         self.model = Model(identity, config, set(methods))
         self.now = START
         self.given: list[tuple[OutgoingPacket, object]] = []
@@ -70,8 +87,12 @@ class Watched:
         self.compare()
 
     def receive(self, data: bytes, host_says: str | None = None, sid: str | None = None) -> None:
+        decoded = wire.decode(data) if self.is_sealed else None
+        if decoded is not None and isinstance(decoded.message, Sealed):
+            return  # what is sealed already is of no use to anybody
         self.model.tick(self.now)
-        self.engine.receive_packet(data, now=self.now, sender_identity=host_says, sender_sid=sid)
+        given = sealed_data(data, toy("peer")) if self.is_sealed else data
+        self.engine.receive_packet(given, now=self.now, sender_identity=host_says, sender_sid=sid)
         self.model.receive(data, host_says, sid)
         self.compare()
 
@@ -164,6 +185,8 @@ class Watched:
 
     def _compare_packets(self) -> None:
         packets = list(iter(self.engine.next_packet, None))
+        if self.is_sealed:
+            packets = list(map(opened_packet, packets))
         expected = self.model.packets
         seen = [seen for packet in packets if (seen := self._seen(packet, packets)) is not None]
         assert seen == [what for what, _ in expected]

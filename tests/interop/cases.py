@@ -173,7 +173,7 @@ async def fifty_at_once(act: Act) -> None:
     answer = await act.caller.ask(
         "calls", to=act.responder.identity, count=50, at_once=50, timeout=20
     )
-    assert answer["outcomes"] == {"right": 50}
+    assert answer["outcomes"] == {"right": 50}, answer["outcomes"]
 
 
 async def nested(act: Act) -> None:

@@ -53,7 +53,13 @@ def cell_of(params: dict[str, Any]) -> tuple[str, str, str] | None:
     return pairing.table, params.get("case", "key switched"), pairing.column(params["direction"])
 
 
-def skip_what_cannot_be(pairing: Pairing) -> None:
+NOT_IN_GO = {"responder leaves in mid-call", "re-join", "nested calls"}
+"""Rows that our program with LiveKit's SDK for Go does not play, encrypted or not."""
+
+
+def skip_what_cannot_be(pairing: Pairing, case: str) -> None:
+    if pairing.theirs == GO and case in NOT_IN_GO:
+        pytest.skip("the program with LiveKit's SDK for Go neither joins again nor nests calls")
     if pairing.keys is EACH and pairing.theirs == "1.1.8":
         pytest.skip("livekit 1.1.8 cannot be connected without a shared key")
 
@@ -69,7 +75,7 @@ def test_official_clients_call_us_and_we_call_them_in_an_encrypted_room(
     run: Run,
     record_property: Callable[[str, object], None],
 ) -> None:
-    skip_what_cannot_be(meeting.pairing)
+    skip_what_cannot_be(meeting.pairing, case)
 
     async def main() -> None:
         plain: list[str] = []

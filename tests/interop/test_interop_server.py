@@ -44,7 +44,7 @@ def livekit(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
     run(server.kill())
 
 
-@pytest.fixture(scope="session", params=PAIRINGS, ids="-".join)
+@pytest.fixture(scope="session", params=PAIRINGS, ids=lambda pairing: "-".join(pairing[:3]))
 def meeting_on_livekit(
     request: pytest.FixtureRequest, run: Run, livekit: LiveKitServer
 ) -> Iterator[Meeting]:
