@@ -195,6 +195,8 @@ class BlockingParticipant(ParticipantBase[Channel]):
 
     def _handle(self, invocation: InvocationReceived, abandoned: "Future[None]") -> None:
         _abandoned.set(abandoned)
+        with self._lock:
+            pass  # `start_handler` has returned, and the handler counts as started
         try:
             result = self.run_handler(invocation)
         except BaseException as error:

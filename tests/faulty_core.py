@@ -250,6 +250,8 @@ def _clear_caches() -> None:
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
+                elif isinstance(value, dict) and hasattr(value, "__missing__"):
+                    value.clear()
 
 
 def run_in_place(trials: Sequence[Trial], report: Callable[[int, Outcome], None]) -> None:

@@ -9,6 +9,7 @@ HOST_LAYERS = {
     "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
     "interceptors": ("interceptors",),
     "draining": ("draining",),
+    "kit": ("host_kit",),
     "worlds": ("simulation_programs",),
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
@@ -23,6 +24,7 @@ HOST_LAYERS = {
 * hosts: what a participant promises, on each host by itself and on both alike;
 * interceptors: what they promise, and what a handler is given;
 * draining: leaving gracefully, and the totals of the statistics;
+* kit: what the conformance kit asks of any host, at the instant at which it asks;
 * worlds: whole programs on both hosts, over links that lose and repeat, with participants that
   leave and come back: every call and handler ends once, nothing is left, the oracle agrees;
 * memory: the room in memory and its links;
@@ -134,7 +136,7 @@ HOST_FAULTS = [
     ),
     _base(
         name="what comes of a deadline is told later",
-        layer="worlds",
+        layer="kit",
         original="        # Timers fire early: the pump looks at the next deadline again.\n"
         "        self._pump()\n",
         faulty="        self.wake_writer()\n",
@@ -393,7 +395,31 @@ HOST_FAULTS = [
         original=", context=self._context.copy())",
         faulty=")",
     ),
+    _asyncio(
+        name="asyncio: timers fire late",
+        layer="kit",
+        original="self._loop.call_at(at, self.timer_fired)",
+        faulty="self._loop.call_at(at + 1.0, self.timer_fired)",
+    ),
+    _asyncio(
+        name="asyncio: nobody cancels a handler",
+        layer="kit",
+        original="        return lambda: task is not asyncio.current_task() and task.cancel()\n",
+        faulty="        return lambda: None\n",
+    ),
     # trio
+    _trio(
+        name="trio: timers fire late",
+        layer="kit",
+        original="self._timer.deadline = at",
+        faulty="self._timer.deadline = at + 1.0",
+    ),
+    _trio(
+        name="trio: nobody cancels a handler",
+        layer="kit",
+        original="        return scope.cancel\n",
+        faulty="        return lambda: None\n",
+    ),
     _trio(
         name="trio: a call that fails at once gives nobody a turn",
         layer="hosts",

@@ -42,16 +42,16 @@ HOSTS = {
     "blocking": "blocking_host",
 }
 """The module of each host."""
-LAYERS = (
+_LAYERS = (
     "rpcproto.participant.waiting",
     "rpcproto.participant.totals",
-    "rpcproto.participant.handlers",
     "rpcproto.participant.root",
-    "rpcproto.participant.answering",
+    "rpcproto.participant.handlers",
+    "rpcproto.participant.interceptors",
     "rpcproto.participant.calling",
+    "rpcproto.participant.answering",
     "rpcproto.participant.draining",
     "rpcproto.participant.base",
-    "rpcproto.participant.interceptors",
     "rpcproto.participant.async_base",
     "rpcproto.participant",
 )
@@ -93,7 +93,7 @@ def _code_of(module: str) -> CodeType:
 def _host_with(fault: Fault) -> ModuleType:
     """The module of a host, made anew with the fault in it or in what it is built on."""
     name = HOSTS[fault.host]
-    names = (*LAYERS, name) if fault.module in LAYERS else (name,)
+    names = (*_LAYERS, name) if fault.module in _LAYERS else (name,)
     with _made_anew(names) as modules:
         for module in modules:
             if module.__name__ == fault.module:

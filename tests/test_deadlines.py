@@ -140,6 +140,13 @@ def test_timeouts_that_are_used_once_make_room_for_others() -> None:
         model.check()
 
 
+def test_an_ack_window_as_long_as_the_timeout_is_none() -> None:
+    model = Model()
+    for number in range(40):
+        model.call(1 + number, 1 + number)
+    model.passes(1_000)
+
+
 def test_hundreds_of_deadlines_that_are_given_up() -> None:
     model = Model()
     for number in range(400):

@@ -117,7 +117,12 @@ def test_every_field_of_every_event_is_in_the_page_on_hosting(event: type) -> No
 
 
 def test_every_method_of_a_host_is_in_the_page_on_hosting_with_its_signature() -> None:
-    for name, member in vars(ParticipantBase).items():
+    members = {
+        name: member
+        for base in reversed(ParticipantBase.mro())
+        for name, member in vars(base).items()
+    }
+    for name, member in members.items():
         if name.startswith("_"):
             continue
         if not inspect.isfunction(member) or name in FOR_PROGRAMS:

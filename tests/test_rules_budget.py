@@ -358,14 +358,16 @@ def test_r28_a_request_that_is_whole_at_once_lets_half_read_ones_make_room(kind:
     assert handed_over(alice)[0].payload == "x" * 500
 
 
+@pytest.mark.parametrize("of_b2", [600, 200])
 @pytest.mark.parametrize("form", ["inline", "chunked", "compressed"])
-def test_r28_half_read_requests_make_room_for_an_answer(form: str) -> None:
+def test_r28_half_read_requests_make_room_for_an_answer(form: str, of_b2: int) -> None:
+    """Of the reserve it may need some all the same."""
     alice = Alice(config=BYTES)
     call = alice.call("dave", response_timeout=100)
     for number in range(7):
         alice.asks(f"peer-{number}", "r", 24)
-    alice.holds("bob", "b1", 632)
-    alice.holds("bob", "b2", 600)
+    alice.holds("bob", "b1", 1_232 - of_b2)
+    alice.holds("bob", "b2", of_b2)
     alice.events()
     body = b"x" * 300
     if form == "inline":
@@ -463,6 +465,19 @@ def test_r28_compressed_input_that_waits_makes_room_with_its_stream() -> None:
     assert open_streams(alice) == 1
     alice.asks("dave", "d1", 80_000)
     assert open_streams(alice) == 0
+    assert alice.next_deadline is not None
+    assert alice.next_deadline > alice.now + 1  # nothing waits for its turn any more
+
+
+def test_r28_compressed_input_that_waits_makes_room_with_its_own_stream() -> None:
+    alice = Alice(config=RpcConfig(max_buffered_bytes=1_600_000))
+    alice.receive(request_header("b1", "of b1", **PACKED), "bob")
+    alice.receive(StreamChunk("of b1", 0, raw_deflate(b"x" * 2**20) + bytes(800)), "bob")
+    for number in range(4):
+        alice.asks(f"peer-{number}", "r", 80_000)
+    alice.receive(StreamChunk("of b1", 1, bytes(40_000)), "bob")
+    assert alice.failed() == ["b1"]
+    assert alice.statistics.buffered_bytes == 320_000
     assert alice.next_deadline is not None
     assert alice.next_deadline > alice.now + 1  # nothing waits for its turn any more
 

@@ -130,6 +130,14 @@ def test_r1_a_call_that_fails_at_once_returns_an_id_and_fails_as_an_event(code: 
     assert alice.next_deadline is None
 
 
+@pytest.mark.parametrize("code", sorted(set(CAUSES) - {1402}))
+def test_r1_what_refuses_a_call_does_so_whatever_its_payload(code: int) -> None:
+    alice = Participant(config=RpcConfig(max_waiting_packets=1))
+    CAUSES[code](alice)
+    calls = [alice.call("bob", "greet", payload) for payload in ("", "x", "x" * V1_LIMIT)]
+    assert failures(alice.events()) == [(call, code) for call in calls]
+
+
 @pytest.mark.parametrize("first", range(len(CAUSES)))
 def test_r1_the_checks_come_in_order(first: int) -> None:
     codes = list(CAUSES)[first:]

@@ -127,10 +127,13 @@ def test_r28_ids_of_128_bytes_and_names_of_256_are_read(
     "message",
     [request, Ack, lambda id_: Response(id_, "x"), lambda id_: ErrorResponse(id_, 1, "m", "d")],
 )
+@pytest.mark.parametrize("announced", [False, True])
 def test_r28_an_id_that_is_empty_or_over_128_bytes_is_malformed(
-    message: Callable[[str], OutgoingMessage], too_long: str
+    message: Callable[[str], OutgoingMessage], too_long: str, announced: bool
 ) -> None:
     alice = Participant()
+    if announced:
+        alice.joined("bob")
     alice.receive(message(too_long))
     assert alice.events() == [PacketIgnored(IgnoreReason.MALFORMED, "")]
     assert alice.packets() == []
@@ -766,6 +769,20 @@ def test_r36_a_request_is_answered_to_whom_the_host_says() -> None:
     assert [packet.destination_identity for packet in alice.packets()] == ["bob"]
     alice.receive(request("r1"), "bob")
     assert alice.ignored == {IgnoreReason.REPEAT: 1}
+
+
+def test_r36_the_host_s_word_replaces_that_of_an_announced_participant() -> None:
+    """Its packets have neither a sid nor a number, so that nothing about them is unusual."""
+    alice, new_id = Participant(), counting_ids("b")
+    alice.joined("bob", "PA_1")
+    alice.joined("carol", "PA_2")
+    for _ in range(2):
+        alice.receive(request(new_id()), "bob", sender_identity="carol", sender_sid="PA_2")
+        assert alice.invocation().caller_identity == "carol"
+    alice.receive(request(new_id()), "bob", sender_identity="alice")
+    assert alice.events() == [PacketIgnored(IgnoreReason.FROM_OURSELVES, "alice")]
+    alice.receive(request(new_id()), "bob", sender_identity="")
+    assert alice.events() == [PacketIgnored(IgnoreReason.NO_SENDER, "")]
 
 
 @pytest.mark.parametrize("data", [b"\xff", bytes(200_000)], ids=["malformed", "too large"])

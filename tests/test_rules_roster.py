@@ -15,6 +15,7 @@ from rpcproto import (
     PacketIgnored,
     RpcConfig,
 )
+from rpcproto.testing import counting_ids
 from rpcproto.wire import Ack, Response
 
 PAIRS = 256
@@ -149,6 +150,16 @@ def test_r36_r37_the_numbers_of_who_the_host_names_are_that_participant_s() -> N
     alice.receive(request("r2"), "x", sequence=7, sender_identity="bob")  # without a sid: no number
     assert [event.request_id for event in received(alice)] == ["r1", "r2"]
     assert is_seen(alice, 7)
+
+
+def test_r36_r37_the_number_of_a_usual_packet_counts_under_the_sid_that_the_host_names() -> None:
+    alice, new_id = Participant(), counting_ids("b")
+    alice.joined("bob", "PA_1")
+    for _ in range(2):
+        alice.receive(
+            request(new_id()), "bob", sequence=7, sender_identity="bob", sender_sid="PA_1"
+        )
+    assert alice.ignored == {IgnoreReason.REPEAT: 1}
 
 
 def received(alice: Participant) -> list[InvocationReceived]:

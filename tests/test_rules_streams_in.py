@@ -183,6 +183,11 @@ BROKEN: dict[str, tuple[Fields, tuple[bytes, ...], str]] = {
     "nothing of its length": ({"total_length": 3}, (), "0 of 3 bytes arrived"),
     "over the cap": ({}, OVER, OVER_CAP),
     "over the cap, and over its length": ({"total_length": 50}, OVER, OVER_CAP),
+    "as much as the cap, and over its length": (
+        {"total_length": 50},
+        (b"x" * 100,),
+        "more than 50 bytes arrived",
+    ),
     "over the cap, in many chunks": ({}, (b"x" * 60, b"x" * 41), OVER_CAP),
     "over the cap by its header": ({"total_length": 101}, (b"x",), OVER_CAP),
     "over every cap by its header": ({"total_length": 2**64 - 1}, (), OVER_CAP),

@@ -130,7 +130,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
     def _interceptors_changed(self) -> None:
         are_there = bool(self._interceptors.all)
         self._handlers.intercept = self._handle_through_interceptors if are_there else None
-        if self._is_open:
+        if self._is_open and self._engine.hand_over_unknown_methods is not are_there:
             self._engine.hand_over_unknown_methods = are_there
 
     def _handle_through_interceptors(self, handed_on: list[RpcInvocationData]) -> object:
