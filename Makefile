@@ -10,6 +10,7 @@ PROVING := tests/test_laws.py tests/test_search.py $(wildcard tests/test_simulat
 LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
+GO_CLIENT := $(if $(shell command -v go),.venv/livekit-go/client)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
 	mutants kit-faults mutation proto format clean
@@ -45,7 +46,7 @@ check: $(ENVIRONMENTS)
 	$(BIN)/pytest -q -m environments
 	$(BIN)/pytest -q -m "(interop or interop_browser or interop_server) and not interop_load" -n 3 tests
 
-interop: $(ENVIRONMENTS)
+interop: $(ENVIRONMENTS) $(GO_CLIENT)
 	$(BIN)/pytest -q -m interop -n 3 --matrix docs/interop.md tests/interop
 	$(BIN)/pytest -q -m "interop_load and not interop_server" --matrix docs/interop.md tests/interop
 
@@ -112,6 +113,10 @@ clean:
 .venv/livekit-client/.installed:
 	npm install --silent --no-audit --no-fund --prefix $(@D) livekit-client@2.23.0
 	touch $@
+
+# A participant with LiveKit's SDK for Go.
+.venv/livekit-go/client: tests/interop/go/main.go tests/interop/go/go.mod
+	cd tests/interop/go && GOTOOLCHAIN=local go build -o $(CURDIR)/$@ .
 
 .venv/livekit-server/server:
 	GOBIN=$(CURDIR)/$(@D) GOTOOLCHAIN=local go install $(LIVEKIT_SERVER)

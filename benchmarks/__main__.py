@@ -15,7 +15,7 @@ from typing import Final, TypedDict
 import google.protobuf
 from google.protobuf.internal import api_implementation
 
-from benchmarks import bodies, floor, hosts, json_texts, jsonrpc, memory
+from benchmarks import bodies, floor, hosts, json_texts, jsonrpc, memory, sealed
 from benchmarks.echo import Pair
 from benchmarks.floor import PAYLOAD
 from benchmarks.hostile import section as hostile
@@ -55,6 +55,7 @@ def echo_rows() -> Iterator[Row]:
     compressed."""
     yield from plain_echo_rows()
     yield from deflated_echo_rows()
+    yield from sealed_echo_rows()
     if jsonrpc.is_installed():
         works = [
             partial(jsonrpc.JsonRpcPair().echo, CALLS, PAYLOAD),
@@ -116,6 +117,31 @@ def deflated_echo_rows() -> Iterator[Row]:
     yield Row(what, times.difference(2, 1), "F2", 1.6)
     yield Row("  zlib: two compressions and two inflations", times.ratio(1), "F2")
     yield Row("  in microseconds, zlib included", times.median(2) / len(texts) * 1e6, "µs")
+
+
+def sealed_echo_rows() -> Iterator[Row]:
+    """The inline echo, encrypted with AES-GCM."""
+    plain = Pair(client_protocol=2)
+    encrypted = Pair(client_protocol=2, cryptors=sealed.cryptor)
+    plain.forms(PAYLOAD)
+    assert encrypted.forms(PAYLOAD) == ["encrypted_packet"] * 3
+    request, _, response = plain.packets
+    texts = sealed.plaintexts_of_echo(request, response)
+    calls = 200
+    times = by_turns(
+        [
+            partial(floor.floor, calls),
+            partial(plain.echo, calls, PAYLOAD),
+            partial(encrypted.echo, calls, PAYLOAD),
+            partial(sealed.seal_and_open, texts, calls),
+        ],
+        rounds=150,
+    )
+    what = "an echo of 100 bytes, v2 inline, AES-GCM, less the plain one and six seals and opens"
+    rest = times.typical(lambda one: (one[2] - one[1] - one[3]) / one[0])
+    yield Row(what, rest, "F", 0.5)
+    yield Row("  the six seals and opens", times.ratio(3), "F")
+    yield Row("  in microseconds, all of it", times.median(2) / calls * 1e6, "µs")
 
 
 def micros(times: Times, work: int) -> float:

@@ -6,6 +6,7 @@ from typing import Final
 
 from rpcproto import CallSucceeded, InvocationReceived, RpcConfig, RpcEngine, random_ids
 from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.core.sealing import Cryptor
 
 MANY: Final = 2_000_000
 """Room for more pending calls than any benchmark makes."""
@@ -24,13 +25,18 @@ class Pair:
         *,
         client_protocol: int = 0,
         capabilities: tuple[int, ...] = (),
+        cryptors: Callable[[str], Cryptor | None] = lambda identity: None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
         config = RpcConfig(max_pending_calls=MANY, max_waiting_packets=MANY)
         self.now = 0.0
         self.caller, self.responder = (
             engine_factory(
-                identity, new_id=random_ids(), unix_time_offset=UNIX_TIME_OFFSET, config=config
+                identity,
+                new_id=random_ids(),
+                unix_time_offset=UNIX_TIME_OFFSET,
+                config=config,
+                cryptor=cryptors(identity),
             )
             for identity in ("alice", "bob")
         )
@@ -39,6 +45,9 @@ class Pair:
                 peer, now=0.0, client_protocol=client_protocol, capabilities=capabilities
             )
         self.responder.register_method("echo")
+
+    packets: list[bytes]
+    """Those of the last call that `forms` made."""
 
     def leave_pending(self, calls: int, *, seconds_per_call: float = 0.0) -> None:
         """Make calls that nobody answers; their packets are taken, and go nowhere."""
@@ -134,6 +143,7 @@ class Pair:
             packets.append(packet.data)
             self.caller.receive_packet(packet.data, now=self.now)
         self.caller.take_events()
+        self.packets = packets
         return [form(data) for data in packets]
 
 

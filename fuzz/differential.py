@@ -20,6 +20,7 @@ from rpcproto.wire import (
     OutgoingMessage,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -106,6 +107,9 @@ OF_EACH_KIND = (
         request_id(choices), choices.number(8), long_text(choices).encode() or b"\xff"
     ),
     lambda choices: StreamTrailer(request_id(choices), choices.text()),
+    lambda choices: Sealed(
+        choices.number(4), long_text(choices).encode() or b"iv", long_text(choices).encode() or b"x"
+    ),
 )
 
 
@@ -114,9 +118,23 @@ def check_building(message: OutgoingMessage, sender: str, destination: str) -> b
     assert data == build(message, sender, destination)
     by_an_engine = written_by_an_engine(message, sender, destination)
     assert by_an_engine is None or by_an_engine == data
+    if not isinstance(message, Sealed):
+        check_payload(message, data)
     if isinstance(message, StreamTrailer):
         assert core_wire.id_of_trailer(data).decode() == message.stream_id
     return data
+
+
+def check_payload(message: OutgoingMessage, data: bytes) -> None:
+    """What is sealed of a packet says the same as the packet."""
+    payload, decoded = wire.encode_payload(message), wire.decode(data)
+    reading = core_wire.read(payload, "", None, core_wire.parse_payload)
+    if decoded is not None:
+        assert wire.decode_payload(payload) == decoded.message
+        assert reading is not None
+        assert reading[:2] == as_read(decoded.message)
+    elif reading is None:
+        assert wire.decode_payload(payload) is None
 
 
 def written_by_an_engine(message: OutgoingMessage, sender: str, destination: str) -> bytes | None:
@@ -188,6 +206,10 @@ def check_reading(data: bytes, sender: str, destination: str) -> None:
         }
         for senders in ({}, announced):
             assert in_full(core_wire.read(data, us, senders)) == reading_of(expected, us)
+            greetings = {peer.greeting: peer for peer in senders.values()}
+            around_name = len(core_wire.envelope("", us)) + 2
+            usual = core_wire.read_usual_sealed(greetings, around_name, data, us, senders)
+            assert in_full(usual) == reading_of(expected, us)
     decoded = wire.decode(data)
     assert (None if decoded is None else tuple(decoded)) == expected
 

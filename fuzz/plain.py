@@ -25,6 +25,7 @@ from rpcproto.wire import (
     OutgoingMessage,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -68,6 +69,9 @@ def as_protobuf(message: OutgoingMessage) -> dict[str, Any]:
             return {"stream_chunk": chunk}
         case StreamTrailer(stream_id, reason):
             return {"stream_trailer": {"stream_id": stream_id, "reason": reason}}
+        case Sealed(key_index, iv, ciphertext):
+            sealed = {"encryption_type": 1, "iv": iv, "key_index": key_index}
+            return {"encrypted_packet": {**sealed, "encrypted_value": ciphertext}}
 
 
 def build(message: OutgoingMessage, sender_identity: str, destination_identity: str) -> bytes:
@@ -97,7 +101,7 @@ def parse(data: bytes) -> Reading | None:
     except (DecodeError, ValueError):
         return None
     message = _message(packet)
-    has_id = isinstance(message, Unread) or 1 <= len(message[0].encode()) <= 128
+    has_id = isinstance(message, Sealed | Unread) or 1 <= len(message[0].encode()) <= 128
     names = packet.participant_identity, packet.participant_sid
     if not has_id or any(len(name.encode()) > 256 for name in names):
         return None
@@ -147,6 +151,9 @@ def _stream_message(packet: DataPacket) -> Message:
     if packet.HasField("stream_trailer"):
         trailer = packet.stream_trailer
         return StreamTrailer(trailer.stream_id, trailer.reason)
+    if packet.HasField("encrypted_packet"):
+        sealed = packet.encrypted_packet
+        return Sealed(sealed.key_index, sealed.iv, sealed.encrypted_value)
     return Unread(packet.WhichOneof("value") or "")
 
 
@@ -180,6 +187,8 @@ def is_for(us: str, destinations: tuple[str, ...]) -> bool:
 
 def as_read(message: Message) -> tuple[type[Message] | str, tuple[Any, ...]]:
     """The kind of a message and what an engine reads of it: of the header of a stream only some."""
+    if isinstance(message, Sealed):
+        return Sealed, ("", *message)
     if not isinstance(message, StreamHeader):
         return type(message), tuple(message)
     attributes, topic = message.attributes, message.topic

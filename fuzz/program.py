@@ -43,15 +43,16 @@ from rpcproto import (
     Statistics,
     wire,
 )
-from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.testing import counting_ids
-from rpcproto.wire import Unread
+from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
+from rpcproto.testing import ToyCryptor, counting_ids
+from rpcproto.wire import Sealed, Unread
 
 MAX_OPS = 60
 
 
 def test_one_input(data: bytes) -> None:
-    run = Run(choices := Choices(data), GRACES[len(data) % len(GRACES)])
+    choices, size = Choices(data), len(data)
+    run = Run(choices, GRACES[size % len(GRACES)], size % 4 == 3, size % 8 == 7)
     for _ in range(MAX_OPS):
         if choices.are_over:
             break
@@ -60,14 +61,38 @@ def test_one_input(data: bytes) -> None:
     run.finish()
 
 
+def ring_of(identity: str) -> ToyCryptor:
+    made = ToyCryptor(identity)
+    made.set_shared_key(bytes(16))
+    return made
+
+
+def seal(packet: DataPacket) -> None:
+    """Seal what is in the packet, if that can be sealed."""
+    which, payload = packet.WhichOneof("value"), EncryptedPacketPayload()
+    if which is None or which not in payload.DESCRIPTOR.fields_by_name:
+        return
+    getattr(payload, which).CopyFrom(getattr(packet, which))
+    sealed = ring_of("bob").seal(payload.SerializeToString())
+    packet.ClearField(which)
+    packet.encrypted_packet.iv = sealed.iv
+    packet.encrypted_packet.encrypted_value = sealed.ciphertext
+
+
 class Run:
     """One engine, and what has been asked of it and heard from it."""
 
-    def __init__(self, choices: Choices, departure_grace: float) -> None:
+    def __init__(
+        self, choices: Choices, departure_grace: float, is_sealed: bool, accepts_plain: bool
+    ) -> None:
         self.choices = choices
         self.now = 100.0
-        config = replace(CONFIG, departure_grace=departure_grace)
-        self.engine = RpcEngine(US, new_id=counting_ids(), config=config)
+        config = replace(
+            CONFIG, departure_grace=departure_grace, accept_plain_packets=accepts_plain
+        )
+        self.ring = ring_of(US) if is_sealed else None
+        self.engine = RpcEngine(US, new_id=counting_ids(), config=config, cryptor=self.ring)
+        self.engine_accepts_plain = accepts_plain
         self.engine.register_method("greet")
         self.calls: list[str] = []
         self.ends: Counter[str] = Counter()
@@ -200,6 +225,8 @@ class Run:
         packet = DataPacket(
             participant_identity=peer, destination_identities=destinations, **more, **fields
         )
+        if self.ring is not None and not way & 64:
+            seal(packet)
         self.receive_bytes(packet.SerializeToString(), peer if way & 128 else None)
 
     def receive_bytes(self, data: bytes | memoryview, host_says: str | None = None) -> None:
@@ -357,6 +384,16 @@ class Run:
         assert read is not None
         assert not isinstance(read.message, Unread)
         assert packet.data == wire.encode(read.message, US, packet.destination_identity)
+        if isinstance(read.message, Sealed):
+            assert self.ring is not None
+            inside = self.ring.open(US, *read.message)
+            assert isinstance(inside, bytes)
+            message = wire.decode_payload(inside)
+            assert message is not None
+            assert not isinstance(message, Sealed | Unread)
+            assert wire.encode_payload(message) == inside
+        else:
+            assert self.ring is None or self.engine_accepts_plain
 
     def take_events(self) -> None:
         events = self.engine.take_events()

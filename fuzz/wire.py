@@ -25,6 +25,8 @@ SENDERS = {peer: Sender(peer, core_wire.envelope(peer, US)) for peer in ("bob", 
 """Those who were announced."""
 
 
+GREETINGS = {sender.greeting: sender for sender in SENDERS.values()}
+AROUND_NAME = len(core_wire.envelope("", US)) + 2
 EXACT = 2**53
 """Numbers below it are exact in floating point, in which an engine has the time."""
 
@@ -32,6 +34,9 @@ EXACT = 2**53
 def test_one_input(data: bytes) -> None:
     packet = wire.decode(data)
     reading = in_full(core_wire.read(data, US, SENDERS))
+    usual = core_wire.read_usual_sealed(GREETINGS, AROUND_NAME, data, US, SENDERS)
+    assert in_full(usual) == reading
+    check_payload(data)
     if packet is None:
         assert reading is None
         return
@@ -42,6 +47,17 @@ def test_one_input(data: bytes) -> None:
     assert as_read(packet.message) == (kind, tuple(fields))
     check_stamps(data, packet)
     check_round_trip(packet)
+
+
+def check_payload(data: bytes) -> None:
+    """The bytes as what is sealed in a packet: the engine reads what the public wire does."""
+    message = wire.decode_payload(data)
+    reading = core_wire.read(data, "", None, core_wire.parse_payload)
+    if message is None:
+        assert reading is None
+    else:
+        assert reading is not None
+        assert reading[:2] == as_read(message)
 
 
 def check_stamps(data: bytes, packet: Packet) -> None:

@@ -33,6 +33,7 @@ from rpcproto.core.messages import (
     ErrorResponse,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
@@ -51,7 +52,12 @@ from rpcproto.core.wire import (
     STREAM_VERSION,
     UNSTATED_TIMEOUT_MS,
     VERSION,
+    Value,
+    around_iv,
+    parse_payload,
+    payload_of,
     read_response,
+    read_sealed,
     request_attributes,
     sized_field,
     text_field,
@@ -89,12 +95,15 @@ __all__ = [
     "Packet",
     "Request",
     "Response",
+    "Sealed",
     "StreamChunk",
     "StreamHeader",
     "StreamTrailer",
     "Unread",
     "decode",
+    "decode_payload",
     "encode",
+    "encode_payload",
     "request_attributes",
     "response_attributes",
     "stamp",
@@ -141,7 +150,7 @@ class StreamHeader(NamedTuple):
 
 
 OutgoingMessage: TypeAlias = (
-    Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer
+    Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer | Sealed
 )
 """What `encode` writes."""
 Message: TypeAlias = OutgoingMessage | Unread
@@ -188,7 +197,7 @@ def decode(data: bytes) -> Packet | None:
     if packet is None:
         return None
     message = _message(packet)
-    if not isinstance(message, Unread) and not is_id(message[0]):
+    if not _is_named(message):
         return None
     identity, sid = packet.participant_identity, packet.participant_sid
     if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
@@ -196,16 +205,36 @@ def decode(data: bytes) -> Packet | None:
     return Packet(identity, sid, tuple(packet.destination_identities), packet.sequence, message)
 
 
-def _parse(data: bytes) -> DataPacket | None:
-    """The packet in `data` as protobuf has it; None if there is none."""
+def decode_payload(plaintext: bytes) -> Message | None:
+    """Return the message that was sealed in a packet, or None if it is malformed.
+
+    `plaintext` is what `Cryptor.open` returned for the fields of a `Sealed` message. What counts as
+    malformed is as in `decode`. Raises LocalProtocolError for anything but bytes.
+    """
+    _require_bytes(plaintext, "plaintext")
+    payload = _parse(plaintext, parse_payload)
+    if payload is None:
+        return None
+    message = _message(payload)
+    return message if _is_named(message) else None
+
+
+def _is_named(message: Message) -> bool:
+    return isinstance(message, Sealed | Unread) or is_id(message[0])
+
+
+def _parse(data: bytes, from_string: Callable[[bytes], Any] = DataPacket.FromString) -> Any:
+    """What is in `data` as protobuf has it; None if there is nothing."""
     try:
-        return DataPacket.FromString(data)
+        return from_string(data)
     except MALFORMED:
         return None
 
 
-def _message(packet: DataPacket) -> Message:
+def _message(packet: Value) -> Message:
     which = packet.WhichOneof("value")
+    if isinstance(packet, DataPacket) and which == "encrypted_packet":
+        return read_sealed(packet)
     if which == "rpc_ack":
         return Ack(packet.rpc_ack.request_id)
     if which == "rpc_request":
@@ -222,7 +251,7 @@ def _message(packet: DataPacket) -> Message:
     return Unread(which or "")
 
 
-def _request(packet: DataPacket) -> Request:
+def _request(packet: Value) -> Request:
     request = packet.rpc_request
     return Request(
         request.id,
@@ -234,7 +263,7 @@ def _request(packet: DataPacket) -> Request:
     )
 
 
-def _header(packet: DataPacket) -> StreamHeader:
+def _header(packet: Value) -> StreamHeader:
     header = packet.stream_header
     is_text = header.HasField("text_header")
     return StreamHeader(
@@ -268,6 +297,17 @@ def encode(message: OutgoingMessage, sender_identity: str, destination_identity:
     sender = _text(4, sender_identity, "sender_identity")
     destination = sized_field(5, require_text(destination_identity, "destination_identity"))
     return sender + destination + writer(message)
+
+
+def encode_payload(message: OutgoingMessage) -> bytes:
+    """Return what is sealed when an engine with a cryptor sends `message`: give it to
+    `Cryptor.seal`, and the result to `encode`.
+
+    Raises LocalProtocolError as `encode` does, and for a message that is sealed already.
+    """
+    if isinstance(message, Sealed):
+        raise LocalProtocolError("a message that is sealed cannot be sealed again")
+    return payload_of(encode(message, "", ""), len(sized_field(5, b"")))
 
 
 def stamp(
@@ -390,6 +430,14 @@ def _trailer_fields(trailer: StreamTrailer) -> bytes:
     )
 
 
+def _sealed_fields(sealed: Sealed) -> bytes:
+    key_index = _require_int(sealed.key_index, "key_index", 0, MAX_UINT32)
+    iv = _require_bytes(sealed.iv, "iv")
+    ciphertext = _require_bytes(sealed.ciphertext, "ciphertext")
+    before, after = around_iv(len(ciphertext), key_index, len(iv))
+    return before + iv + after + ciphertext
+
+
 _WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     Request: _request_fields,
     Ack: _ack_fields,
@@ -398,6 +446,7 @@ _WRITERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     StreamHeader: _header_fields,
     StreamChunk: _chunk_fields,
     StreamTrailer: _trailer_fields,
+    Sealed: _sealed_fields,
 }
 
 

@@ -17,6 +17,7 @@ from rpcproto import (
     wire,
 )
 from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.e2ee import Cryptor
 from rpcproto.testing import counting_ids
 from rpcproto.wire import ErrorResponse, Message, OutgoingMessage, Request
 
@@ -50,9 +51,11 @@ class Participant:
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
         new_id: Callable[[], str] | None = None,
         methods: Iterable[str] = ("greet",),
+        cryptor: Cryptor | None = None,
     ) -> None:
         self.identity = identity
-        self.engine = RpcEngine(identity, new_id=new_id or counting_ids("a"), config=config)
+        new_id = new_id or counting_ids("a")
+        self.engine = RpcEngine(identity, new_id=new_id, config=config, cryptor=cryptor)
         self.now = START
         for method in methods:
             self.engine.register_method(method)
@@ -80,9 +83,13 @@ class Participant:
         *,
         sid: str = "",
         sequence: int = 0,
+        sealed_by: Cryptor | None = None,
         **from_host: str | None,
     ) -> None:
-        """A message that `sender` sends to us, or the bytes of any packet."""
+        """A message that `sender` sends to us, maybe sealed, or the bytes of any packet."""
+        if sealed_by is not None:
+            assert not isinstance(packet, bytes)
+            packet = sealed_by.seal(wire.encode_payload(packet))
         if not isinstance(packet, bytes):
             packet = stamp(
                 wire.encode(packet, sender, self.identity), sender_sid=sid, sequence=sequence

@@ -540,6 +540,9 @@ _CALLING_ON_CALLBACK: Final = (
         ("        if False:\n            self._totals.call_ended(pending, OTHER"),
         "cancelling a call makes",
     ),
+)
+
+_BASE_ON_CALLBACK: Final = (
     _F(
         "calls fail without their message and data",
         "error_of(event.code, event.message, event.data)",
@@ -552,9 +555,6 @@ _CALLING_ON_CALLBACK: Final = (
         "error_of(event.code, event.message)",
         "an error of the peer",
     ),
-)
-
-_BASE_ON_CALLBACK: Final = (
     _F(
         "calls that wait outlive the connection",
         ("            self._fail_delayed_calls()\n            self._pump()"),

@@ -46,6 +46,8 @@ class Scenario(NamedTuple):
     """Whether calls are RPC v2, with bodies of two chunks."""
     grace: float = 0.0
     """Seconds for which a call can be answered after its recipient left (R9)."""
+    sealed: bool = False
+    """Whether packets are encrypted, with an IV that is always the same."""
 
     def members(self) -> tuple[Member, Member]:
         payloads = [
@@ -56,7 +58,7 @@ class Scenario(NamedTuple):
             for name, count in zip(NAMES, self.calls, strict=True)
         ]
         alice, bob = NAMES
-        how = int(self.streams), self.grace
+        how = int(self.streams), self.grace, self.sealed
         return Member(alice, bob, payloads[0], *how), Member(bob, alice, payloads[1], *how)
 
 
@@ -306,7 +308,7 @@ def words(move: Move) -> str:
     about = move.about
     if isinstance(about, Letter) and move.what == "forged":
         message = about.message
-        id_ = message[0]
+        id_ = str(message[0])
         if isinstance(message, StreamHeader):
             id_ = message.attributes[REQUEST_ID]
         what = f"{about.sender} ({about.sid}) a forged {type(message).__name__} {short(id_)}"
@@ -335,6 +337,7 @@ def row(search: Search) -> str:
     calls = f"{scenario.calls[0]} + {scenario.calls[1]}"
     calls += " as streams" * scenario.streams
     calls += f", {scenario.grace:g} s of grace" if scenario.grace else ""
+    calls += ", encrypted" * scenario.sealed
     of_one = sum(len(side.outcomes) for side in search.sides)
     figures = (len(search.parents), search.transitions, search.final_states, search.depth, of_one)
     cells = (calls, str(scenario.troubles), *(f"{figure:,}" for figure in figures))
@@ -350,11 +353,12 @@ def main() -> int:
     parser.add_argument(
         "--grace", type=float, default=0.0, help="the departure_grace in seconds (0)"
     )
+    parser.add_argument("--sealed", action="store_true", help="packets are encrypted")
     args = parser.parse_args()
     began = time.process_time()
     try:
         calls = args.alice, args.bob
-        search = Search(Scenario(calls, args.troubles, args.streams, args.grace))
+        search = Search(Scenario(calls, args.troubles, args.streams, args.grace, args.sealed))
         search.run()
     except FoundError as found:
         print(found)

@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from rpcproto import OutgoingPacket, stamp, wire
+from rpcproto.e2ee import OpenFailure
 from rpcproto.wire import (
     RESPONSE_TOPIC,
     Ack,
@@ -10,6 +11,7 @@ from rpcproto.wire import (
     Message,
     OutgoingMessage,
     Response,
+    Sealed,
     StreamHeader,
     response_attributes,
 )
@@ -22,6 +24,26 @@ the end of its invocation (R5, R20: 10 - 2 + 7)."""
 HANDLER_ERROR: Final = 2001
 PROBES: Final = {"early_deadline": "L6", "late_cancel": "L4", "forged": "L13", "late_answer": "L4"}
 """Moves that change nothing, in no state, and why."""
+
+
+TAG: Final = bytes(16)
+
+
+class SameIv:
+    """A cryptor whose key and IV are always the same, and which hides nothing."""
+
+    def attach(self, identity: str) -> None:
+        pass
+
+    def seal(self, plaintext: bytes) -> Sealed:
+        return Sealed(0, bytes(12), plaintext + TAG)
+
+    def open(
+        self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
+    ) -> bytes | OpenFailure:
+        if key_index or not ciphertext.endswith(TAG):
+            return OpenFailure.UNDECRYPTABLE
+        return ciphertext.removesuffix(TAG)
 
 
 class ViolationError(Exception):
@@ -52,7 +74,11 @@ class Letter(NamedTuple):
     def message(self) -> Message:
         packet = wire.decode(self.packet.data)
         assert packet is not None
-        return packet.message
+        if not isinstance(packet.message, Sealed):
+            return packet.message
+        message = wire.decode_payload(packet.message.ciphertext.removesuffix(TAG))
+        assert message is not None
+        return message
 
 
 class Move(NamedTuple):

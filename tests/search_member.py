@@ -14,6 +14,7 @@ from search_account import (
     Ids,
     Letter,
     Move,
+    SameIv,
     ViolationError,
     answer_to,
     forged_answers,
@@ -45,7 +46,13 @@ class Member:
     """An engine and its host."""
 
     def __init__(
-        self, identity: str, peer: str, payloads: tuple[str, ...], protocol: int, grace: float
+        self,
+        identity: str,
+        peer: str,
+        payloads: tuple[str, ...],
+        protocol: int,
+        grace: float,
+        sealed: bool = False,
     ) -> None:
         self.identity = identity
         self.peer = peer
@@ -65,6 +72,7 @@ class Member:
             new_id=Ids(identity[0]),
             unix_time_offset=NO_STAMP,
             config=RpcConfig(departure_grace=grace),
+            cryptor=SameIv() if sealed else None,
         )
         self.engine.register_method("greet")
         self.play(Move("joined", 1))

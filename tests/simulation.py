@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from sealed_packets import toy
 from simulation_draws import (
     HEALED_AT,
     MAX_PAYLOAD_BYTES,
@@ -31,19 +32,20 @@ from simulation_draws import (
     Draws,
 )
 from simulation_engine import WatchedEngine
-from simulation_oracle import MALLORY, Oracle, Plan, RuleBrokenError, message_of, require
+from simulation_oracle import MALLORY, Oracle, Plan, RuleBrokenError, require
 
 from rpcproto import InvocationReceived, RpcConfig, RpcError, wire
+from rpcproto.core.sealing import Cryptor
 from rpcproto.recording import Journal
 from rpcproto.testing import Later, Link, SentPacket, World, WorldCall, WorldParticipant
-from rpcproto.testing.world import EngineFactory
+from rpcproto.testing.participants import EngineFactory
 from rpcproto.wire import Unread
 
 KINDS: Final = (
     *("succeeded", "cancelled", "handler's error", "1400", "1401", "1402", "1500", "1501", "1502"),
     *("1503", "1504", "1505 of the caller", "1505 of the responder", "1500 of a damaged stream"),
     *("lost", "not sent", "repeated", "held back", "replayed", "copied by mallory", "slow uplink"),
-    *("v1 request", "v1 response", "inline", "inline, compressed", "in chunks"),
+    *("v1 request", "v1 response", "inline", "inline, compressed", "in chunks", "sealed"),
     *("in chunks, compressed", "answered", "abandoned: caller left", "abandoned: expired"),
     *("abandoned: disconnected", "abandoned: closed", "left", "cut", "cut unnoticed"),
     *("answered in grace", "1503 after a grace", "1503 at a deadline in grace"),
@@ -58,6 +60,8 @@ class Simulation:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = Random(f"simulation {seed}")
+        self.is_sealed = seed % 3 == 0
+        """Whether the world is encrypted; its events are those that it would have otherwise."""
         self.reached: Counter[str] = Counter()
         self.engines: list[WatchedEngine] = []
         self.plans: dict[str, Plan] = {}
@@ -78,9 +82,14 @@ class Simulation:
     # the world
 
     def _watched(
-        self, identity: str, *, new_id: Callable[[], str], config: RpcConfig
+        self,
+        identity: str,
+        *,
+        new_id: Callable[[], str],
+        config: RpcConfig,
+        cryptor: Cryptor | None,
     ) -> WatchedEngine:
-        engine = WatchedEngine(identity, new_id=new_id, config=config)
+        engine = WatchedEngine(identity, new_id=new_id, config=config, cryptor=cryptor)
         self.engines.append(engine)
         return engine
 
@@ -102,8 +111,10 @@ class Simulation:
                 ack_timeout=draw.choice([7.0, 7.0, 2.0]),
                 max_payload_bytes=max_payload,
             ),
+            cryptors=toy if self.is_sealed else lambda identity: None,
             engine_factory=engine_factory,
         )
+        self.reached["sealed"] += self.is_sealed
         self.names = ["alice", "bob", "carol", "dave"][: draw.choice([2, 2, 3, 4])]
         for name in self.names:
             self._join(name)
@@ -254,9 +265,10 @@ class Simulation:
 
 def readdressed(sent: SentPacket, target: str) -> bytes:
     """The packet as if it had always been meant for `target`."""
-    message = message_of(sent)
-    assert not isinstance(message, Unread)
-    return wire.encode(message, sent.sender_identity, target)
+    decoded = wire.decode(sent.data)
+    assert decoded is not None
+    assert not isinstance(decoded.message, Unread)
+    return wire.encode(decoded.message, sent.sender_identity, target)
 
 
 def require_nothing_left(engine: WatchedEngine) -> None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from helpers import MESSAGES, V1_LIMIT
+from sealed_packets import toy
 from simulation_engine import NOBODY, Answer, MadeCall, WatchedEngine
 
 from rpcproto import (
@@ -24,7 +25,7 @@ from rpcproto import (
 from rpcproto.core.inflating import MAX_INFLATED
 from rpcproto.core.stream_reader import TURN
 from rpcproto.testing import Fate, SentPacket
-from rpcproto.wire import Message, StreamHeader, StreamTrailer
+from rpcproto.wire import Message, Sealed, StreamHeader, StreamTrailer
 
 MALLORY = "mallory"
 """Who sends others' packets as her own: no call is hers."""
@@ -596,4 +597,10 @@ def message_of(sent: SentPacket) -> Message:
 def _message(data: bytes) -> Message:
     decoded = wire.decode(data)
     assert decoded is not None
-    return decoded.message
+    if not isinstance(decoded.message, Sealed):
+        return decoded.message
+    opened = toy().open(decoded.sender_identity, *decoded.message)
+    assert isinstance(opened, bytes)
+    message = wire.decode_payload(opened)
+    assert message is not None
+    return message

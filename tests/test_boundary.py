@@ -15,7 +15,7 @@ CORE = PACKAGE / "core"
 
 FLOORS = [
     {"engine"},
-    {"caller", "responder"},
+    {"caller", "responder", "sealing"},
     {"shared"},
     {"outbox", "recipients"},
     {"stream_reader", "stream_writer"},
@@ -33,7 +33,7 @@ UPPER_FLOORS = [
     {"participant"},
     {"testing"},
     {"recording"},
-    {"transports", "wire"},
+    {"transports", "e2ee", "wire"},
     {"extras", "ids", "logs"},
     {"core"},
 ]

@@ -31,6 +31,7 @@ from rpcproto import OutgoingPacket, RpcError, cli, wire
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.commands import commands
+from rpcproto.cli.sealing import Unreadable
 from rpcproto.cli.watching import WatchedEnd, Watcher
 from rpcproto.testing import virtual_time_run
 from rpcproto.transports import PacketsNotSent, Transport, TransportEvent
@@ -536,7 +537,7 @@ def test_the_trace_shows_why_nothing_comes(scene: str) -> None:
         bob, _ = room.join("bob", client_protocol=0), room.join("carol")
         asyncio.get_running_loop().call_later(2.5, room.leave, bob)
         watcher.begin("alice", "bob")
-        factory = partial(WatchedEnd, watcher)
+        factory = partial(WatchedEnd, watcher, Unreadable(print))
         async with RpcParticipant(transport, engine_factory=factory) as alice:
             with pytest.raises(RpcError):
                 await alice.perform_rpc(destination_identity="bob", method="m", payload="")

@@ -307,7 +307,7 @@ def test_a_protobuf_that_runs_out_of_stack_makes_the_packet_malformed(
         parse(data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(core_wire, "_parse", parse)
+        patched.setattr(core_wire.read, "__defaults__", (parse,))
         alice.receive(ACK)
     assert alice.ignored == {IgnoreReason.MALFORMED: 1}
     alice.events()

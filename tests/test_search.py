@@ -30,6 +30,7 @@ FAST = [
     Scenario((1, 0), 1, streams=True),
     Scenario((2, 1), 0),
     Scenario((1, 1), 1, grace=2.0),
+    Scenario((1, 1), 1, sealed=True),
 ]
 DEEP = [
     Scenario((2, 1), 1),

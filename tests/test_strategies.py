@@ -4,15 +4,18 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
-from helpers import MESSAGES, Participant, parsed
+from helpers import MESSAGES, Participant, parsed, sent_message
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from script_strategies import LAW
+from sealed_packets import toy
 
 from rpcproto import CallFailed, CallSucceeded, InvocationReceived, PacketIgnored, RpcEngine
-from rpcproto.testing import counting_ids
+from rpcproto.core.packets_pb2 import EncryptedPacketPayload
+from rpcproto.testing import ToyCryptor, counting_ids
 from rpcproto.testing.strategies import (
     Conversation,
     DrawnPacket,
@@ -27,16 +30,23 @@ from rpcproto.testing.strategies import (
     valid_packets,
     wrong_packets,
 )
+from rpcproto.wire import Sealed
 
 CALLS = tuple(itertools.islice(iter(counting_ids("a"), ""), 2))
 SIDS = {"bob": "PA_bob", "carol": "PA_carol"}
 SETTING = Setting(sids=SIDS, call_ids=CALLS)
 WITHOUT_CALLS = Setting()
+SEALED = Setting(sids=SIDS, call_ids=CALLS, cryptor=toy())
 
 
 def receiver(setting: Setting) -> Participant:
     """Whom a setting describes."""
-    alice = Participant(setting.receiver, new_id=counting_ids("a"), methods=setting.methods)
+    alice = Participant(
+        setting.receiver,
+        new_id=counting_ids("a"),
+        methods=setting.methods,
+        cryptor=toy() if setting.cryptor else None,
+    )
     for sender in setting.senders:
         alice.joined(sender, setting.sids.get(sender, ""))
     for call in setting.call_ids:
@@ -49,14 +59,21 @@ def refusals(alice: Participant) -> list[int]:
     """Codes with which requests were answered, or calls failed; each has the standard message."""
     refused = [event[1:3] for event in alice.events() if isinstance(event, CallFailed)]
     for packet in alice.packets():
-        response = parsed(packet).rpc_response
+        message = sent_message(packet)
+        response: Any = parsed(packet).rpc_response
+        if isinstance(message, Sealed):
+            opened = toy().open("alice", *message)
+            assert isinstance(opened, bytes)
+            response = EncryptedPacketPayload.FromString(opened).rpc_response
         if response.HasField("error"):
             refused.append((response.error.code, response.error.message))
     assert all(message == MESSAGES[code] for code, message in refused)
     return [code for code, _ in refused]
 
 
-@pytest.mark.parametrize("setting", [SETTING, WITHOUT_CALLS], ids=["calls", "no calls"])
+@pytest.mark.parametrize(
+    "setting", [SETTING, WITHOUT_CALLS, SEALED], ids=["calls", "no calls", "sealed"]
+)
 def test_valid_packets_are_taken(setting: Setting) -> None:
     @LAW
     @given(valid_packets(setting))
@@ -75,7 +92,9 @@ def test_valid_packets_are_taken(setting: Setting) -> None:
     check()
 
 
-@pytest.mark.parametrize("setting", [SETTING, WITHOUT_CALLS], ids=["calls", "no calls"])
+@pytest.mark.parametrize(
+    "setting", [SETTING, WITHOUT_CALLS, SEALED], ids=["calls", "no calls", "sealed"]
+)
 def test_wrong_packets_are_refused_or_ignored_as_they_say(setting: Setting) -> None:
     @settings(LAW, max_examples=80)
     @given(wrong_packets(setting))
@@ -95,13 +114,17 @@ def test_wrong_packets_are_refused_or_ignored_as_they_say(setting: Setting) -> N
     check()
 
 
-@settings(LAW, max_examples=80)
-@given(st.lists(st.one_of(garbage(SETTING), stream_parts(SETTING)), max_size=5))
-def test_garbage_never_raises(drawn: list[DrawnPacket]) -> None:
-    alice = receiver(SETTING)
-    for packet in drawn:
-        assert packet.verdict is Verdict.OPEN
-        alice.receive(packet.data)
+@pytest.mark.parametrize("setting", [SETTING, SEALED], ids=["plain", "sealed"])
+def test_garbage_never_raises(setting: Setting) -> None:
+    @settings(LAW, max_examples=80)
+    @given(st.lists(st.one_of(garbage(setting), stream_parts(setting)), max_size=5))
+    def check(drawn: list[DrawnPacket]) -> None:
+        alice = receiver(setting)
+        for packet in drawn:
+            assert packet.verdict is Verdict.OPEN
+            alice.receive(packet.data)
+
+    check()
 
 
 def kinds_of(strategy: st.SearchStrategy[DrawnPacket], examples: int) -> Counter[str]:
@@ -195,10 +218,11 @@ def played(conversation: Conversation, setting: Setting) -> Counter[tuple[object
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])
 @pytest.mark.parametrize("calls", [(), CALLS], ids=["no calls", "calls"])
+@pytest.mark.parametrize("cryptor", [None, toy()], ids=["plain", "sealed"])
 def test_a_correct_receiver_does_as_a_conversation_says(
-    protocol: int, calls: tuple[str, ...]
+    protocol: int, calls: tuple[str, ...], cryptor: ToyCryptor | None
 ) -> None:
-    setting = Setting(client_protocol=protocol, sids=SIDS, call_ids=calls)
+    setting = Setting(client_protocol=protocol, sids=SIDS, call_ids=calls, cryptor=cryptor)
 
     @settings(LAW, max_examples=40)
     @given(conversations(setting))

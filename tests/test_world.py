@@ -21,6 +21,7 @@ from rpcproto import (
     RpcEngine,
     RpcError,
 )
+from rpcproto.e2ee import Cryptor
 from rpcproto.testing import Fate, Later, Link, World, WorldParticipant
 
 YEAR = 365 * 86_400.0
@@ -709,9 +710,11 @@ def test_the_same_seed_has_the_same_transcript_in_another_process_too() -> None:
 def test_a_world_takes_a_config_and_engines_of_any_make() -> None:
     made: list[str] = []
 
-    def make(identity: str, *, new_id: Callable[[], str], config: RpcConfig) -> RpcEngine:
+    def make(
+        identity: str, *, new_id: Callable[[], str], config: RpcConfig, cryptor: Cryptor | None
+    ) -> RpcEngine:
         made.append(identity)
-        return RpcEngine(identity, new_id=new_id, config=config)
+        return RpcEngine(identity, new_id=new_id, config=config, cryptor=cryptor)
 
     world = World(config=RpcConfig(ack_timeout=1.0), engine_factory=make)
     call = world.join("alice").call("bob", "greet")

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from benchmarks import sealed
 from benchmarks.hostile import answers, inputs
 from benchmarks.hostile.kinds import Kind, kinds, used_up
 from benchmarks.hostile.makers import use_up_bytes
@@ -15,6 +16,8 @@ MAX_REST: Final = 3.0
 """What one `handle_deadline` may take for work that packets left, relative to 1 MiB inflated."""
 MAX_FULL: Final = 10.0
 """What an input may take at full tables, relative to the same at empty ones."""
+MAX_REFUSED: Final = 1.0
+"""What a packet that does not open may take, relative to one of its size that does."""
 MAX_ANSWER: Final = 10.0
 """What an answer may take, relative to an ASCII answer of the same size."""
 
@@ -28,6 +31,7 @@ def tables() -> Iterator[str]:
     shared = full_scene(in_rings=False)
     gc.collect()
     gc.freeze()
+    yield sealed_table()
     yield input_table(full, shared)
     yield answer_table()
     gc.unfreeze()
@@ -94,6 +98,17 @@ def rest_table(results: Sequence[Result]) -> str:
         holds = VERDICTS[result.rest <= MAX_REST]
         rest, seconds = f"{result.rest:.2f}", micros(result.rest_seconds)
         lines.append((result.what, rest, f"{MAX_REST:.2f}", seconds, holds))
+    return aligned(lines)
+
+
+def sealed_table() -> str:
+    """Packets that do not open."""
+    what = "a packet that does not open, relative to one of its size that does"
+    lines: list[tuple[str, ...]] = [(what, "bytes", "measured", "at most", "time", "holds")]
+    for result in sealed.refused():
+        ratios = (f"{result.ratio:.2f}", f"{MAX_REFUSED:.2f}")
+        holds = VERDICTS[result.ratio <= MAX_REFUSED]
+        lines.append((result.what, f"{result.size:,}", *ratios, micros(result.seconds), holds))
     return aligned(lines)
 
 

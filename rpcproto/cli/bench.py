@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.calling import comes
+from rpcproto.cli.sealing import Keys
 from rpcproto.cli.urls import Address, NoConnection, connect
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.transports.stream import StreamTransport
@@ -61,14 +62,17 @@ async def bench(
     tally: Tally,
     *,
     wait: float,
+    keys: Keys | None = None,
     progress: Console | None,
 ) -> None:
     """Make the calls, after one that does not count, and count them in `tally`.
 
-    Over a stream, a `destination` of None is whoever is there. There is a bar on `progress`. Raises
+    Over a stream, a `destination` of None is whoever is there. With `keys`, packets are encrypted.
+    There is a bar on `progress`. Raises
     RpcError if the first call fails, NoConnection if the recipient cannot be reached any more
     within `wait` seconds, and as `call` does.
     """
+    cryptor = None if keys is None else keys.cryptor()
     transport = await connect(address, identity)
     if isinstance(transport, StreamTransport):
         destination = destination or (await transport.greet()).identity
@@ -76,7 +80,7 @@ async def bench(
     # Random, so that compressing them does not make them small.
     payload = "".join(random.Random(0).choices(string.ascii_letters, k=load.size))
     tally.recipient = recipient
-    async with RpcParticipant(transport) as us:
+    async with RpcParticipant(transport, cryptor=cryptor) as us:
 
         async def call() -> None:
             await us.perform_rpc(

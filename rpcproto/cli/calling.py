@@ -5,14 +5,16 @@ from functools import partial
 from typing import Final
 
 from rpcproto.asyncio import RpcParticipant
+from rpcproto.cli.sealing import Keys, ReportingEngine, Unreadable
 from rpcproto.cli.urls import Address, connect
 from rpcproto.cli.watching import WatchedEnd, Watcher
-from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.recording import Style
 from rpcproto.transports import Transport
 from rpcproto.transports.stream import StreamTransport
 
+_SILENT: Final = {ErrorCode.CONNECTION_TIMEOUT, ErrorCode.RESPONSE_TIMEOUT}
+"""The errors that a call ends with if the peer cannot read its packets, or we not the answer."""
 MAX_NAMED: Final = 10
 """Of those who are here, so many are named to who has looked for somebody else."""
 
@@ -26,18 +28,23 @@ async def call(
     *,
     timeout: float | None,
     wait: float,
+    keys: Keys | None = None,
     watcher: Watcher | None = None,
 ) -> str:
     """Make one call as the participant `identity`; returns the payload of the response.
 
-    `destination` has `wait` seconds to come, the answer `timeout` (None: the config's). Raises
-    RpcError, NoConnection, and LocalProtocolError for what cannot be called.
+    `destination` has `wait` seconds to come, the answer `timeout` (None: the config's). With
+    `keys`, packets are encrypted. Raises RpcError, NoConnection, and LocalProtocolError for what
+    cannot be called.
     """
+    cryptor = None if keys is None else keys.cryptor()
+    unreadable = Unreadable(lambda line: None)
+    reporting = partial(ReportingEngine, unreadable)
+    engine = reporting if watcher is None else partial(WatchedEnd, watcher, unreadable)
     transport = await connect(address, identity)
-    engine = RpcEngine if watcher is None else partial(WatchedEnd, watcher)
     if watcher is not None:
         watcher.begin(identity, destination)
-    async with RpcParticipant(transport, engine_factory=engine) as us:
+    async with RpcParticipant(transport, cryptor=cryptor, engine_factory=engine) as us:
         try:
             if not await comes(us, transport, destination, wait):
                 if watcher is not None:
@@ -53,6 +60,13 @@ async def call(
             if error.code == ErrorCode.RECIPIENT_NOT_FOUND:
                 others = ", ".join(us.participants[:MAX_NAMED])
                 error.add_note(f"here is {others or 'nobody'}")
+            if error.code in _SILENT:
+                for line in unreadable.of(destination):
+                    error.add_note(line)
+                if keys is not None:
+                    error.add_note(
+                        f"packets are encrypted here: {destination} may have another key, or none"
+                    )
             raise
 
 

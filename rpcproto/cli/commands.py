@@ -12,6 +12,7 @@ from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
 from rpcproto.cli.journals import opened, replay, trace
 from rpcproto.cli.remote_commands import bench, call, serve
+from rpcproto.cli.sealing import Keys, keyed
 
 INTERRUPTED = 130
 """What a shell expects of a command that Ctrl-C has ended."""
@@ -59,6 +60,7 @@ def demo(journal: str | None) -> int:
 
 
 @commands.command()
+@keyed
 @click.argument("packets", nargs=-1)
 @click.option(
     "--file",
@@ -70,22 +72,26 @@ def demo(journal: str | None) -> int:
 @click.option(
     "--json", "in_json", is_flag=True, help="Print one JSON object a packet, bytes as base64."
 )
-def decode(packets: tuple[str, ...], files: tuple[str, ...], in_json: bool) -> int:
+def decode(
+    packets: tuple[str, ...], files: tuple[str, ...], in_json: bool, keys: Keys | None
+) -> int:
     """Print packets readably, one a line.
 
     PACKETS are hex or base64; - reads them from standard input, one a line, or one binary packet.
-    Exits with 2 if something is not a packet; the others are printed all the same.
+    With a passphrase, encrypted packets are opened. Exits with 2 if something is not a packet; the
+    others are printed all the same.
     """
     if not packets and not files:
         raise click.UsageError("give packets, --file, or - for standard input")
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     code = 0
+    cryptor = None if keys is None else keys.cryptor()
     for name, source in _sources(packets, files):
         try:
             if in_json:
-                click.echo(as_json(source))
+                click.echo(as_json(source, cryptor))
             else:
-                console.print(describe(source))
+                console.print(describe(source, cryptor))
         except NotAPacket as error:
             click.echo(f"rpcproto: {name}: {error}", err=True)
             code = 2

@@ -13,8 +13,10 @@ from rich.text import Text
 
 from rpcproto import wire
 from rpcproto.cli.drawing import COLOURS
-from rpcproto.recording.rows import kind_of, style_of
-from rpcproto.wire import DEFLATE_RAW, UNCOMPRESSED, Message, Packet, StreamHeader, Unread
+from rpcproto.core.messages import IV_BYTES, TAG_BYTES
+from rpcproto.core.sealing import Cryptor, OpenFailure
+from rpcproto.recording.rows import kind_of, style_of, unsealed
+from rpcproto.wire import DEFLATE_RAW, UNCOMPRESSED, Message, Packet, Sealed, StreamHeader, Unread
 
 SHOWN_CHARACTERS: Final = 48
 """How much of a long text or of bytes is printed."""
@@ -61,9 +63,10 @@ def parse(source: str | bytes) -> tuple[Packet, int]:
     raise NotAPacket("not a LiveKit data packet that carries anything")
 
 
-def describe(source: str | bytes) -> Text:
-    """One line about a packet; raises NotAPacket."""
-    packet, size = parse(source)
+def describe(source: str | bytes, cryptor: Cryptor | None = None) -> Text:
+    """One line about a packet; raises NotAPacket. `cryptor` opens one that is encrypted."""
+    outer, size = parse(source)
+    packet, fault = opened(outer, cryptor)
     kind = kind_of(packet.message)
     text = Text()
     text.append(f"{kind:<15}", COLOURS[style_of(kind)])
@@ -73,6 +76,8 @@ def describe(source: str | bytes) -> Text:
         for name, value in packet.message._asdict().items():
             _append_field(text, name, value, packet.message)
     text.append(f" ({size} bytes", "bright_black")
+    if isinstance(outer.message, Sealed):
+        text.append(f", sealed with key {outer.message.key_index}{fault}", "bright_black")
     if packet.sequence:
         text.append(f", sequence {packet.sequence}", "bright_black")
     if packet.sender_sid:
@@ -81,9 +86,27 @@ def describe(source: str | bytes) -> Text:
     return text
 
 
-def as_json(source: str | bytes) -> str:
-    """One JSON object about a packet, in ASCII, with bytes as base64; raises NotAPacket."""
-    packet, size = parse(source)
+def opened(packet: Packet, cryptor: Cryptor | None) -> tuple[Packet, str]:
+    """A packet with what was sealed in it, and if that cannot be seen, why, after a colon."""
+    message = packet.message
+    if not isinstance(message, Sealed):
+        return packet, ""
+    if cryptor is None:
+        return packet, ": give the passphrase to open it"
+    inside = unsealed(message, packet.sender_identity, cryptor)
+    if inside is not message:
+        return packet._replace(message=inside), ""
+    if len(message.iv) != IV_BYTES or len(message.ciphertext) < TAG_BYTES:
+        return packet, ": it is malformed"
+    failure = cryptor.open(packet.sender_identity, *message)
+    return packet, f": {failure.value if isinstance(failure, OpenFailure) else 'malformed inside'}"
+
+
+def as_json(source: str | bytes, cryptor: Cryptor | None = None) -> str:
+    """One JSON object about a packet, in ASCII, with bytes as base64; raises NotAPacket.
+    `cryptor` opens one that is encrypted."""
+    outer, size = parse(source)
+    packet, fault = opened(outer, cryptor)
     message = packet.message
     fields: dict[str, object] = {
         "kind": kind_of(message),
@@ -93,6 +116,10 @@ def as_json(source: str | bytes) -> str:
         "destination_identities": packet.destination_identities,
         "sequence": packet.sequence,
     }
+    if isinstance(outer.message, Sealed):
+        fields |= {"key_index": outer.message.key_index, "opened": not fault}
+        if fault:
+            fields["fault"] = fault.removeprefix(": ")
     if not isinstance(message, Unread):
         fields |= message._asdict()
     if isinstance(message, StreamHeader):

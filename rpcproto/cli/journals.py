@@ -12,6 +12,8 @@ from rich.console import Console
 import rpcproto
 from rpcproto.cli.decode import NotAPacket, describe, shown_value
 from rpcproto.cli.drawing import draw
+from rpcproto.cli.sealing import Keys, keyed
+from rpcproto.e2ee import AesGcmCryptor
 from rpcproto.recording import Divergence, JournalError
 from rpcproto.recording import replay as replay_journal
 from rpcproto.recording import trace as trace_journal
@@ -33,14 +35,15 @@ class _NoJournal(click.ClickException):
 
 
 @click.command()
+@keyed
 @_journal
 @click.argument("other", type=_path, required=False)
-def replay(journal: str, other: str | None) -> int:
+def replay(journal: str, other: str | None, keys: Keys | None) -> int:
     """Run the engines of a journal again, or compare two journals.
 
     JOURNAL is a file, or - for standard input. All inputs in it are given to new engines, and what
     comes of them is compared with what was recorded, byte for byte. With OTHER, nothing is run, and
-    the lines of the two are compared.
+    the lines of the two are compared. Engines with encryption need the passphrase that they had.
 
     Exits with 0 if all is the same, with 1 if not, and with 2 for what is not a journal.
     """
@@ -51,7 +54,7 @@ def replay(journal: str, other: str | None) -> int:
         with opened(other) as file:
             return _compare(records, list(read(file)))
     with _explained(journal):
-        divergences = replay_journal(lines)
+        divergences = replay_journal(lines, _cryptors(records, keys))
     engines = sum(isinstance(line.record, Made) for line in records)
     inputs = sum(isinstance(line.record, Done) for line in records)
     what = f"{engines} engine{'' if engines == 1 else 's'}, {inputs:,} inputs"
@@ -67,6 +70,7 @@ def replay(journal: str, other: str | None) -> int:
 
 
 @click.command()
+@keyed
 @_journal
 @click.option(
     "--call", "request_ids", multiple=True, metavar="ID", help="Draw this call alone (repeatable)."
@@ -74,14 +78,15 @@ def replay(journal: str, other: str | None) -> int:
 @click.option(
     "--svg", type=_path, metavar="OUT", help="Write an SVG picture instead; - is standard output."
 )
-def trace(journal: str, request_ids: tuple[str, ...], svg: str | None) -> int:
+def trace(journal: str, request_ids: tuple[str, ...], svg: str | None, keys: Keys | None) -> int:
     """Draw what a journal holds as a sequence diagram.
 
-    JOURNAL is a file, or - for standard input. Exits with 2 for what is not a journal, and where
-    nothing of it can be drawn.
+    JOURNAL is a file, or - for standard input. With a passphrase, encrypted packets that came from
+    elsewhere are opened. Exits with 2 for what is not a journal, and where nothing of it can be
+    drawn.
     """
     with opened(journal) as file:
-        seen = trace_journal(file, request_ids)
+        seen = trace_journal(file, request_ids, None if keys is None else keys.cryptor())
     if not seen.rows:
         raise _NoJournal(f"{journal}: there is nothing to draw")
     if svg is None:
@@ -90,6 +95,14 @@ def trace(journal: str, request_ids: tuple[str, ...], svg: str | None) -> int:
     with opened(svg, "w") as file:
         file.write(seen.svg())
     return 0
+
+
+def _cryptors(records: Sequence[Line], keys: Keys | None) -> Mapping[str, AesGcmCryptor]:
+    """A cryptor for each engine that had one."""
+    made = (line.record for line in records if isinstance(line.record, Made))
+    if keys is None:
+        return {}
+    return {engine.identity: keys.cryptor() for engine in made if engine.is_encrypted}
 
 
 @contextmanager

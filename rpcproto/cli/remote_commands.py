@@ -19,6 +19,7 @@ from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
 from rpcproto.cli.reaching import identity as identity_type
 from rpcproto.cli.reaching import reaching
+from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.cli.serving import Service, load_methods
 from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
 from rpcproto.cli.watching import Watcher
@@ -45,6 +46,7 @@ _wait = click.option(
 
 @click.command()
 @reaching("The name to be called by.")
+@keyed
 @click.option(
     "--verbose/--quiet",
     "-v/-q",
@@ -75,6 +77,7 @@ def serve(
     verbose: bool | None,
     max_connections: int,
     send_timeout: float,
+    keys: Keys | None,
     functions: tuple[str, ...],
 ) -> None:
     """Answer calls until Ctrl-C.
@@ -94,12 +97,17 @@ def serve(
     room it joins. Over stdio: it serves whoever is at the other end of its standard input and
     output, until they leave.
 
+    With a passphrase, packets are encrypted from end to end. Those of others must be encrypted as
+    well; packets that cannot be opened are reported, with their senders.
+
     All messages go to standard error. After Ctrl-C or SIGTERM new requests are answered with 1400,
     those that run are finished, and then it ends with exit code 0. The second one ends it at once.
     """
     methods = load_methods(functions)
     tells = _is_terminal(sys.stderr) if verbose is None else verbose
-    service = Service(identity, methods, _say, _say if tells else None)
+    if keys is not None:
+        keys.cryptor()  # the extra may be missing
+    service = Service(identity, methods, _say, _say if tells else None, keys)
     serving = service.serve(address, max_connections=max_connections, send_timeout=send_timeout)
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
         _run(_until_stopped(service, serving), in_detail=bool(verbose))
@@ -107,6 +115,7 @@ def serve(
 
 @click.command()
 @reaching("The name to call under.")
+@keyed
 @click.option(
     "--timeout",
     type=_SECONDS,
@@ -128,6 +137,7 @@ def call(
     wait: float,
     in_json: bool,
     trace: bool,
+    keys: Keys | None,
     destination: str,
     method: str,
     payload: str,
@@ -153,9 +163,17 @@ def call(
         if isinstance(address, Stdio):
             raise click.UsageError("with stdio:, standard input is for packets, not for a payload")
         payload = _read_payload()
-    watcher = Watcher() if trace else None
+    watcher = Watcher(None if keys is None else keys.cryptor()) if trace else None
     answering = make_call(
-        address, identity, destination, method, payload, timeout=timeout, wait=wait, watcher=watcher
+        address,
+        identity,
+        destination,
+        method,
+        payload,
+        timeout=timeout,
+        wait=wait,
+        keys=keys,
+        watcher=watcher,
     )
     try:
         outcome: str | RpcError = _run(answering)
@@ -173,6 +191,7 @@ def call(
 
 @click.command()
 @reaching("The name to call under.", "bench")
+@keyed
 @click.option(
     "--destination",
     type=identity_type,
@@ -214,6 +233,7 @@ def bench(
     concurrency: int,
     size: int,
     wait: float,
+    keys: Keys | None,
 ) -> int:
     """Measure calls: how many a second, and how long they take.
 
@@ -234,7 +254,11 @@ def bench(
     load, tally = Load(method, calls, concurrency, size), Tally()
     progress = Console(stderr=True) if _is_terminal(sys.stderr) else None
     try:
-        _run(make_calls(address, identity, destination, load, tally, wait=wait, progress=progress))
+        _run(
+            make_calls(
+                address, identity, destination, load, tally, wait=wait, keys=keys, progress=progress
+            )
+        )
     except RpcError as error:
         _print_error(error)
         return 1

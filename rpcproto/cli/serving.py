@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import click
 
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli import urls
+from rpcproto.cli.sealing import Keys, ReportingEngine, Unreadable
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
 from rpcproto.participant import RpcHandler, RpcInvocationData
 from rpcproto.transports import Transport
@@ -70,7 +72,8 @@ def _load(module: str, function: str) -> RpcHandler:
 class Service:
     """The participant `identity`, which answers requests for some methods.
 
-    `say` takes a line about where that is, `tell` one about each invocation; neither may raise.
+    `say` takes a line about where that is, and about packets that could not be read; `tell` one
+    about each invocation; neither may raise. With `keys`, packets are encrypted.
     """
 
     def __init__(
@@ -79,7 +82,10 @@ class Service:
         methods: Mapping[str, RpcHandler],
         say: Callable[[str], None],
         tell: Callable[[str], None] | None,
+        keys: Keys | None = None,
     ) -> None:
+        self._keys = keys
+        self._unreadable = Unreadable(say)
         self._identity = identity
         self._methods = methods
         self._say = say
@@ -119,7 +125,11 @@ class Service:
         self._say(f"{self._identity} serves {', '.join(self._methods)} over {where}")
 
     async def _handle(self, transport: Transport) -> BaseException | None:
-        participant = RpcParticipant(transport)
+        participant = RpcParticipant(
+            transport,
+            cryptor=None if self._keys is None else self._keys.cryptor(),
+            engine_factory=partial(ReportingEngine, self._unreadable),
+        )
         for method, handler in self._methods.items():
             participant.register_rpc_method(method, self._watched(handler))
         async with participant:

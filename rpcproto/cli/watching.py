@@ -6,17 +6,21 @@ from typing import Any
 from rich.console import Console
 
 from rpcproto.cli.drawing import draw
+from rpcproto.cli.sealing import Unreadable
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.events import Event
+from rpcproto.core.events import Event, PacketIgnored
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.recording import Style, Trace
 
 
 class Watcher:
     """Collects what is seen, then draws it; times are those of the running event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, cryptor: Cryptor | None = None) -> None:
+        """`cryptor` opens packets that are encrypted, so that their content is shown."""
         self._began = 0.0
+        self._cryptor = cryptor
         self._trace = Trace()
 
     @property
@@ -27,7 +31,7 @@ class Watcher:
     def begin(self, *participants: str) -> None:
         """Start anew, with the clock at 0; these have a part in it whatever happens."""
         self._began = asyncio.get_running_loop().time()
-        self._trace = Trace(*participants)
+        self._trace = Trace(*participants, cryptor=self._cryptor)
 
     def draw(self, console: Console) -> None:
         """Draw all that was seen, if anything was."""
@@ -79,10 +83,24 @@ class WatchedEngine(RpcEngine):
 
 
 class WatchedEnd(WatchedEngine):
-    """One that shows its packets as well, when they leave and when they come.
+    """One that shows its packets as well, when they leave and when they come, and reports those
+    that it cannot read.
 
     For who sees one end alone: a packet that leaves is shown as one that arrives.
     """
+
+    def __init__(
+        self, watcher: Watcher, unreadable: Unreadable, identity: str, **options: Any
+    ) -> None:
+        super().__init__(watcher, identity, **options)
+        self._unreadable = unreadable
+
+    def take_events(self) -> tuple[Event, ...]:
+        events = super().take_events()
+        for event in events:
+            if isinstance(event, PacketIgnored):
+                self._unreadable.count(event)
+        return events
 
     def next_packet(self) -> OutgoingPacket | None:
         packet = super().next_packet()

@@ -13,8 +13,8 @@ MIB: Final = 1024 * KIB
 class RpcConfig:
     """Durations in seconds, sizes in bytes, the rest in items.
 
-    All are above 0, except that `departure_grace` may be 0. Raises LocalProtocolError for any other
-    value; durations must be finite as well.
+    All numbers are above 0, except that `departure_grace` may be 0. Raises LocalProtocolError for
+    any other value; durations must be finite as well.
     """
 
     response_timeout: float = 10.0
@@ -62,6 +62,9 @@ class RpcConfig:
     max_participants: int = 10_000
     """Announced participants (R40); further ones count as not announced."""
 
+    accept_plain_packets: bool = False
+    """Whether an engine with a cryptor also reads packets that are not encrypted (R45)."""
+
     def __repr__(self) -> str:
         """Name only the fields that differ from the defaults: signatures stay readable."""
         values = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
@@ -72,6 +75,9 @@ class RpcConfig:
             value = getattr(self, field.name)
             if field.name == "departure_grace" and value == 0:
                 require_finite(value, field.name)
+            elif field.type is bool:
+                if not isinstance(value, bool):
+                    raise LocalProtocolError(f"{field.name} must be a bool")
             elif field.type is float:
                 require_timeout(value, field.name)
             elif type(value) is not int or value <= 0:

@@ -153,21 +153,19 @@ class Deadlines:
     def next_deadline(self) -> float | None:
         """When something is due next: what hosts ask after every input, so it makes nothing."""
         soonest = None
-        for line in filter(None, self._all):
-            item, timeout, later = line[0], line.timeout, line.later
-            if item.state < line.least:
-                if later is not None and len(line) == 1 and item.state >= OPEN:
-                    timeout = later.timeout  # nothing is behind it that could be due before
-                else:
+        if self._rest and (first := self._rest_first()) is not None:
+            soonest = first.deadline
+        for line in self._all:
+            if line:
+                item = line[0]
+                if item.state < line.least:
                     moved_up = line.front()
                     if moved_up is None:
                         continue
                     item = moved_up
-            deadline = item.started + timeout
-            if soonest is None or deadline < soonest:
-                soonest = deadline
-        if self._rest and (first := self._rest_first()) is not None:
-            return first.deadline if soonest is None else min(soonest, first.deadline)
+                deadline = item.started + line.timeout
+                if soonest is None or deadline < soonest:
+                    soonest = deadline
         return soonest
 
     def first(self) -> Due | None:

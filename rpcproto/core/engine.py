@@ -1,7 +1,9 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
 import math
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ from rpcproto.core.messages import (
     OutgoingPacket,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
@@ -32,9 +35,11 @@ from rpcproto.core.messages import (
 )
 from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
-from rpcproto.core.roster import Origin, abilities_from, is_too_old
+from rpcproto.core.roster import abilities_from, is_too_old
+from rpcproto.core.sealing import Cryptor, Handler, Sealing
 from rpcproto.core.shared import Shared
-from rpcproto.core.wire import Envelope, Kind, read
+from rpcproto.core.stream_reader import StreamReader
+from rpcproto.core.wire import Envelope, Kind, Read, read
 
 _NEVER: Final = math.inf
 _GREETING: Final = Envelope("", "", True, 0)
@@ -68,16 +73,20 @@ class RpcEngine:
         new_id: Callable[[], str],
         unix_time_offset: float = 0.0,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
     ) -> None:
         """An engine for the participant `identity` (1 to 256 bytes of UTF-8).
 
         `new_id` gives a new lower-case UUIDv4 text of 36 characters at each call (R13), such as
         `rpcproto.random_ids()`; it must not call the engine back. `unix_time_offset` is what `now`
-        lacks to be Unix time, in seconds; stream headers are stamped with it.
-        Raises LocalProtocolError.
+        lacks to be Unix time, in seconds; stream headers are stamped with it. With a `cryptor`,
+        such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted from end to end (R43).
+        Raises LocalProtocolError, also for a cryptor that has no key to seal with.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_finite(unix_time_offset, "unix_time_offset")
+        if cryptor is not None:
+            cryptor.attach(identity)
         self._identity = identity
         self._max_packet_bytes = config.max_packet_bytes
         self._max_readable_bytes = config.max_packet_bytes
@@ -96,22 +105,19 @@ class RpcEngine:
         self._senders = shared.roster.senders
         self._outbox = shared.outbox
         self._small = shared.outbox.small
+        self._take_other = shared.outbox.take_of_stream
+        self._is_new_packet = shared.roster.is_new_packet
+        self._read: Callable[[bytes, str, Mapping[str, Any]], Read] = read
         self._reader = shared.reader
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
-        self._handlers: dict[Kind, Callable[[Any, Origin, float], IgnoreReason | None]] = {
-            Request: self._responder.receive_request,
-            Ack: self._caller.receive_ack,
-            Response: self._caller.receive_response,
-            ErrorResponse: self._caller.receive_error,
-            REQUEST_TOPIC: self._responder.receive_header,
-            RESPONSE_TOPIC: self._caller.receive_header,
-            "": _receive_other_header,
-            StreamChunk: self._reader.receive_chunk,
-            StreamTrailer: self._reader.receive_trailer,
-            Unread: _receive_unread,
-        }
+        self._handlers = _handlers(self._caller, self._responder, shared.reader)
+        if cryptor is not None:
+            sealing = Sealing(cryptor, shared, self._handlers)
+            self._handlers, self._is_new_packet = sealing.handlers, shared.roster.is_unmarked
+            self._small, self._take_other = deque(), sealing.next_packet
+            self._read = sealing.read
 
     # what the application wants
 
@@ -263,7 +269,7 @@ class RpcEngine:
             self._now = now = self._checked(now)
         if (
             len(data) > self._max_readable_bytes
-            or (packet := read(data, self._identity, self._senders)) is None
+            or (packet := self._read(data, self._identity, self._senders)) is None
         ):
             self._receive_unreadable(data, sender_identity or "")
             return
@@ -411,7 +417,7 @@ class RpcEngine:
         """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
         outbox, small = self._outbox, self._small
         if not small:
-            return outbox.take_of_stream()
+            return self._take_other()
         packet = small.popleft()
         outbox.waiting_bytes -= len(packet[0])
         outbox.packets_out += 1
@@ -480,7 +486,7 @@ class RpcEngine:
             reason = IgnoreReason.FROM_OURSELVES
         elif sid and sender_identity is None and self._roster.is_of_another(sid, identity):
             reason = IgnoreReason.IMPERSONATION
-        elif sequence and not self._roster.is_new_packet(identity, sid, sequence):
+        elif sequence and not self._is_new_packet(identity, sid, sequence):
             reason = IgnoreReason.REPEAT
         if reason is not None:
             self._ignore(reason, identity)
@@ -489,7 +495,7 @@ class RpcEngine:
         if known is None:
             return Envelope(identity, sid, is_for_us, sequence)
         # One string for all that is kept of it.
-        return Envelope(known.identity, sid or known.sid, is_for_us, sequence)
+        return Envelope(known.identity, sid or known.sid, is_for_us, sequence if sid else 0)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
@@ -523,13 +529,25 @@ class RpcEngine:
         return max(require_finite(now, "now"), self._now)
 
 
-def _receive_other_header(*_: object) -> IgnoreReason:
-    return IgnoreReason.UNKNOWN_TOPIC
+def _handlers(caller: Caller, responder: Responder, reader: StreamReader) -> dict[Kind, Handler]:
+    """Who takes packets of which kind."""
+    return {
+        Request: responder.receive_request,
+        Ack: caller.receive_ack,
+        Response: caller.receive_response,
+        ErrorResponse: caller.receive_error,
+        REQUEST_TOPIC: responder.receive_header,
+        RESPONSE_TOPIC: caller.receive_header,
+        "": partial(_ignored, IgnoreReason.UNKNOWN_TOPIC),
+        StreamChunk: reader.receive_chunk,
+        StreamTrailer: reader.receive_trailer,
+        Sealed: partial(_ignored, IgnoreReason.ENCRYPTED),
+        Unread: partial(_ignored, IgnoreReason.UNKNOWN_KIND),
+    }
 
 
-def _receive_unread(fields: tuple[str], *_: object) -> IgnoreReason:
-    encrypted = fields[0] == "encrypted_packet"
-    return IgnoreReason.ENCRYPTED if encrypted else IgnoreReason.UNKNOWN_KIND
+def _ignored(reason: IgnoreReason, *_: object) -> IgnoreReason:
+    return reason
 
 
 def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:

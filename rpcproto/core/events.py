@@ -99,6 +99,9 @@ class IgnoreReason(Enum):
     REPEAT = "repeat"
     OVERLOADED = "overloaded"
     DISCONNECTED = "disconnected"
+    PLAIN = "plain"
+    NO_KEY = "no key"
+    UNDECRYPTABLE = "undecryptable"
 
 
 ONLY_COUNTED = frozenset(

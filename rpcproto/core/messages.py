@@ -30,6 +30,10 @@ new_value: Final = tuple.__new__
 """Makes a NamedTuple from its class and a tuple in half the time that calling the class takes."""
 
 
+IV_BYTES: Final = 12
+TAG_BYTES: Final = 16
+
+
 class PacketKind(Enum):
     """What an outgoing packet carries."""
 
@@ -127,6 +131,17 @@ class StreamTrailer(NamedTuple):
     body that they do not finish (R38)."""
 
 
+class Sealed(NamedTuple):
+    """A packet that is encrypted from end to end (R43)."""
+
+    key_index: int
+    """Which of the sender's keys it is sealed with: 0 to 2^32 - 1."""
+    iv: bytes
+    """The initialization vector; engines write 12 bytes and read no other length (R44)."""
+    ciphertext: bytes
+    """What is encrypted, and a tag of 16 bytes at its end."""
+
+
 class Unread(NamedTuple):
     """A packet of a kind that has no part in RPC; nothing of its content is read (R34)."""
 
@@ -135,7 +150,9 @@ class Unread(NamedTuple):
     known."""
 
 
-Message: TypeAlias = Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer | Unread
+Message: TypeAlias = (
+    Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer | Sealed | Unread
+)
 """What an engine reads as it is; of stream headers it reads some fields."""
 
 

@@ -22,6 +22,11 @@ class SequenceWindow:
         self._seen = 0
         """One bit a number, the highest in bit 0."""
 
+    def is_new(self, sequence: int) -> bool:
+        """Whether `sequence` is new; does not mark it."""
+        behind = self._highest - sequence
+        return behind < 0 or (behind < self._size and not self._seen >> behind & 1)
+
     def mark(self, sequence: int) -> bool:
         """Whether `sequence` is new; one that is below the window counts as seen."""
         ahead = sequence - self._highest

@@ -64,6 +64,8 @@ class Roster:
         self.by_identity: dict[str, Participant] = {}
         self.senders: dict[str, Participant] = {}
         """The same without ourselves, should a host have announced that too."""
+        self.greetings: dict[bytes, Participant] = {}
+        """The same by their greetings."""
         self._by_sid: dict[str, Participant] = {}
         self._departed_windows: OrderedDict[tuple[str, str], SequenceWindow] = OrderedDict()
         """By identity and sid, the last ones that left."""
@@ -103,7 +105,7 @@ class Roster:
             participant = Participant(identity, greeting, SequenceWindow(self._sequence_window))
             self.by_identity[identity] = participant
             if identity != self._our_identity:
-                self.senders[identity] = participant
+                self.senders[identity] = self.greetings[greeting] = participant
         if sid and not participant.sid:
             participant.sid = sid
             participant.window = self._departed_windows.pop((identity, sid), participant.window)
@@ -113,7 +115,9 @@ class Roster:
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
         participant = self.by_identity.pop(identity, None)
-        self.senders.pop(identity, None)
+        sender = self.senders.pop(identity, None)
+        if sender is not None:
+            del self.greetings[sender.greeting]
         if participant is not None and participant.sid:
             del self._by_sid[participant.sid]
             self._departed_windows[identity, participant.sid] = participant.window
@@ -131,6 +135,13 @@ class Roster:
         if participant is None or not sid or participant.sid != sid:
             return True
         return participant.window.mark(sequence)
+
+    def is_unmarked(self, identity: str, sid: str, sequence: int) -> bool:
+        """The same, without marking it."""
+        participant = self.by_identity.get(identity)
+        if participant is None or not sid or participant.sid != sid:
+            return True
+        return participant.window.is_new(sequence)
 
 
 def abilities_from(client_protocol: int, capabilities: Collection[int]) -> Abilities:

@@ -49,14 +49,16 @@ class IncomingStream:
     """A half-read stream. Whoever opened it learns of its end once, by `on_end`."""
 
     __slots__ = (
-        "_blocks", "_cut_off", "_pieces", "grown_at", "inflater", "is_request", "key", "next_index",
-        "on_end", "order", "received_bytes", "sender", "total_length",
+        "_blocks", "_cut_off", "_pieces", "grown_at", "inflater", "is_request", "is_sealed", "key",
+        "next_index", "on_end", "order", "received_bytes", "sender", "total_length",
     )  # fmt: skip
 
     def __init__(
         self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd, order: int
     ) -> None:
         self.is_request, stream_id, (_, self.total_length, _, is_deflated) = opened
+        self.is_sealed: bool | None = None
+        """Whether its header came sealed; None where nobody has asked."""
         self.key: tuple[str, str] = sid, stream_id
         self.sender: Sender = sender
         self.order: int = order

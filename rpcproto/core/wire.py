@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from rpcproto.core.messages import (
     DEFLATE_RAW,
+    IV_BYTES,
     MAX_IDENTITY_BYTES,
     MAX_UINT32,
     PACKET_VERSION,
@@ -28,13 +29,14 @@ from rpcproto.core.messages import (
     Message,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamTrailer,
     Unread,
     fits,
     is_id,
 )
-from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
 
 # The attributes of a stream's header; a response has the id alone.
 REQUEST_ID: Final = "lk.rpc_request_id"
@@ -69,11 +71,14 @@ def _milliseconds(text: str) -> int | None:
 # --- reading
 
 _parse: Final = DataPacket.FromString
+parse_payload: Final = EncryptedPacketPayload.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
 MALFORMED: Final = (DecodeError, ValueError, RecursionError)
 
 
+Value: TypeAlias = DataPacket | EncryptedPacketPayload
+"""What has a message in it: a packet, or what was sealed in one."""
 Kind: TypeAlias = type[Message] | str
 """What a packet is: the class of its message, or the topic of its header."""
 
@@ -92,17 +97,24 @@ _NOBODY: Final = SimpleNamespace(greeting=b"\0")
 """No packet begins so."""
 
 
+Read: TypeAlias = tuple[Kind, Any, Any, Envelope | None] | None
+
+
 def read(
-    data: bytes, our_identity: str, senders: Mapping[str, Any]
-) -> tuple[Kind, Any, Any, Envelope | None] | None:
+    data: bytes,
+    our_identity: str,
+    senders: Mapping[str, Any] | None,
+    parse: Callable[[bytes], Any] = _parse,
+) -> Read:
     """A packet for the engine, which takes it apart at once: the class of its message, the fields
     of that, and its sender. Nearly every packet begins as one of the known senders greets us, and
     adds nothing; for any other there is an envelope in place of the sender.
 
-    None if it is malformed: no protobuf, or a name that is too long (R28).
+    None if it is malformed: no protobuf, or a name that is too long (R28). Without senders it is
+    what was sealed in a packet, for `parse_payload`.
     """
     try:
-        packet = _parse(data)
+        packet = parse(data)
     except MALFORMED:
         return None
     which = packet.WhichOneof("value")
@@ -133,9 +145,14 @@ def read(
     elif which == "rpc_response":
         fields = read_response(packet)
         kind = type(fields)
+    elif which == "encrypted_packet":
+        kind, fields = Sealed, ("", *read_sealed(packet))
     else:
         kind, fields = Unread, (which or "",)
-    name, sender = fields[0], senders.get(packet.participant_identity, _NOBODY)
+    name = fields[0]
+    if senders is None:
+        return (kind, fields, None, None) if kind is Unread or is_id(name) else None
+    sender = senders.get(packet.participant_identity, _NOBODY)
     is_for_us = data.startswith(sender.greeting)
     if (
         is_for_us
@@ -156,7 +173,7 @@ def read(
 
 def _names_fit(kind: Kind, name: str, identity: str, sid: str) -> bool:
     return (
-        (kind is Unread or is_id(name))
+        (kind is Unread or kind is Sealed or is_id(name))
         and fits(identity, MAX_IDENTITY_BYTES)
         and fits(sid, MAX_IDENTITY_BYTES)
     )
@@ -166,7 +183,7 @@ _NO_REQUEST: Final = "", 0, False
 """What the header of a response says of a request."""
 
 
-def _read_rpc_header(packet: DataPacket) -> tuple[str, HeaderFields | tuple[str]]:
+def _read_rpc_header(packet: Value) -> tuple[str, HeaderFields | tuple[str]]:
     """The topic of a header, empty if it is not about RPC, and what an engine wants of it. What is
     only there for show is not read (R27)."""
     header = packet.stream_header
@@ -200,7 +217,13 @@ def _read_rpc_header(packet: DataPacket) -> tuple[str, HeaderFields | tuple[str]
     return topic, (stream_id, request_id, generated, body, request)
 
 
-def read_response(packet: DataPacket) -> Response | ErrorResponse:
+def read_sealed(packet: DataPacket) -> Sealed:
+    """What is to be opened in a packet that is sealed; its type is not read (R44)."""
+    sealed = packet.encrypted_packet
+    return Sealed(sealed.key_index, sealed.iv, sealed.encrypted_value)
+
+
+def read_response(packet: Value) -> Response | ErrorResponse:
     """A v1 response, whatever it carries."""
     response = packet.rpc_response
     value = response.WhichOneof("value")
@@ -441,6 +464,64 @@ def write_trailer(envelope: bytes, stream_id: bytes, reason: str = "") -> bytes:
     ending = text_field(2, reason) if reason else b""
     trailer = b"".join((_BEFORE_ID[len(stream_id)], stream_id, ending))
     return b"".join((envelope, _BEFORE_TRAILER[len(trailer)], trailer))
+
+
+# A packet is an envelope, and a field from 10 to 15 with the message. In a payload the fields have
+# the numbers 4 to 9, in the same order.
+_PAYLOAD_TAGS: Final = {number << 3 | 2: _varint(number - 6 << 3 | 2) for number in range(10, 16)}
+
+
+def payload_of(data: bytes, start: int) -> bytes:
+    """What is sealed of a packet whose envelope has so many bytes: a payload with its message."""
+    return _PAYLOAD_TAGS[data[start]] + data[start + 1 :]
+
+
+@lru_cache(4_096)
+def around_iv(size: int, key_index: int = 0, iv_bytes: int = IV_BYTES) -> tuple[bytes, bytes]:
+    """What stands before and after the IV of a sealed packet, without envelope and ciphertext; of
+    the latter the size is given (R43)."""
+    before = uint_field(1, _GCM) + _head(2, iv_bytes)
+    after = uint_field(3, key_index) + _head(4, size)
+    return _head(18, len(before) + iv_bytes + len(after) + size) + before, after
+
+
+_GCM: Final = 1
+
+
+@lru_cache(4_096)
+def _in_usual_form(length: int) -> tuple[bytes, bytes, int]:
+    """The same for a packet of so many bytes after its envelope, if it is as an engine makes it for
+    the key at index 0; and how many bytes these are with the IV. No packet begins like the first of
+    them where there is none."""
+    for size in range(length - 28, length - 20):
+        before, after = around_iv(max(size, 0))
+        if len(before) + len(after) + IV_BYTES + size == length:
+            return before, after, length - size
+    return b"\0", b"", 0
+
+
+def read_usual_sealed(
+    greetings: Mapping[bytes, Any],
+    around_name: int,
+    data: bytes,
+    our_identity: str,
+    senders: Mapping[str, Any],
+) -> Read:
+    """What `read` gives. A packet that an engine has sealed, and nobody has changed on its way, is
+    read without protobuf. `around_name` counts the bytes of a greeting without the sender's name.
+    """
+    try:
+        sender = greetings.get(data[: data[1] + around_name])
+    except IndexError:
+        sender = None
+    if sender is not None:
+        start = data[1] + around_name
+        before, after, skipped = _in_usual_form(len(data) - start)
+        at = start + len(before)
+        if data.startswith(before, start) and data.startswith(after, at + IV_BYTES):
+            sealed = ("", 0, data[at : at + IV_BYTES], data[start + skipped :])
+            return Sealed, sealed, sender, None
+    return read(data, our_identity, senders)
 
 
 def id_of_trailer(data: bytes) -> bytes:

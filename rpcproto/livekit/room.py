@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
+from rpcproto.core.sealing import Cryptor
 from rpcproto.livekit.transport import CONNECT_TIMEOUT, LiveKitTransport, join_room
 
 
@@ -17,11 +18,14 @@ class LocalParticipant(RpcParticipant):
         transport: LiveKitTransport,
         *,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
         """Made by `connect`."""
-        super().__init__(transport, config=config, new_id=new_id, engine_factory=engine_factory)
+        super().__init__(
+            transport, config=config, cryptor=cryptor, new_id=new_id, engine_factory=engine_factory
+        )
         self._place = transport
 
     @property
@@ -74,6 +78,7 @@ async def connect(
     *,
     connect_timeout: float = CONNECT_TIMEOUT,
     config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+    cryptor: Cryptor | None = None,
     new_id: Callable[[], str] | None = None,
     engine_factory: Callable[..., RpcEngine] = RpcEngine,
 ) -> AsyncIterator[Room]:
@@ -81,7 +86,7 @@ async def connect(
 
     `url` is the server's (`wss://...`), `token` an access token with the grant to join, which has
     our identity in it. Joining may take `connect_timeout` seconds; it is done when packets can be
-    sent. `config`, `new_id` and `engine_factory` are those of `RpcParticipant`.
+    sent. `config`, `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
 
     A connection that is lost is made anew, for ever: calls that were under way fail with 1503, as
     do new ones until it is back; methods stay registered. When the server puts us out, calls fail
@@ -93,7 +98,7 @@ async def connect(
     transport = await join_room(url, token, connect_timeout=connect_timeout)
     try:
         participant = LocalParticipant(
-            transport, config=config, new_id=new_id, engine_factory=engine_factory
+            transport, config=config, cryptor=cryptor, new_id=new_id, engine_factory=engine_factory
         )
         async with participant:
             yield Room(participant, transport)

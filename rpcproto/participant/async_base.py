@@ -6,6 +6,7 @@ from functools import partial
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
+from rpcproto.core.sealing import Cryptor
 from rpcproto.participant.base import ParticipantBase
 from rpcproto.participant.draining import DRAINED
 from rpcproto.participant.handlers import RpcInvocationData
@@ -22,11 +23,14 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         transport: Transport,
         *,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
         """A participant over `transport`, which has the identity.
 
+        With a `cryptor`, such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted from end to
+        end; entering the participant raises LocalProtocolError if it has no key to seal with.
         `new_id` and `engine_factory` are for tests and tools: the source of ids (None: random
         ones), and what makes the engine. Raises LocalProtocolError.
         """
@@ -34,6 +38,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
             transport.identity,
             transport,
             config=config,
+            cryptor=cryptor,
             new_id=new_id,
             engine_factory=engine_factory,
             departure_grace=transport.departure_grace,

@@ -20,6 +20,7 @@ from rpcproto.core.events import (
     PacketIgnored,
 )
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.ids import random_ids
 from rpcproto.logs import SeldomLogged, logger
 from rpcproto.participant.draining import NOT_SENDING, DrainingParticipant
@@ -54,6 +55,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         transport: TransportT,
         *,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
         departure_grace: float = 0.0,
@@ -61,15 +63,17 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         """A participant for one use, `identity` being 1 to 256 bytes of UTF-8.
 
         `departure_grace` is the transport's, in seconds; the engine gets the larger of this and
-        the config's (R9). `new_id` and `engine_factory` are for tests and tools: the source of ids
-        (None: random ones), and what makes the engine. Raises LocalProtocolError.
+        the config's (R9). With a `cryptor`, packets are encrypted from end to end (R43); without
+        a key to seal with, `open_engine` raises. `new_id` and `engine_factory` are for tests and
+        tools: the source of ids (None: random ones), and what makes the engine. Raises
+        LocalProtocolError.
         """
         if require_finite(departure_grace, "departure_grace") > config.departure_grace:
             config = replace(config, departure_grace=float(departure_grace))
         super().__init__(identity, config)
         self._transport = transport
         self._make_engine = partial(
-            engine_factory, identity, new_id=new_id or random_ids(), config=config
+            engine_factory, identity, new_id=new_id or random_ids(), config=config, cryptor=cryptor
         )
         self._bad_events = SeldomLogged()
         self._connections = 0

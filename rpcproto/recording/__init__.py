@@ -19,6 +19,7 @@ from rpcproto.recording.journal import RecordedEngine as RecordedEngine
 from rpcproto.recording.records import FORMAT as FORMAT
 from rpcproto.recording.records import JournalError as JournalError
 from rpcproto.recording.replay import Divergence as Divergence
+from rpcproto.recording.replay import ReplayedCryptor as ReplayedCryptor
 from rpcproto.recording.replay import replay as replay
 from rpcproto.recording.rows import Trace as Trace
 from rpcproto.recording.story import trace as trace

@@ -2,7 +2,7 @@
 
 `Journal.engine` makes an engine that is recorded. An engine is a function of its config, its ids
 and its inputs (L1), so a journal holds all there is to know of a run. Payloads are in it, with
-whatever secrets they hold.
+whatever secrets they hold, also where packets are encrypted; keys are not.
 """
 
 import functools
@@ -18,7 +18,9 @@ from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.recording.lines import PARAMETERS, Lines
+from rpcproto.recording.notes import Notes
 from rpcproto.recording.records import FORMAT
 from rpcproto.recording.values import Foreign, write_json
 
@@ -52,18 +54,26 @@ class Journal:
         new_id: Callable[[], str],
         unix_time_offset: float = 0.0,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
     ) -> RpcEngine:
         """Return an engine that is recorded; arguments and errors are those of `RpcEngine`.
 
         This can be the `engine_factory` of a host.
         """
         return RecordedEngine(
-            identity, journal=self, new_id=new_id, unix_time_offset=unix_time_offset, config=config
+            identity,
+            journal=self,
+            new_id=new_id,
+            unix_time_offset=unix_time_offset,
+            config=config,
+            cryptor=cryptor,
         )
 
-    def _add_engine(self, identity: str, unix_time_offset: float, config: RpcConfig) -> Lines:
+    def _add_engine(
+        self, identity: str, unix_time_offset: float, config: RpcConfig, notes: Notes | None
+    ) -> Lines:
         self._engines += 1
-        lines = Lines(self._engines, identity, config, keeps_texts=self._keeps_texts)
+        lines = Lines(self._engines, identity, config, notes, keeps_texts=self._keeps_texts)
         self._add(lines.made, unix_time_offset)
         return lines
 
@@ -109,13 +119,19 @@ class RecordedEngine(RpcEngine):
         new_id: Callable[[], str],
         unix_time_offset: float = 0.0,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptor: Cryptor | None = None,
     ) -> None:
+        notes = None if cryptor is None else Notes(cryptor)
         super().__init__(
-            identity, new_id=self._draw, unix_time_offset=unix_time_offset, config=config
+            identity,
+            new_id=self._draw,
+            unix_time_offset=unix_time_offset,
+            config=config,
+            cryptor=notes,
         )
         self._journal = journal
         self._id_source = new_id
-        self._lines = journal._add_engine(identity, unix_time_offset, config)
+        self._lines = journal._add_engine(identity, unix_time_offset, config, notes)
 
     @property
     def hand_over_unknown_methods(self) -> bool:

@@ -22,6 +22,7 @@ from rpcproto.core.events import (
 )
 from rpcproto.core.messages import OutgoingPacket, PacketKind
 from rpcproto.core.wire import envelope
+from rpcproto.recording.notes import Notes
 from rpcproto.recording.texts import LongTexts
 from rpcproto.recording.values import (
     MAX_NAMES,
@@ -87,12 +88,21 @@ _TRAILER: Final = PacketKind.STREAM_TRAILER
 class Lines:
     """Composes the lines of one engine. How a line is written depends on the lines before it."""
 
-    def __init__(self, engine: int, identity: str, config: RpcConfig, *, keeps_texts: bool) -> None:
+    def __init__(
+        self,
+        engine: int,
+        identity: str,
+        config: RpcConfig,
+        notes: Notes | None = None,
+        *,
+        keeps_texts: bool,
+    ) -> None:
         self.texts: LongTexts = LongTexts(config.max_buffered_bytes, keeps=keeps_texts)
         self.ids: list[object] = []
         """What the engine has drawn from `new_id` since the last line."""
         self._engine = engine
         self._identity = identity
+        self._notes = notes
         self._config = asdict(config)
         self._max_packet_bytes = config.max_packet_bytes
         self._names: dict[str, int] = {}
@@ -116,7 +126,10 @@ class Lines:
 
     def made(self, unix_time_offset: float) -> str:
         """The engine was made."""
-        fields = [self._engine, "engine", self._identity, unix_time_offset, self._config]
+        fields: list[object] = [self._engine, "engine", self._identity]
+        fields += [unix_time_offset, self._config]
+        if self._notes is not None:
+            fields.append({"encrypted": True})
         return write_json(fields) + "\n"
 
     # the usual inputs, once the engine has accepted them
@@ -167,12 +180,13 @@ class Lines:
         if type(data) is not bytes or len(data) > self._max_packet_bytes or self.ids:
             arguments = (data, now, sender_identity, sender_sid)
             return self.input("receive_packet", arguments, next_deadline, {})
+        ending = "" if self._notes is None else self._opened()
         sender = "null,null"
         if sender_identity is not None or sender_sid is not None:
             sender = f"{self._optional_name(sender_identity)},{self._optional_name(sender_sid)}"
         return (
             f'{self._receive_packet}{base64(data)}",{number(now)},{sender}],'
-            f"{number(next_deadline)}]\n"
+            f"{number(next_deadline)}{ending}]\n"
         )
 
     def handle_deadline(self, now: float, next_deadline: float | None) -> str:
@@ -197,6 +211,8 @@ class Lines:
             for key, value in zip(PARAMETERS[name], arguments, strict=True)
         )
         more = [f'"{key}":{general(value)}' for key, value in outcome.items()]
+        if self._notes is not None:
+            more.append(self._opened().removeprefix(",{").removesuffix("}"))
         more.append(self._ids_drawn().removeprefix(","))
         extra = ",".join(filter(None, more))
         line = f'[{self._engine},"{name}",[{written}],{number(next_deadline)}'
@@ -241,6 +257,12 @@ class Lines:
         ids, self.ids = self.ids, []
         return f',"ids":[{",".join(map(general, ids))}]'
 
+    def _opened(self) -> str:
+        """Whether a sealed packet opened, as what follows in a line."""
+        assert self._notes is not None
+        opened = self._notes.take_opened()
+        return "" if opened is None else f',{{"opened":{general(opened)}}}'
+
     # what is taken
 
     def packet(self, packet: OutgoingPacket) -> str:
@@ -251,17 +273,24 @@ class Lines:
             content = f'"{base64(data[len(start) :])}"'
         else:
             content = f'[{len(data)},"{sha256(data).hexdigest()}"]'
+        ending = "" if self._notes is None else self._sealed()
         if kind is _CHUNK or kind is _TRAILER:
             to = (destination, request_id)
             if self._streams.get(token) == to:
-                return f'{self._packet}"{kind._value_}",{token},{content}]\n'
+                return f'{self._packet}"{kind._value_}",{token},{content}{ending}]\n'
             if len(self._streams) >= MAX_STREAMS:
                 self._streams.clear()
             self._streams[token] = to
         return (
             f'{self._packet}"{kind._value_}",{token},{content},'
-            f"{self._name(destination)},{self._name(request_id)}]\n"
+            f"{self._name(destination)},{self._name(request_id)}{ending}]\n"
         )
+
+    def _sealed(self) -> str:
+        """The key index and the IV of a sealed packet, as what follows in a line."""
+        assert self._notes is not None
+        sealed = self._notes.take_sealed()
+        return "" if sealed is None else f',{{"key_index":{sealed[0]},"iv":"{base64(sealed[1])}"}}'
 
     def events(self, events: tuple[Event, ...]) -> str:
         """`take_events` gave these."""

@@ -55,6 +55,8 @@ class Made(NamedTuple):
     identity: str
     unix_time_offset: Value
     config: Mapping[str, object]
+    is_encrypted: bool = False
+    """Whether the engine has a cryptor."""
 
 
 class Done(NamedTuple):
@@ -69,6 +71,9 @@ class Done(NamedTuple):
     raised: str | None
     ids: tuple[Value, ...]
     """The ids that the input needed."""
+    opened: Value = None
+    """True if the packet that came was sealed and could be opened, and else why not; None if it was
+    not to be opened."""
 
 
 class Sent(NamedTuple):
@@ -83,6 +88,8 @@ class Sent(NamedTuple):
     sha256: str
     data: bytes | None
     """The packet, unless it was too large to be written."""
+    sealed: tuple[int, bytes] | None = None
+    """The key index and the IV; None if it is not sealed."""
 
 
 class EventRecord(NamedTuple):
@@ -203,11 +210,13 @@ class _Reader:
 
     def _made(self, number: int, fields: list[object]) -> Made:
         match fields:
-            case [str(identity), unix_time_offset, dict(config)]:
+            case [str(identity), unix_time_offset, dict(config), *more]:
+                if more not in ([], [{"encrypted": True}]):
+                    raise ValueError("this is not an engine")
                 if number != len(self._engines) + 1:
                     raise ValueError("the number of this engine is not the next one")
                 self._engines.append(_Engine(identity))
-                return Made(number, identity, meant(unix_time_offset, {}), config)
+                return Made(number, identity, meant(unix_time_offset, {}), config, bool(more))
         raise ValueError("this is not an engine")
 
     def _done(
@@ -224,7 +233,7 @@ class _Reader:
             raise ValueError(f"an engine has no input {name!r}")
         if len(arguments) != len(parameters):
             raise ValueError(f"these are not the arguments of {name}")
-        if not outcome.keys() <= {"returned", "raised", "ids"}:
+        if not outcome.keys() <= {"returned", "raised", "ids", "opened"}:
             raise ValueError("this is not the outcome of an input")
         raised, ids = outcome.get("raised"), outcome.get("ids", [])
         if not isinstance(raised, str | None) or not isinstance(ids, list):
@@ -240,11 +249,15 @@ class _Reader:
             meant(outcome.get("returned"), engine.names),
             raised,
             tuple(meant(drawn, engine.names) for drawn in ids),
+            meant(outcome.get("opened"), engine.names),
         )
 
     def _sent(self, number: int, fields: list[object]) -> Sent:
         engine = self._engine(number)
         match fields:
+            case [*plain, {"key_index": int(key_index), "iv": str(iv)}]:
+                sealed = key_index, b64decode(iv, validate=True)
+                return self._sent(number, plain)._replace(sealed=sealed)
             case [str(kind), int(token), content, destination, request_id]:
                 names = meant(destination, engine.names), meant(request_id, engine.names)
                 match names:

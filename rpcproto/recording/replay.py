@@ -2,17 +2,18 @@
 
 from base64 import b64decode
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError
-from rpcproto.core.messages import OutgoingPacket, PacketKind
+from rpcproto.core.messages import OutgoingPacket, PacketKind, Sealed
+from rpcproto.core.sealing import Cryptor, OpenFailure
 from rpcproto.recording.journal import Journal, RecordedEngine
 from rpcproto.recording.lines import SETTINGS
-from rpcproto.recording.records import Begun, Done, JournalError, Line, Made, Sent, read
+from rpcproto.recording.records import Begun, Done, JournalError, Line, Made, Sent, Told, read
 from rpcproto.recording.values import Foreign, LongText, TooLarge, Value, write_json
 
 _CONFIG_FIELDS: Final = {field.name for field in fields(RpcConfig)}
@@ -31,13 +32,31 @@ class Divergence(NamedTuple):
     got: str
 
 
-def replay(lines: Iterable[str]) -> tuple[Divergence, ...]:
+class ReplayedCryptor(Cryptor, Protocol):
+    """A cryptor that can seal as it did before, such as `rpcproto.e2ee.AesGcmCryptor`."""
+
+    def seal_again(self, plaintext: bytes, key_index: int, iv: bytes) -> Sealed:
+        """Encrypt with the key at this index and this IV; raises LocalProtocolError if there is no
+        such key."""
+        ...
+
+
+def replay(
+    lines: Iterable[str], cryptors: Mapping[str, ReplayedCryptor] = {}
+) -> tuple[Divergence, ...]:
     """Give all inputs to new engines; return where each of them first differs from the journal.
 
     That is nothing if all that comes of them is the same, byte for byte. Nothing in a journal is
-    imported or run. Raises JournalError for anything but a journal of this format.
+    imported or run.
+
+    Engines with encryption need the keys that they had, in `cryptors` by identity. Packets are
+    sealed again with the recorded key indices and IVs, and what could not be opened then is not
+    opened now.
+
+    Raises JournalError for anything but a journal of this format, and for engines whose keys are
+    missing.
     """
-    replay = _Replay()
+    replay = _Replay(cryptors)
     for line in read(lines):
         replay.play(line)
     return tuple(replay.divergences)
@@ -52,7 +71,8 @@ class _Rerun(Journal):
 class _Replay:
     """New engines are given what is in a journal and are recorded, and the lines are compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, cryptors: Mapping[str, ReplayedCryptor]) -> None:
+        self._cryptors = cryptors
         self.divergences: list[Divergence] = []
         self._lines: list[str] = []
         self._begin()
@@ -62,6 +82,8 @@ class _Replay:
         self._journal = _Rerun(self._lines.append)
         self._engines: list[RecordedEngine | None] = []
         """By number; None for one that has differed."""
+        self._sealings: list[_AsBefore | None] = []
+        """By number, what those have that seal."""
         self._ids: deque[Any] = deque()
 
     def play(self, line: Line) -> None:
@@ -82,12 +104,22 @@ class _Replay:
             raise ValueError("this config has fields that are not known")
         config: Any = made.config
         offset: Any = made.unix_time_offset
+        sealing = None
+        if made.is_encrypted:
+            if made.identity not in self._cryptors:
+                raise ValueError(
+                    f"the packets of {made.identity!r} are encrypted: "
+                    "to replay them takes a cryptor with the same keys"
+                )
+            sealing = _AsBefore(self._cryptors[made.identity])
+        self._sealings.append(sealing)
         engine = RecordedEngine(
             made.identity,
             journal=self._journal,
             new_id=self._next_id,
             unix_time_offset=offset,
             config=RpcConfig(**config),
+            cryptor=sealing,
         )
         self._engines.append(engine)
 
@@ -97,6 +129,9 @@ class _Replay:
         engine = self._engines[record.engine - 1]
         if engine is None:
             return
+        sealing = self._sealings[record.engine - 1]
+        if sealing is not None:
+            sealing.record = record
         if isinstance(record, Done):
             if _cannot_be_given(record):
                 return
@@ -126,6 +161,35 @@ class _Replay:
             raise LookupError("there were not so many ids")
         new_id: str = self._ids.popleft()
         return new_id
+
+
+class _AsBefore:
+    """A cryptor that does again what the journal says that it did."""
+
+    def __init__(self, cryptor: ReplayedCryptor) -> None:
+        self._cryptor = cryptor
+        self.record: Done | Sent | Told
+        """What is being replayed."""
+
+    def attach(self, identity: str) -> None:
+        self._cryptor.attach(identity)
+
+    def seal(self, plaintext: bytes) -> Sealed:
+        record = self.record
+        if isinstance(record, Sent) and record.sealed is not None:
+            return self._cryptor.seal_again(plaintext, *record.sealed)
+        return Sealed(0, b"", plaintext)  # the journal has another packet, or a plain one
+
+    def open(
+        self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
+    ) -> bytes | OpenFailure:
+        opened = self.record.opened if isinstance(self.record, Done) else None
+        if opened in _FAILURES:
+            return OpenFailure(opened)
+        return self._cryptor.open(sender_identity, key_index, iv, ciphertext)
+
+
+_FAILURES: Final = {failure.value for failure in OpenFailure}
 
 
 def _cannot_be_given(done: Done) -> bool:

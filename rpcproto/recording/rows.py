@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from rpcproto import wire
 from rpcproto.core.events import Event
-from rpcproto.core.messages import PacketKind
+from rpcproto.core.messages import IV_BYTES, PacketKind
+from rpcproto.core.sealing import Cryptor, OpenFailure
 from rpcproto.recording.diagram import (
     BOXES,
     MAX_WIDTH,
@@ -31,6 +32,7 @@ from rpcproto.wire import (
     ErrorResponse,
     Message,
     Packet,
+    Sealed,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -64,12 +66,18 @@ def shown(payload: object) -> str:
     return repr(payload) if size <= MAX_SHOWN_BYTES else f"{size:,} bytes"
 
 
+SEALED: Final = "sealed packet"
+"""What a packet is called that cannot be opened."""
+
+
 def kind_of(message: Message) -> str:
     """Return what a message is called: `request`, `ack`, `stream header` and so on."""
     if isinstance(message, ErrorResponse):
         return "error"
     if isinstance(message, Unread):
         return message.kind.replace("_", " ")
+    if isinstance(message, Sealed):
+        return SEALED
     return re.sub("(?<=[a-z])(?=[A-Z])", " ", type(message).__name__).lower()
 
 
@@ -86,14 +94,29 @@ class PacketView(NamedTuple):
     """In bytes."""
     detail: str = ""
     stream_id: str = ""
+    is_sealed: bool = False
+    """Whether it is encrypted."""
 
 
-def view_of(packet: Packet | None, length: int) -> PacketView:
-    """Return what is shown of a packet, which is None if it is malformed."""
+def unsealed(message: Message, sender: str, cryptor: Cryptor | None) -> Message:
+    """Return what is inside a sealed message, or the message itself if it cannot be opened."""
+    if not isinstance(message, Sealed) or cryptor is None or len(message.iv) != IV_BYTES:
+        return message
+    opened = cryptor.open(sender, *message)
+    inside = None if isinstance(opened, OpenFailure) else wire.decode_payload(opened)
+    return message if inside is None else inside
+
+
+def view_of(
+    packet: Packet | None, length: int, sender: str = "", cryptor: Cryptor | None = None
+) -> PacketView:
+    """Return what is shown of a packet, which is None if it is malformed. A sealed packet is shown
+    with its content if `cryptor` has the key of the sender."""
     if packet is None:
         return PacketView("malformed packet", length)
-    message = packet.message
-    view = PacketView(kind_of(message) or "unknown packet", length)
+    message = unsealed(packet.message, sender, cryptor)
+    is_sealed = isinstance(packet.message, Sealed)
+    view = PacketView(kind_of(message) or "unknown packet", length, is_sealed=is_sealed)
     if isinstance(message, StreamHeader):
         return view._replace(detail=_of_the_body(message), stream_id=message.stream_id)
     if isinstance(message, StreamChunk | StreamTrailer):
@@ -116,8 +139,9 @@ class _Chunks(NamedTuple):
 class Trace:
     """Collects what is seen; times are in seconds."""
 
-    def __init__(self, *participants: str) -> None:
-        """These participants are drawn whatever happens."""
+    def __init__(self, *participants: str, cryptor: Cryptor | None = None) -> None:
+        """These participants are drawn whatever happens. `cryptor` opens sealed packets."""
+        self._cryptor = cryptor
         self.participants: list[str] = list(participants)
         """The participants, from left to right."""
         self.rows: list[Row] = []
@@ -139,14 +163,16 @@ class Trace:
         """Add a packet. With an empty `sender`, the packet names its sender."""
         packet = wire.decode(data)
         sender = sender_of(packet, sender)
-        self.arrow(at, sender, receiver, view_of(packet, len(data)), arrives)
+        view = view_of(packet, len(data), sender, self._cryptor)
+        self.arrow(at, sender, receiver, view, arrives)
 
     def arrow(
         self, at: float, sender: str, receiver: str, view: PacketView, arrives: bool = True
     ) -> None:
         """Add a packet of which no more is known than what is shown."""
         self._take_part(sender, receiver)
-        label = f"{view.kind}, {view.length:,} bytes"
+        sealed = "sealed " if view.is_sealed and view.kind != SEALED else ""
+        label = f"{sealed}{view.kind}, {view.length:,} bytes"
         arrow = Arrow(at, sender, receiver, label, style_of(view.kind), arrives, view.detail)
         if view.kind == _CHUNK:
             self._chunk(arrow, view)
@@ -196,7 +222,8 @@ class Trace:
         last = self._chunks
         if last and last[:4] == stream and self.rows and self.rows[-1] is last.row:
             number, length = last.number + 1, last.length + length
-            label = f"{number} stream chunks, {length:,} bytes"
+            sealed = "sealed " if view.is_sealed else ""
+            label = f"{number} {sealed}stream chunks, {length:,} bytes"
             arrow = arrow._replace(at=last.row.at, label=label)
             self.rows.pop()
         self.rows.append(arrow)

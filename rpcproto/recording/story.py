@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from rpcproto import wire
 from rpcproto.core.messages import PacketKind
+from rpcproto.core.sealing import Cryptor
 from rpcproto.recording.diagram import Style
 from rpcproto.recording.records import (
     Begun,
@@ -25,20 +26,30 @@ from rpcproto.recording.records import (
     Told,
     read,
 )
-from rpcproto.recording.rows import PacketView, Trace, sender_of, view_of
+from rpcproto.recording.rows import SEALED, PacketView, Trace, sender_of, unsealed, view_of
 from rpcproto.recording.values import Value
-from rpcproto.wire import OutgoingMessage, StreamChunk, StreamHeader, StreamTrailer, Unread
+from rpcproto.wire import (
+    Message,
+    OutgoingMessage,
+    Sealed,
+    StreamChunk,
+    StreamHeader,
+    StreamTrailer,
+    Unread,
+)
 
 _HEADER: Final = PacketKind.STREAM_HEADER.value
 
 
-def trace(lines: Iterable[str], request_ids: Collection[str] = ()) -> Trace:
+def trace(
+    lines: Iterable[str], request_ids: Collection[str] = (), cryptor: Cryptor | None = None
+) -> Trace:
     """Return what is in a journal; with `request_ids`, only these calls and what happens to their
-    participants meanwhile.
+    participants meanwhile. `cryptor` opens sealed packets that came from elsewhere.
 
     Times count from the first thing that is shown. Raises JournalError for what is not a journal.
     """
-    seen = _Story(list(read(lines))).all()
+    seen = _Story(list(read(lines)), cryptor).all()
     inner = [
         at
         for at, it in enumerate(seen)
@@ -110,8 +121,9 @@ class _Arrival(NamedTuple):
 class _Story:
     """Goes through a journal twice: what arrives must be known when it is drawn that it left."""
 
-    def __init__(self, lines: list[Line]) -> None:
+    def __init__(self, lines: list[Line], cryptor: Cryptor | None) -> None:
         self._lines = lines
+        self._cryptor = cryptor
         self._arrivals = Counter[tuple[str, str]]()
         """Packets that engines of the journal receive, by receiver and SHA-256."""
         self._on_the_way = Counter[tuple[str, str]]()
@@ -246,13 +258,20 @@ class _Story:
             self._arrivals[key] -= 1
             self._on_the_way[key] += 1
             arrives = True
+        view = None
         if sent.data is not None:
-            view = view_of(wire.decode(sent.data), sent.length)
-        else:
+            view = view_of(wire.decode(sent.data), sent.length, engine.identity, self._cryptor)
+        if view is None or view.kind == SEALED:
+            # A journal says of its own packets what they are, whether it has all of them or not.
             stream_id = engine.streams.get(sent.token, "")
-            nothing_else = PacketView(sent.kind, sent.length, stream_id=stream_id)
+            is_sealed = sent.sealed is not None
+            nothing_else = PacketView(
+                sent.kind, sent.length, stream_id=stream_id, is_sealed=is_sealed
+            )
             # Routers may have made it longer on its way.
             view = self._views.get(sent.sha256, nothing_else)._replace(length=sent.length)
+            if view.kind == SEALED:
+                view = nothing_else
         if view.kind == _HEADER:
             self._streams[engine.identity, view.stream_id] = sent.request_id
             engine.streams[sent.token] = view.stream_id
@@ -301,15 +320,17 @@ class _Story:
         data = b64decode(written)
         packet = wire.decode(data)
         sender = sender_of(packet, None if told is None else _text(told))
-        view = view_of(packet, len(data))
+        view = view_of(packet, len(data), sender, self._cryptor)
         request_id = ""
         if packet is not None and not isinstance(packet.message, Unread):
-            request_id = self._request_id(packet.message, sender)
+            request_id = self._request_id(unsealed(packet.message, sender, self._cryptor), sender)
             data = _as_it_left(packet.message, sender, engine.identity, data)
         return _Arrival(sender, request_id, sha256(data).hexdigest(), view)
 
-    def _request_id(self, message: OutgoingMessage, sender: str) -> str:
+    def _request_id(self, message: Message, sender: str) -> str:
         """The call that a packet belongs to, as far as it is known."""
+        if isinstance(message, Sealed | Unread):
+            return ""
         if isinstance(message, StreamChunk | StreamTrailer):
             return self._streams.get((sender, message.stream_id), "")
         if isinstance(message, StreamHeader):

@@ -1,5 +1,7 @@
 """A world for tests in which ids count and time is virtual: no sleeping, the same every time."""
 
+from rpcproto.testing.cryptor import ToyCryptor as ToyCryptor
+from rpcproto.testing.cryptor import counting_ivs as counting_ivs
 from rpcproto.testing.ids import counting_ids as counting_ids
 from rpcproto.testing.participants import Later as Later
 from rpcproto.testing.participants import WorldCall as WorldCall

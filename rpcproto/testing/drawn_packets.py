@@ -3,7 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from hypothesis import strategies as st
 
 from rpcproto.core.errors import ErrorCode
-from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacket, EncryptedPacketPayload
+from rpcproto.core.sealing import Cryptor
 from rpcproto.testing.ids import counting_ids
 from rpcproto.wire import (
     DEFLATE_RAW,
@@ -52,6 +53,9 @@ class Setting:
     client_protocol: int = 2
     """What the receiver announces: 0 takes packets alone, 1 chunked streams as well, 2 inline and
     compressed ones as well."""
+    cryptor: Cryptor | None = None
+    """What all others seal their packets with, such as a `ToyCryptor` with a shared key; None for
+    packets that are not encrypted."""
 
 
 class Verdict(Enum):
@@ -113,7 +117,23 @@ def packet_from(
     if "destination_identities" in fields:
         packet.ClearField("destination_identities")
     packet.MergeFrom(DataPacket(**fields))
+    if setting.cryptor is not None:
+        _seal(packet, setting.cryptor)
     return packet.SerializeToString(deterministic=True)
+
+
+def _seal(packet: DataPacket, cryptor: Cryptor) -> None:
+    """Encrypt what is in a packet, if it is of a kind that can be."""
+    which, payload = packet.WhichOneof("value"), EncryptedPacketPayload()
+    if which is None or which not in payload.DESCRIPTOR.fields_by_name:
+        return
+    getattr(payload, which).CopyFrom(getattr(packet, which))
+    key_index, iv, ciphertext = cryptor.seal(payload.SerializeToString(deterministic=True))
+    packet.encrypted_packet.CopyFrom(
+        EncryptedPacket(
+            encryption_type="GCM", iv=iv, key_index=key_index, encrypted_value=ciphertext
+        )
+    )
 
 
 def _drawn(
@@ -422,7 +442,36 @@ def wrong_packets(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPacket]:
         kinds.append(_wrong_request_headers(setting))
     if setting.call_ids:
         kinds += [_wrong_answers(setting), forged_answers(setting)]
+    if setting.cryptor is not None:
+        kinds.append(sealed_wrongly(setting))
     return st.one_of([*kinds, misdirected_packets(setting)])
+
+
+def sealed_wrongly(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
+    """Valid packets that are not encrypted, or so that the receiver cannot open them (R44, R45);
+    for a setting with a `cryptor`."""
+
+    def build(valid: DrawnPacket, how: str) -> DrawnPacket:
+        packet = DataPacket.FromString(valid.data)
+        sealed = packet.encrypted_packet
+        if how == "a wrong tag":
+            sealed.encrypted_value = _with_wrong_byte(sealed.encrypted_value, -1, 1)
+        elif how == "a short IV":
+            sealed.iv = sealed.iv[:8]
+        elif how == "no IV":
+            sealed.ClearField("iv")
+        elif how == "no ciphertext":
+            sealed.ClearField("encrypted_value")
+        else:
+            sealed.key_index = 2**31
+        data = packet.SerializeToString(deterministic=True)
+        return DrawnPacket(f"{valid.what}, {how}", data, valid.sender_identity, Verdict.IGNORED)
+
+    plain = valid_packets(replace(setting, cryptor=None)).map(
+        lambda packet: replace(packet, what=f"{packet.what}, plain", verdict=Verdict.IGNORED)
+    )
+    faults = ["a wrong tag", "a short IV", "no IV", "no ciphertext", "an unknown key index"]
+    return st.one_of(st.builds(build, valid_packets(setting), st.sampled_from(faults)), plain)
 
 
 # --- parts of streams, and garbage

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
@@ -16,7 +16,23 @@ from rpcproto.core.events import (
     InvocationReceived,
 )
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.testing.agenda import Agenda, Entry
+
+
+class EngineFactory(Protocol):
+    """What makes the engines of a world: `RpcEngine`, or something that gives one."""
+
+    def __call__(
+        self,
+        identity: str,
+        *,
+        new_id: Callable[[], str],
+        config: RpcConfig,
+        cryptor: Cryptor | None,
+    ) -> RpcEngine:
+        """An engine for the participant `identity`."""
+        ...
 
 
 class Later(NamedTuple):
@@ -67,6 +83,7 @@ class WorldParticipant:
         capabilities: Collection[int],
         uplink: float,
         config: RpcConfig,
+        cryptor: Cryptor | None,
     ) -> None:
         """Made by `World.join`. `carry` tells whether a packet could be sent."""
         self.identity: str = identity
@@ -76,6 +93,8 @@ class WorldParticipant:
         """Bytes a second: while one packet is on its way out there is no room for the next."""
         self.config: RpcConfig = config
         """Of its engines."""
+        self.cryptor: Cryptor | None = cryptor
+        """What its engines seal and open packets with, one after another."""
         self.engine: RpcEngine
         self.sid: str = ""
         self.is_connected: bool = False
@@ -142,11 +161,14 @@ class WorldParticipant:
 
     # what the world wants
 
-    def begin(self, engine: RpcEngine) -> None:
+    def begin(self, engine_factory: EngineFactory, new_id: Callable[[], str]) -> None:
         """Go on with a new engine, and with the handlers of the one before."""
-        self.engine, self.has_left = engine, False
+        self.engine = engine_factory(
+            self.identity, new_id=new_id, config=self.config, cryptor=self.cryptor
+        )
+        self.has_left = False
         for method in self._handlers:
-            engine.register_method(method)
+            self.engine.register_method(method)
 
     def settle(self) -> None:
         """Take what has come of the last input, and of all that comes of that."""

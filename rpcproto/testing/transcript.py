@@ -11,6 +11,8 @@ from rpcproto.core.events import (
     InvocationAbandoned,
     InvocationReceived,
 )
+from rpcproto.recording.rows import unsealed
+from rpcproto.testing.participants import WorldParticipant
 from rpcproto.transports.links import Fate, SentPacket
 from rpcproto.wire import (
     METHOD,
@@ -21,6 +23,7 @@ from rpcproto.wire import (
     Message,
     Request,
     Response,
+    Sealed,
     StreamChunk,
     StreamHeader,
     StreamTrailer,
@@ -34,9 +37,14 @@ Happening: TypeAlias = tuple[float, str, SentPacket | Event | str]
 """When it was (seconds), to whom, and what."""
 
 
-def lines(happenings: Iterable[Happening], calls: Mapping[str, int]) -> Iterable[str]:
-    """A line for each; `calls` has the numbers of calls by their request ids."""
-    names = _Names(calls)
+def lines(
+    happenings: Iterable[Happening],
+    calls: Mapping[str, int],
+    senders: Mapping[str, WorldParticipant],
+) -> Iterable[str]:
+    """A line for each; `calls` has the numbers of calls by their request ids, and `senders` have
+    the cryptors that packets were sealed with."""
+    names = _Names(calls, senders)
     for at, identity, what in happenings:
         if isinstance(what, SentPacket):
             text = f"{identity} → {what.destination_identity}  {names.packet(what)}"
@@ -50,15 +58,17 @@ def lines(happenings: Iterable[Happening], calls: Mapping[str, int]) -> Iterable
 class _Names:
     """Requests by number and streams by their request, as far as they have been told of."""
 
-    def __init__(self, calls: Mapping[str, int]) -> None:
+    def __init__(self, calls: Mapping[str, int], senders: Mapping[str, WorldParticipant]) -> None:
         self._calls = calls
+        self._senders = senders
         self._streams: dict[str, str] = {}
         self._invocations: dict[tuple[str, int], str] = {}
         """Each engine counts its own invocations."""
 
     def packet(self, sent: SentPacket) -> str:
-        decoded = decode(sent.data)
-        what = "no packet at all" if decoded is None else self._message(decoded.message)
+        decoded, what, sender = decode(sent.data), "no packet at all", sent.sender_identity
+        if decoded is not None:
+            what = self._message(unsealed(decoded.message, sender, self._senders[sender].cryptor))
         return f"{what}  [{_fate(sent)}]"
 
     def event(self, identity: str, event: Event) -> str:
@@ -99,6 +109,8 @@ class _Names:
             case StreamTrailer(stream_id, reason):
                 end = f"the end: {reason}" if reason else "the end"
                 return f"{self._streams.get(stream_id, stream_id)} {end}"
+            case Sealed():
+                return "a packet that is sealed"
         return "a packet of another kind"
 
     def _header(self, header: StreamHeader) -> str:

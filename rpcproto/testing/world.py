@@ -7,30 +7,23 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.core.sealing import Cryptor
 from rpcproto.testing.agenda import Agenda
 from rpcproto.testing.ids import counting_ids
-from rpcproto.testing.participants import WorldCall, WorldParticipant
+from rpcproto.testing.participants import EngineFactory, WorldCall, WorldParticipant
 from rpcproto.testing.transcript import Happening, lines
 from rpcproto.transports.links import Fate, Link, Links, SentPacket
 from rpcproto.wire import stamp
 
 MAX_REPLAYED: Final = 64
 """So many of the newest packets to each participant can be replayed."""
-
-
-class EngineFactory(Protocol):
-    """What makes the engines of a world: `RpcEngine`, or something that gives one."""
-
-    def __call__(self, identity: str, *, new_id: Callable[[], str], config: RpcConfig) -> RpcEngine:
-        """An engine for the participant `identity`."""
-        ...
 
 
 class _Session:
@@ -79,6 +72,7 @@ class World:
         participants_complete: bool = False,
         departures_overtake: bool = True,
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
+        cryptors: Callable[[str], Cryptor | None] = lambda identity: None,
         engine_factory: EngineFactory = RpcEngine,
     ) -> None:
         """Every direction has the link `link`, until `set_link` gives it another.
@@ -92,7 +86,8 @@ class World:
 
         With `stamped`, packets pass a server, which stamps them with the sender's identity, its sid
         and a sequence number; else every host knows who sent what (R36). `config` is for all
-        engines, and `engine_factory` makes them.
+        engines, `cryptors` gives each participant that joins its cryptor (R43), such as a
+        `ToyCryptor`, and `engine_factory` makes the engines.
         """
         self.presence: Link = presence
         self.lose: Callable[[SentPacket], bool] = lambda sent: False
@@ -109,8 +104,9 @@ class World:
         self._participants_complete = participants_complete
         self._departures_overtake = departures_overtake
         self._config = config
+        self._cryptors = cryptors
         self._engine_factory = engine_factory
-        self._engine_numbers = itertools.count(1)
+        self._id_sources = (counting_ids(f"{number:08x}") for number in itertools.count(1))
         self._sessions: dict[str, _Session] = {}
         self._links = Links(link, lambda *_: self._random)
         self._happenings: list[Happening] = []
@@ -172,8 +168,9 @@ class World:
             capabilities=capabilities,
             uplink=uplink,
             config=config,
+            cryptor=self._cryptors(identity),
         )
-        participant.begin(self._new_engine(participant))
+        participant.begin(self._engine_factory, next(self._id_sources))
         self.participants[identity] = participant
         self._sessions[identity] = _Session()
         self._enter(participant, new_session=True)
@@ -209,7 +206,7 @@ class World:
         if participant.is_connected:
             return
         if participant.has_left:
-            participant.begin(self._new_engine(participant))
+            participant.begin(self._engine_factory, next(self._id_sources))
         self._enter(participant, new_session=new_session or not participant.is_present)
         if replay:
             for sent, data in list(self._sessions[identity].newest)[-replay:]:
@@ -244,13 +241,9 @@ class World:
         """Everything that has happened, a line each. Calls go by number, in the order in which they
         were made; a packet stands where it left, with what became of it."""
         numbers = {call.request_id: call.number for call in self.calls}
-        return "".join(f"{line}\n" for line in lines(self._happenings, numbers))
+        return "".join(f"{line}\n" for line in lines(self._happenings, numbers, self.participants))
 
     # within: who is here
-
-    def _new_engine(self, participant: WorldParticipant) -> RpcEngine:
-        new_id = counting_ids(f"{next(self._engine_numbers):08x}")
-        return self._engine_factory(participant.identity, new_id=new_id, config=participant.config)
 
     def _enter(self, participant: WorldParticipant, *, new_session: bool) -> None:
         identity, session = participant.identity, self._sessions[participant.identity]

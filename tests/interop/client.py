@@ -36,9 +36,17 @@ class Driver:
         result: dict[str, Any] = await getattr(self, f"_do_{command.pop('do')}")(**command)
         return result
 
-    async def _do_connect(self, url: str, token: str) -> dict[str, Any]:
-        self._participant = await self._sdk.connect(url, token)
+    async def _do_connect(
+        self, url: str, token: str, keys: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """`keys` switches encryption on: see `encryption.py`."""
+        self._participant = await self._sdk.connect(url, token, keys)
         self._serve()
+        return {}
+
+    async def _do_switch_key(self, passphrase: str, index: int) -> dict[str, Any]:
+        """Seal with another shared key from now on."""
+        self._sdk.set_shared_key(passphrase, index)
         return {}
 
     async def _do_wait(self, identity: str) -> dict[str, Any]:
@@ -196,11 +204,36 @@ class OfficialSdk:
         self._room: Any = None
         self._changed = asyncio.Event()
 
-    async def connect(self, url: str, token: str) -> Any:
+    async def connect(self, url: str, token: str, keys: dict[str, Any] | None) -> Any:
         self._room = self._rtc.Room()
         self._room.on("participant_connected", lambda _: self._changed.set())
-        await self._room.connect(url, token, self._rtc.RoomOptions(auto_subscribe=False))
+        options = self._rtc.RoomOptions(auto_subscribe=False)
+        if keys is not None:
+            options.encryption = self._encryption(keys)
+        await self._room.connect(url, token, options)
+        if keys is not None and keys["shared"] is None:
+            # The last one decides which index is used; all are the same.
+            for identity, passphrase in keys["own"].items():
+                self._key_provider.set_key(identity, passphrase.encode(), keys["key_index"])
         return self._room.local_participant
+
+    def _encryption(self, keys: dict[str, Any]) -> Any:
+        e2ee = importlib.import_module("livekit.rtc.e2ee")
+        kdf = e2ee.proto_e2ee.KeyDerivationFunction
+        shared = keys["shared"]
+        return e2ee.E2EEOptions(
+            key_provider_options=e2ee.KeyProviderOptions(
+                shared_key=None if shared is None else shared.encode(),
+                key_derivation_function=kdf.Value(keys["kdf"].upper()),
+            )
+        )
+
+    @property
+    def _key_provider(self) -> Any:
+        return self._room.e2ee_manager.key_provider
+
+    def set_shared_key(self, passphrase: str, index: int) -> None:
+        self._key_provider.set_shared_key(passphrase.encode(), index)
 
     async def wait_for(self, identity: str) -> None:
         while identity not in self._room.remote_participants:
@@ -209,6 +242,33 @@ class OfficialSdk:
 
     async def leave(self) -> None:
         await self._room.disconnect()
+
+
+def cryptor_of(keys: dict[str, Any] | None) -> Any:
+    """Our cryptor with these keys."""
+    if keys is None:
+        return None
+    e2ee: Any = importlib.import_module("rpcproto.e2ee")
+    cryptor = e2ee.AesGcmCryptor()
+
+    def key(passphrase: str) -> bytes:
+        derived: bytes = e2ee.derive_key(passphrase, kdf=keys["kdf"])
+        return derived
+
+    if keys["shared"] is not None:
+        cryptor.set_shared_key(key(keys["shared"]), keys["key_index"])
+    else:
+        for identity, passphrase in keys["own"].items():
+            cryptor.set_key(identity, key(passphrase), keys["key_index"])
+    cryptor.use(keys["key_index"])
+    return cryptor
+
+
+def switch_key(cryptor: Any, passphrase: str, index: int) -> None:
+    """Seal with another shared key from now on."""
+    e2ee: Any = importlib.import_module("rpcproto.e2ee")
+    cryptor.set_shared_key(e2ee.derive_key(passphrase), index)
+    cryptor.use(index)
 
 
 class OurSdk:
@@ -222,12 +282,13 @@ class OurSdk:
         self._leaving = asyncio.Event()
         self._stay: asyncio.Task[None] | None = None
 
-    async def connect(self, url: str, token: str) -> Any:
+    async def connect(self, url: str, token: str, keys: dict[str, Any] | None) -> Any:
         here: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._cryptor = cryptor_of(keys)
 
         async def stay() -> None:
             try:
-                async with self._livekit.connect(url, token) as room:
+                async with self._livekit.connect(url, token, cryptor=self._cryptor) as room:
                     here.set_result(room)
                     await self._leaving.wait()
             except Exception as error:
@@ -239,6 +300,9 @@ class OurSdk:
         self._stay = asyncio.create_task(stay())
         self._room = await here
         return self._room.local_participant
+
+    def set_shared_key(self, passphrase: str, index: int) -> None:
+        switch_key(self._cryptor, passphrase, index)
 
     async def wait_for(self, identity: str) -> None:
         await self._room.wait_for_participant(identity)

@@ -11,13 +11,14 @@ from typing import Any
 
 import jwt
 
-from interop.client import Driver
+from interop.client import Driver, cryptor_of, switch_key
 from interop.routing import Room
 from interop.seat import Seat
 from rpcproto.asyncio import RpcError, RpcInterceptor, RpcParticipant
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+CLIENT = str(HERE / "client.py")
 LOGS = ROOT / ".venv" / "interop-logs"
 LINE_LIMIT = 16 * 1024 * 1024
 GUARD = 60.0
@@ -49,6 +50,8 @@ class Client:
     def __init__(self, identity: str, place: Place) -> None:
         self.identity = identity
         self.room = ""
+        self.keys: dict[str, Any] | None = None
+        """What its packets are encrypted with: the fields of `Keys`."""
         self._place = place
         self._events: set[tuple[str, str]] = set()
         self._told = asyncio.Event()
@@ -67,7 +70,7 @@ class Client:
         """Join the room; the methods are registered when this returns."""
         self.room = room
         token = self._place.token(self.identity, room)
-        await self.ask("connect", url=self._place.url, token=token)
+        await self.ask("connect", url=self._place.url, token=token, keys=self.keys)
 
     async def told(self, event: str, payload: str) -> None:
         """Wait until a handler has told of `event`."""
@@ -110,13 +113,14 @@ class _SeatSdk:
         self._leaving = asyncio.Event()
         self._stay: asyncio.Task[None] | None = None
 
-    async def connect(self, _: str, token: str) -> RpcParticipant:
+    async def connect(self, _: str, token: str, keys: dict[str, Any] | None) -> RpcParticipant:
         claims = jwt.decode(token, options={"verify_signature": False})
         seat = Seat(self._find_room(claims["video"]["room"]), self._identity)
         here: asyncio.Future[RpcParticipant] = asyncio.get_running_loop().create_future()
+        self._cryptor = cryptor_of(keys)
 
         async def stay() -> None:
-            async with RpcParticipant(seat) as participant:
+            async with RpcParticipant(seat, cryptor=self._cryptor) as participant:
                 here.set_result(participant)
                 await self._leaving.wait()
 
@@ -124,6 +128,9 @@ class _SeatSdk:
         self._stay = asyncio.create_task(stay())
         self._participant = await here
         return self._participant
+
+    def set_shared_key(self, passphrase: str, index: int) -> None:
+        switch_key(self._cryptor, passphrase, index)
 
     async def wait_for(self, identity: str) -> None:
         assert self._participant is not None
@@ -136,11 +143,11 @@ class _SeatSdk:
 
 
 class ProcessClient(Client):
-    """`client.py` in a process of its own, in the environment of `python`."""
+    """A program of its own that takes the commands of `client.py`."""
 
-    def __init__(self, identity: str, place: Place, python: Path, sdk: str) -> None:
+    def __init__(self, identity: str, place: Place, program: Path, *arguments: str) -> None:
         super().__init__(identity, place)
-        self._command = (str(python), str(HERE / "client.py"), sdk)
+        self._command = (str(program), *arguments)
         self._process: asyncio.subprocess.Process | None = None
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}

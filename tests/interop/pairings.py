@@ -14,7 +14,8 @@ import pytest
 from interop.browser import VERSION as JS_VERSION
 from interop.browser import BrowserClient
 from interop.cases import Act
-from interop.clients import ROOT, Client, EngineClient, Place, ProcessClient
+from interop.clients import CLIENT, ROOT, Client, EngineClient, Place, ProcessClient
+from interop.encryption import Keys
 from interop.room_server import RoomServer
 
 GENERATIONS: Final = {"1.1.8": 0, "1.1.13": 1, "1.2.1": 2}
@@ -22,6 +23,8 @@ GENERATIONS: Final = {"1.1.8": 0, "1.1.13": 1, "1.2.1": 2}
 
 BROWSER: Final = f"JS {JS_VERSION}"
 PROTOCOLS: Final = GENERATIONS | {BROWSER: 2}
+GO: Final = "Go 2.19.0"
+"""LiveKit's SDK for Go, in encrypted rooms alone; it speaks RPC v1."""
 TEST_SERVER: Final = "test server"
 ENGINE, ROOM_CLIENT = "engine", "room client"
 THEIRS_TO_OURS: Final = "→ ours"
@@ -37,11 +40,15 @@ class Pairing(NamedTuple):
     server: str
     ours: str
     theirs: str
+    keys: Keys | None = None
+    """What the room is encrypted with."""
 
     @property
     def table(self) -> str:
         """The table that it belongs to."""
-        return f"{self.ours}, {self.server}" + (", in a browser" if self.theirs == BROWSER else "")
+        where = ", in a browser" if self.theirs == BROWSER else ""
+        how = "" if self.keys is None else f", encrypted with {self.keys.name}"
+        return f"{self.ours}, {self.server}{where}{how}"
 
     def column(self, direction: str) -> str:
         """Its column for one direction."""
@@ -60,6 +67,14 @@ def official_python(generation: str) -> Path:
     return python
 
 
+def go_program() -> Path:
+    """The participant in `go/main.go`; skips where it has not been built."""
+    program = ROOT / ".venv" / "livekit-go" / "client"
+    if not program.exists():
+        pytest.skip("no program with LiveKit's SDK for Go; `make interop` builds it with Go")
+    return program
+
+
 def participant(kind: str, identity: str, place: Place, server: RoomServer | None) -> Client:
     """One of any kind: LiveKit's package or page, our room client, or an engine of ours.
 
@@ -71,10 +86,12 @@ def participant(kind: str, identity: str, place: Place, server: RoomServer | Non
     if kind == ROOM_CLIENT:
         if importlib.util.find_spec("rpcproto.livekit") is None:
             pytest.skip("there is no room client")
-        return ProcessClient(identity, place, Path(sys.executable), "ours")
+        return ProcessClient(identity, place, Path(sys.executable), CLIENT, "ours")
     if kind == BROWSER:
         return BrowserClient(identity, place)
-    return ProcessClient(identity, place, official_python(kind), "official")
+    if kind == GO:
+        return ProcessClient(identity, place, go_program())
+    return ProcessClient(identity, place, official_python(kind), CLIENT, "official")
 
 
 async def gather(room: str, *clients: Client) -> None:
@@ -94,7 +111,8 @@ class Meeting:
         self.pairing = pairing
         self._place = place
         self._server = server
-        self._room = "-".join(pairing).replace(" ", "-")
+        names = (*pairing[:3], pairing.keys.name if pairing.keys else "")
+        self._room = "-".join(filter(None, names)).replace(" ", "-").replace(",", "")
         self._clients: tuple[Client, ...] = ()
 
     async def play(self, direction: str, case: Callable[[Act], Awaitable[None]]) -> Act:
@@ -108,7 +126,7 @@ class Meeting:
         return act
 
     async def _act(self, direction: str) -> Act:
-        protocol = PROTOCOLS[self.pairing.theirs]
+        protocol = (PROTOCOLS | {GO: 0})[self.pairing.theirs]
         if not self._clients:
             await self._gather()
         ours, theirs = self._clients
@@ -131,4 +149,7 @@ class Meeting:
             participant(self.pairing.ours, "ours", self._place, self._server),
             participant(self.pairing.theirs, "theirs", self._place, self._server),
         )
+        if self.pairing.keys is not None:
+            for client in self._clients:
+                client.keys = self.pairing.keys._asdict()
         await gather(self._room, *self._clients)

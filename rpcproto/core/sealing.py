@@ -1,0 +1,157 @@
+"""End-to-end encryption: what a cryptor is, and what an engine does with it (R43 to R46).
+
+An engine without a cryptor has nothing of this on its way: with one, other methods are bound.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
+
+from rpcproto.core import messages, wire
+from rpcproto.core.events import IgnoreReason
+from rpcproto.core.messages import OutgoingPacket, Sealed, Unread, new_value
+from rpcproto.core.roster import Origin
+from rpcproto.core.shared import Shared
+
+
+class OpenFailure(Enum):
+    """Why a sealed packet could not be opened."""
+
+    NO_KEY = "no key"
+    UNDECRYPTABLE = "undecryptable"
+
+
+class Cryptor(Protocol):
+    """Seals and opens the packets of one participant. Pure: no I/O, and it never blocks."""
+
+    def attach(self, identity: str) -> None:
+        """Serve the engine of the participant `identity`, which calls this when it is made.
+
+        Raises LocalProtocolError for a cryptor of another participant, and if there is no key to
+        seal with.
+        """
+        ...
+
+    def seal(self, plaintext: bytes) -> Sealed:
+        """Encrypt; the key and the IV (12 bytes) are chosen now. Never fails after `attach`."""
+        ...
+
+    def open(
+        self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
+    ) -> bytes | OpenFailure:
+        """Decrypt with the key at `key_index` (0 to 2^32 - 1) of the sender. Never raises.
+
+        `iv` has 12 bytes, and `ciphertext` 16 or more, the last 16 of which are the tag.
+        """
+        ...
+
+
+_MIXED: Final = "it is encrypted in part only"
+
+Handler: TypeAlias = Callable[[Any, Origin, float], IgnoreReason | None]
+"""Takes the fields of a message, where it comes from, and the time."""
+
+
+class PlainId(str):
+    """The id of a request that came plain from a participant that nobody announced: what is sent
+    about it is plain as well, for the server's own API can read nothing else (R45)."""
+
+    __slots__ = ()
+
+
+class Sealing:
+    """What an engine that has a cryptor does with each packet."""
+
+    def __init__(
+        self, cryptor: Cryptor, shared: Shared, handlers: Mapping[wire.Kind, Handler]
+    ) -> None:
+        self._seal = cryptor.seal
+        self._open = cryptor.open
+        self._identity = shared.identity
+        self._accepts_plain = shared.config.accept_plain_packets
+        self._outbox = shared.outbox
+        self._small = shared.outbox.small
+        self._reader = shared.reader
+        self._roster = shared.roster
+        around_name = len(wire.envelope("", shared.identity)) + 2
+        self.read: Callable[[bytes, str, Mapping[str, Any]], wire.Read] = partial(
+            wire.read_usual_sealed, shared.roster.greetings, around_name
+        )
+        self._handlers = handlers
+        self.handlers: dict[wire.Kind, Handler] = {
+            kind: partial(self._receive_plain, kind) for kind in handlers
+        }
+        self.handlers[Sealed] = self._receive_sealed
+
+    def next_packet(self) -> OutgoingPacket | None:
+        """See `RpcEngine.next_packet`: what is taken is sealed now."""
+        outbox, small = self._outbox, self._small
+        if small:
+            data, destination, request_id, kind, token = small.popleft()
+            outbox.waiting_bytes -= len(data)
+            outbox.packets_out += 1
+        elif (packet := outbox.take_of_stream()) is not None:
+            data, destination, request_id, kind, token = packet
+        else:
+            return None
+        if type(request_id) is not PlainId:
+            start = len(wire.envelope(self._identity, destination))
+            key_index, iv, ciphertext = self._seal(wire.payload_of(data, start))
+            before, after = wire.around_iv(len(ciphertext), key_index)
+            data = b"".join((data[:start], before, iv, after, ciphertext))
+        return new_value(OutgoingPacket, (data, destination, request_id, kind, token))
+
+    def _receive_plain(
+        self, kind: wire.Kind, fields: Any, origin: Origin, now: float
+    ) -> IgnoreReason | None:
+        """A packet that nobody has sealed (R45)."""
+        if kind is not Unread and not self._accepts_plain:
+            return IgnoreReason.PLAIN
+        if origin.identity not in self._roster.senders:
+            if kind is messages.Request:
+                fields = PlainId(fields[0]), *fields[1:]
+            elif kind == messages.REQUEST_TOPIC:
+                fields = fields[0], PlainId(fields[1]), *fields[2:]
+        return self._receive(kind, fields, origin, now, is_sealed=False)
+
+    def _receive_sealed(
+        self, fields: tuple[str, int, bytes, bytes], origin: Origin, now: float
+    ) -> IgnoreReason | None:
+        """A packet that is sealed (R44)."""
+        _, key_index, iv, ciphertext = fields
+        if len(iv) != messages.IV_BYTES or len(ciphertext) < messages.TAG_BYTES:
+            return IgnoreReason.MALFORMED
+        plaintext = self._open(origin.identity, key_index, iv, ciphertext)
+        if not isinstance(plaintext, bytes):
+            return IgnoreReason(plaintext.value)
+        message = wire.read(plaintext, "", None, wire.parse_payload)
+        if message is None:
+            return IgnoreReason.MALFORMED
+        kind, fields, _, _ = message
+        if kind is Unread:
+            return IgnoreReason.UNKNOWN_KIND
+        if self._accepts_plain or type(origin) is wire.Envelope:
+            return self._receive(kind, fields, origin, now, is_sealed=True)
+        return self._handlers[kind](fields, origin, now)
+
+    def _receive(
+        self, kind: wire.Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
+    ) -> IgnoreReason | None:
+        """A packet that counts: only now is its number marked (R37)."""
+        if isinstance(origin, wire.Envelope) and origin.sequence:
+            self._roster.is_new_packet(*origin[:2], origin.sequence)
+        if not self._accepts_plain:
+            return self._handlers[kind](fields, origin, now)
+        stream = self._reader.find(origin, fields[0])
+        if (
+            stream is not None
+            and stream.is_sealed is not is_sealed
+            and (kind is messages.StreamChunk or kind is messages.StreamTrailer)
+        ):
+            kind, fields = messages.StreamTrailer, (fields[0], _MIXED)  # the stream fails (R25)
+        reason = self._handlers[kind](fields, origin, now)
+        opened = self._reader.find(origin, fields[0])
+        if opened is not None and opened.is_sealed is None:
+            opened.is_sealed = is_sealed
+        return reason

@@ -1,0 +1,61 @@
+"""A cryptor for tests, which needs no extra and gives the same bytes in every run."""
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from typing import Final
+
+from rpcproto.e2ee import IV_BYTES, Keyring, OpenFailure
+
+_TAG_BYTES: Final = 16
+
+
+def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
+    """A source of IVs that count, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
+
+    `prefix` (0 to 2^32 - 1) tells sources apart: it is the first of three numbers in an IV, and the
+    others count from 1. Raises OverflowError for another prefix.
+    """
+    before = prefix.to_bytes(4, "big")
+    numbers = itertools.count(1)
+    return lambda: before + next(numbers).to_bytes(IV_BYTES - 4, "big")
+
+
+class ToyCryptor(Keyring[bytes]):
+    """Seals and opens packets like `rpcproto.e2ee.AesGcmCryptor`, with the same keys and sizes, but
+    in a way that keeps nothing secret.
+
+    The text is combined with a repeated hash of key and IV, and the tag is a checksum of it all.
+    IVs count, unless there is another source for them.
+    """
+
+    def __init__(
+        self, own_identity: str | None = None, *, new_iv: Callable[[], bytes] | None = None
+    ) -> None:
+        """The arguments are those of `AesGcmCryptor`."""
+        super().__init__(own_identity, new_iv or counting_ivs())
+
+    def _load(self, key: bytes) -> bytes:
+        return key
+
+    def _encrypt(self, key: bytes, iv: bytes, plaintext: bytes) -> bytes:
+        content = _mixed(key, iv, plaintext)
+        return content + _checksum(key, iv, content)
+
+    def _decrypt(self, key: bytes, iv: bytes, ciphertext: bytes) -> bytes | OpenFailure:
+        content, tag = ciphertext[:-_TAG_BYTES], ciphertext[-_TAG_BYTES:]
+        if _checksum(key, iv, content) != tag:
+            return OpenFailure.UNDECRYPTABLE
+        return _mixed(key, iv, content)
+
+
+def _mixed(key: bytes, iv: bytes, text: bytes) -> bytes:
+    """The text combined with the hash; twice gives the text again."""
+    size = len(text)
+    block = hashlib.sha256(key + iv).digest()
+    pad = (block * (size // len(block) + 1))[:size]
+    return (int.from_bytes(text) ^ int.from_bytes(pad)).to_bytes(size)
+
+
+def _checksum(key: bytes, iv: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(iv + content, digest_size=_TAG_BYTES, key=key).digest()
