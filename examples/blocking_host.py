@@ -184,14 +184,17 @@ class BlockingParticipant(ParticipantBase[Channel]):
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
         abandoned: Future[None] = Future()
         task = self._threads.submit(self._handle, invocation, abandoned)
-        # Also where it is cancelled before a thread had time for it.
-        task.add_done_callback(lambda _: self._locked(self.handler_ended)(invocation))
+        task.add_done_callback(partial(self._never_ran, invocation))
 
         def cancel() -> None:
             task.cancel()
             abandoned.cancel()
 
         return cancel
+
+    def _never_ran(self, invocation: InvocationReceived, task: "Future[None]") -> None:
+        if task.cancelled():  # before a thread had time for it
+            self._locked(self.handler_ended)(invocation)
 
     def _handle(self, invocation: InvocationReceived, abandoned: "Future[None]") -> None:
         _abandoned.set(abandoned)
@@ -200,9 +203,19 @@ class BlockingParticipant(ParticipantBase[Channel]):
         try:
             result = self.run_handler(invocation)
         except BaseException as error:
-            self._locked(self.answer_exception)(invocation, error)
+            self._locked(self._end_with)(self.answer_exception, invocation, error)
         else:
-            self._locked(self.answer)(invocation, result)
+            self._locked(self._end_with)(self.answer, invocation, result)
+
+    def _end_with(
+        self,
+        answer: Callable[[InvocationReceived, Any], None],
+        invocation: InvocationReceived,
+        outcome: object,
+    ) -> None:
+        answer(invocation, outcome)
+        # In the same stretch: whoever has the answer finds that the handler counts no more.
+        self.handler_ended(invocation)
 
 
 class ThreadClock:

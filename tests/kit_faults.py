@@ -387,8 +387,8 @@ _BLOCKING: Final = (
     ),
     _F(
         "handlers count for ever",
-        "self._locked(self.handler_ended)(invocation)",
-        "None",
+        "        self.handler_ended(invocation)\n",
+        "",
         "a handler that has",
     ),
     _F(
@@ -415,8 +415,8 @@ _BLOCKING: Final = (
     ),
     _F(
         "an exit in a handler goes through",
-        ("        except BaseException as error:\n            self._locked(self.answer_exception)"),
-        ("        except Exception as error:\n            self._locked(self.answer_exception)"),
+        ("        except BaseException as error:\n            self._locked(self._end_with)"),
+        ("        except Exception as error:\n            self._locked(self._end_with)"),
         "whatever a handler",
     ),
     _F(
@@ -540,6 +540,9 @@ _CALLING_ON_CALLBACK: Final = (
         ("        if False:\n            self._totals.call_ended(pending, OTHER"),
         "cancelling a call makes",
     ),
+)
+
+_BASE_ON_CALLBACK: Final = (
     _F(
         "calls fail without their message and data",
         "error_of(event.code, event.message, event.data)",
@@ -552,9 +555,6 @@ _CALLING_ON_CALLBACK: Final = (
         "error_of(event.code, event.message)",
         "an error of the peer",
     ),
-)
-
-_BASE_ON_CALLBACK: Final = (
     _F(
         "calls that wait outlive the connection",
         ("            self._fail_delayed_calls()\n            self._pump()"),

@@ -120,10 +120,12 @@ def test_handlers_that_have_not_ended_count_against_max_invocations(world: World
                     calling(other, *["wait"] * (2 if name == "carol" else 1)),
                 ):
                     pass
-            with pytest.raises(RpcError, match="1500") as failed:
-                await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
-            assert failed.value.data == "too many requests"
-            ended.set()
+            try:
+                with pytest.raises(RpcError, match="1500") as failed:
+                    await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
+                assert failed.value.data == "too many requests"
+            finally:
+                ended.set()
             await anyio.sleep(1.0)
             reply = await alice.perform_rpc(destination_identity="bob", method="greet", payload="")
             assert reply == "Hello!"
