@@ -54,8 +54,8 @@ def cell_of(params: dict[str, Any]) -> tuple[str, str, str] | None:
 
 
 NOT_IN_GO = {"responder leaves in mid-call", "re-join", "nested calls"}
-"""Our program with LiveKit's SDK for Go does not join again, and the SDK runs one handler at a time,
-so that nested calls wait for each other."""
+"""Our program with LiveKit's SDK for Go does not join again, and the SDK runs one handler at a
+time, so that nested calls wait for each other."""
 
 
 def skip_what_cannot_be(pairing: Pairing, case: str) -> None:
