@@ -56,7 +56,9 @@ class IncomingStream:
     def __init__(
         self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd, order: int
     ) -> None:
-        self.is_request, stream_id, (_, self.total_length, _, is_deflated) = opened
+        is_request, stream_id, (_, total_length, _, is_deflated) = opened
+        self.is_request: bool = is_request
+        self.total_length: int | None = total_length
         self.is_sealed: bool | None = None
         """Whether its header came sealed; None where nobody has asked."""
         self.key: tuple[str, str] = sid, stream_id

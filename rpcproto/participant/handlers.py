@@ -56,7 +56,7 @@ class Running:
     __slots__ = ("cancel", "handed_on", "invocation")
 
     def __init__(self, invocation: InvocationReceived, cancel: Callable[[], object]) -> None:
-        self.invocation = invocation
+        self.invocation: InvocationReceived = invocation
         self.cancel: Callable[[], object] | None = cancel
         """None when it was called."""
         self.handed_on: Sequence[RpcInvocationData] = ()

@@ -51,8 +51,8 @@ class DelayedCall:
     __slots__ = ("arguments", "made", "request_id")
 
     def __init__(self, arguments: CallArguments, made: float) -> None:
-        self.arguments = arguments
-        self.made = made
+        self.arguments: CallArguments = arguments
+        self.made: float = made
         """When, on the clock of the host."""
         self.request_id: str = ""
         """Empty until it has begun."""
@@ -64,7 +64,7 @@ class Waiting:
     def __init__(self, identity: str) -> None:
         self._identity = identity
         self.connection: Connection = Connection.CONNECTING
-        self.may_send = True
+        self.may_send: bool = True
         """Whether packets go to the transport: a connection is there, or may be coming."""
         self.error: BaseException | None = None
         """Why the connection is lost or has ended, where that is known."""

@@ -91,8 +91,8 @@ class Way:
     __slots__ = ("_latest_turn", "_random", "_sent_at", "arrives_until", "link")
 
     def __init__(self, link: Link, random: Random) -> None:
-        self.link = link
-        self.arrives_until = 0.0
+        self.link: Link = link
+        self.arrives_until: float = 0.0
         self._sent_at = 0.0
         self._latest_turn = 0.0
         """When the last packet arrives or would have arrived, had it not been held back."""

@@ -85,7 +85,7 @@ class StreamTransport(AsyncResource):
     One task sends and one receives. As an async context manager it closes on leaving.
     """
 
-    departure_grace = 0.0
+    departure_grace: float = 0.0
 
     def __init__(
         self,
