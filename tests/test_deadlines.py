@@ -140,6 +140,17 @@ def test_timeouts_that_are_used_once_make_room_for_others() -> None:
         model.check()
 
 
+def test_what_ends_out_of_turn_takes_nobody_else_s_deadline() -> None:
+    model = Model()
+    for _ in range(3):
+        model.call(10.0, 7.0)
+        model.asked(8_000)
+    for which in (5, 4, 2):
+        model.ends(which)
+        model.check()
+    model.passes(1_000)
+
+
 def test_an_ack_window_as_long_as_the_timeout_is_none() -> None:
     model = Model()
     for number in range(40):

@@ -323,6 +323,26 @@ def test_r28_one_byte_more_is_more(of_bob: int, of_carol: int, failing: str) -> 
     assert alice.failed() == [failing]
 
 
+def test_r28_who_would_hold_all_that_one_may_is_given_room() -> None:
+    alice = Alice(config=RpcConfig(max_buffered_bytes=1_600, max_buffered_bytes_per_sender=500))
+    for sender, size in (("bob", 500), ("carol", 500), ("dave", 400)):
+        alice.holds(sender, f"of-{sender}", size)
+    assert alice.asks("erin", "e", 500)
+
+
+def test_r28_who_holds_most_is_known_when_a_stream_has_grown_since() -> None:
+    alice = Alice(config=BYTES)
+    alice.holds("bob", "b", 520)
+    for sender in ("carol", "grace"):
+        alice.holds(sender, sender, 440)
+    alice.receive(request("d", payload="x" * 40), "dave")
+    assert alice.failed() == ["b"]
+    alice.holds("erin", "e", 300)
+    alice.sends("erin", "e", 180, index=1)
+    alice.receive(request("f", payload="x" * 50), "frank")
+    assert alice.failed() == ["e"]
+
+
 @pytest.mark.parametrize(("size", "is_refused"), [(300, False), (301, True)])
 def test_r28_who_would_hold_more_than_anybody_is_refused(size: int, is_refused: bool) -> None:
     """The one that would hold the most does not take from those who hold less."""
@@ -356,6 +376,7 @@ def test_r28_a_request_that_is_whole_at_once_lets_half_read_ones_make_room(kind:
         alice.receive(request_header("c1", inline_content=b"x" * 500), "carol")
     assert alice.failed() == ["b1"]
     assert handed_over(alice)[0].payload == "x" * 500
+    assert alice.statistics.buffered_bytes == 500
 
 
 @pytest.mark.parametrize("of_b2", [600, 200])
@@ -378,6 +399,7 @@ def test_r28_half_read_requests_make_room_for_an_answer(form: str, of_b2: int) -
             alice.receive(part, "dave")
     assert alice.failed() == ["b2"]
     assert alice.events()[-1] == CallSucceeded(call, "x" * 300)
+    assert alice.statistics.buffered_bytes == 1_400 - of_b2
 
 
 def test_r28_nothing_makes_room_while_the_reserve_will_do() -> None:

@@ -106,6 +106,12 @@ def test_r33_a_limit_that_is_none_raises(field: str, value: Any) -> None:
         RpcConfig(**limits)
 
 
+def test_r33_a_departure_grace_that_equals_0_and_is_no_number_raises() -> None:
+    value: Any = 0j
+    with pytest.raises(LocalProtocolError, match="departure_grace must be a number of seconds"):
+        RpcConfig(departure_grace=value)
+
+
 @pytest.mark.parametrize("value", [0, 0.0, 5e-324, 2, 2.5, 1e308])
 def test_r9_r33_a_departure_grace_of_0_or_more_is_one(value: float) -> None:
     assert RpcConfig(departure_grace=value).departure_grace == value
@@ -1163,7 +1169,8 @@ def test_r41_until_connected_packets_are_ignored_and_joins_recorded() -> None:
     alice = Participant()
     alice.disconnected()
     alice.receive(request("r1"), sid="PA_1", sequence=1)
-    assert alice.events() == [PacketIgnored(IgnoreReason.DISCONNECTED, "")]
+    alice.receive(b"")
+    assert alice.events() == [PacketIgnored(IgnoreReason.DISCONNECTED, "")] * 2
     assert alice.packets() == []
     alice.joined("bob", "PA_1")
     alice.joined("carol", "PA_2")
@@ -1246,6 +1253,7 @@ def test_r42_after_close_nothing_can_be_begun_and_nothing_has_an_effect() -> Non
     assert alice.cancel(call) is False
     alice.receive(request("r2"))
     alice.receive(b"\xff")
+    alice.receive(b"")
     alice.joined("bob", "PA_1")
     alice.left("bob")
     alice.disconnected()

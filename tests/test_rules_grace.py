@@ -676,3 +676,22 @@ def test_r31_after_the_grace_what_lacks_a_sid_goes_by_its_own_name_again() -> No
         alice.receive(part)
     [received] = alice.events()
     assert isinstance(received, InvocationReceived)
+
+
+def test_r31_an_answer_of_whom_no_sid_was_known_is_read_on_in_grace() -> None:
+    alice = alice_of(sid="")
+    call = alice.call()
+    alice.left("bob")
+    for part in stream(response_header(call), b"done"):
+        alice.receive(part)
+    assert alice.events() == [CallAcknowledged(call), CallSucceeded(call, "done")]
+
+
+def test_r9_of_all_who_left_without_a_sid_no_answer_is_read_on_once_it_is_announced_again() -> None:
+    alice = Participant(config=CONFIG)
+    for number in range(2):
+        alice.receive(response_header(alice.call(), f"s{number}"))
+        alice.left("bob")
+    assert alice.statistics.open_streams_in == 2
+    alice.joined("bob", "PA_1")
+    assert alice.statistics.open_streams_in == 0

@@ -370,6 +370,18 @@ def test_r16_over_the_total_the_caller_that_holds_most_loses_its_oldest() -> Non
     assert served(bob, "alice", "a0")
 
 
+@pytest.mark.parametrize("known", ["a0", "c0", "a1", "c1", "d0", "e0", "f0"])
+def test_r16_among_callers_that_hold_as_much_each_loses_one_in_turn(known: str) -> None:
+    bob = bob_with(RpcConfig(remembered_requests=4))
+    callers = {name[0]: name for name in ("alice", "carol", "dave", "erin", "frank")}
+    for caller in callers.values():
+        bob.joined(caller)
+    for request_id in ("a0", "a1", "c0", "c1", "d0", "e0", "f0"):
+        assert served(bob, callers[request_id[0]], request_id)
+    # One request of alice, then one of carol, and then the oldest of those who have but one.
+    assert served(bob, callers[known[0]], known) is (known in ("a0", "c0", "d0"))
+
+
 def test_r16_what_a_departed_caller_left_moves_to_the_shared_ring() -> None:
     bob = bob_with(RpcConfig(remembered_requests=4, remembered_requests_per_caller=3))
     bob.joined("alice", "PA_1")
@@ -386,6 +398,22 @@ def test_r16_what_a_departed_caller_left_moves_to_the_shared_ring() -> None:
     assert not served(bob, "alice", "a1")
     assert not served(bob, "carol", "c0")
     assert served(bob, "alice", "a0")
+
+
+def test_r16_a_caller_that_departed_has_no_ring_to_take_from() -> None:
+    bob = bob_with(RpcConfig(remembered_requests=4))
+    bob.joined("alice", "PA_1")
+    bob.joined("carol")
+    assert served(bob, "carol", "c0")
+    for number in range(3):
+        assert served(bob, "alice", f"a{number}")
+    bob.left("alice")
+    for number in range(1, 4):
+        assert served(bob, "carol", f"c{number}")
+    # The shared ring lost one, and then carol's own was the fullest.
+    assert not served(bob, "carol", "c2")
+    assert not served(bob, "carol", "c3")
+    assert served(bob, "carol", "c1")
 
 
 def test_r16_a_repeat_of_a_running_request_is_never_forgotten() -> None:

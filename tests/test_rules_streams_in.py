@@ -651,6 +651,22 @@ def test_r23_r25_a_request_on_a_stream_id_that_is_open_is_malformed_and_leaves_i
     assert (received.request_id, received.payload) == ("r1", "first")
 
 
+@pytest.mark.parametrize("side", ["request", "response"])
+def test_r25_bytes_after_the_final_block_fail_an_inline_body_of_the_right_length(side: str) -> None:
+    reader = Reader(side)
+    content = raw_deflate(BYTES) + b"x"
+    reader.receive(reader.header(total_length=len(BYTES), inline_content=content, **PACKED))
+    assert reader.outcome() == (1500, AFTER_THE_END)
+
+
+@pytest.mark.parametrize("side", ["request", "response"])
+def test_r28_an_inline_body_is_not_inflated_far_beyond_its_length(side: str) -> None:
+    reader = Reader(side, RpcConfig(max_payload_bytes=100_000))
+    content = raw_deflate(bytes(200_000))
+    reader.receive(reader.header(total_length=10, inline_content=content, **PACKED))
+    assert reader.outcome() == (1500, "more than 10 bytes arrived")
+
+
 def test_r23_a_stream_id_can_be_used_again_once_its_stream_is_over() -> None:
     alice = Participant()
     for number in range(3):

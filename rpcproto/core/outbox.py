@@ -4,18 +4,26 @@ from collections import OrderedDict, deque
 from typing import Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.messages import DEFLATE_RAW, OutgoingPacket, PacketFields, PacketKind
+from rpcproto.core.messages import (
+    DEFLATE_RAW,
+    UNCOMPRESSED,
+    OutgoingPacket,
+    PacketFields,
+    PacketKind,
+)
 from rpcproto.core.roster import Abilities
 from rpcproto.core.stream_writer import (
     BOM,
     CANCELLED,
     CHUNK_BYTES,
     MIN_COMPRESSED_BYTES,
+    SMALL_BODY_BYTES,
     Address,
     DeflatedSource,
     PlainSource,
     Source,
     StreamWriter,
+    deflated_at_once,
 )
 from rpcproto.core.wire import (
     Opening,
@@ -79,21 +87,25 @@ class Outbox:
     ) -> None:
         """Queue a body in the best form that a recipient of these abilities can take (R29): inline,
         compressed if that is smaller, and else in chunks. `token` as in `send`."""
-        size, most, header, deflated = len(body), self._max_inline_bytes, None, None
+        size, compression, deflated = len(body), UNCOMPRESSED, None
+        content: bytes | bytearray = body
+        shorter: bytes | bytearray
         if abilities.deflate and size >= MIN_COMPRESSED_BYTES and self._deflating < MAX_DEFLATING:
-            deflated = DeflatedSource(body)
-            deflated.fill(most)
-            if deflated.is_whole and len(deflated.ready) < size:
-                header = write_header(opening, size, deflated.ready, DEFLATE_RAW)
-        if header is None or len(header) > most:
-            header = None
-            if abilities.inline and size <= CHUNK_BYTES:
-                header = write_header(opening, size, body)
-        if header is not None and len(header) <= most:
-            self.waiting_bytes += len(header)
-            self.small.append((header, recipient[0], request_id, _HEADER, token))
-        else:
-            self._send_in_chunks(opening, request_id, body, deflated, recipient, token)
+            if size > SMALL_BODY_BYTES:
+                deflated = DeflatedSource(body)
+                deflated.fill(self._max_inline_bytes)
+                shorter = deflated.ready if deflated.is_whole else body
+            else:
+                shorter = deflated_at_once(body)
+            if len(shorter) < size:
+                content, compression = shorter, DEFLATE_RAW
+        if abilities.inline and len(content) <= CHUNK_BYTES:
+            header = write_header(opening, size, content, compression)
+            if len(header) <= self._max_inline_bytes:
+                self.waiting_bytes += len(header)
+                self.small.append((header, recipient[0], request_id, _HEADER, token))
+                return
+        self._send_in_chunks(opening, request_id, body, deflated, recipient, token)
 
     def _send_in_chunks(
         self,

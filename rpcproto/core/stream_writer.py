@@ -21,7 +21,7 @@ _DEFLATE_STEP: Final = 16 * 1024
 _USUAL_STATE: Final = -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL
 """Window and memory level; the window is negative for raw DEFLATE."""
 _SMALL_STATE: Final = -12, 5
-_SMALL_BODY_BYTES: Final = 4 * 1024
+SMALL_BODY_BYTES: Final = 4 * 1024
 """No larger than the window of the small state, so that nothing is lost by it."""
 
 
@@ -63,6 +63,13 @@ class PlainSource:
         return last if last > start else end
 
 
+def deflated_at_once(body: bytes) -> bytes:
+    """All of a small body. To set up the state takes longer than to compress it, and it needs less
+    of that."""
+    deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_SMALL_STATE)
+    return deflate.compress(body) + deflate.flush()
+
+
 class DeflatedSource:
     """One raw DEFLATE stream over all chunks, with a final block at its end."""
 
@@ -70,17 +77,11 @@ class DeflatedSource:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
+        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_USUAL_STATE)
         self.bytes_in: int = 0
         self.ready: bytearray = bytearray()
-        self.is_whole: bool = len(body) <= _SMALL_BODY_BYTES
+        self.is_whole: bool = False
         """Whether `ready` holds all there is."""
-        if self.is_whole:
-            # To set up the state takes longer than to compress so little, which needs less of it.
-            small = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_SMALL_STATE)
-            self.ready += small.compress(body) + small.flush()
-            self.bytes_in = len(body)
-        else:
-            self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_USUAL_STATE)
 
     @property
     def is_shrunk(self) -> bool:

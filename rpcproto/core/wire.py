@@ -435,8 +435,10 @@ def write_header(
     """The packet of a stream header, with all of its body if there is `inline_content`."""
     envelope, stream_id, stamp, (before, after) = opening
     ending = uint_field(12, compression) if compression else b""
-    before_inline, content = b"", inline_content or b""
-    if inline_content is not None:
+    before_inline, content = b"", inline_content
+    if content is None:
+        content = b""
+    else:
         before_inline = _BEFORE_INLINE[len(content)]
     before_id, length = _BEFORE_ID[len(stream_id)], _VARINTS[total_length]
     header = b"".join(
