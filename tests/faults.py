@@ -427,7 +427,7 @@ FAULTS = [
     Fault(
         "the host's word is doubted",
         "engine",
-        "stateful",
+        "rules",
         "elif sid and sender_identity is None and self._roster",
         "elif sid and self._roster",
     ),
@@ -476,7 +476,7 @@ FAULTS = [
     Fault(
         "a gap in a stream goes unseen",
         "stream_reader",
-        "stateful",
+        "rules",
         "if index != stream.next_index:",
         "if index not in (stream.next_index, stream.next_index + 1):",
     ),

@@ -933,7 +933,7 @@ def test_r15_r33_anything_but_a_bool_raises(value: Any) -> None:
     bob = bob_with()
     assert bob.engine.hand_over_unknown_methods is False
     bob.engine.hand_over_unknown_methods = True
-    with pytest.raises(LocalProtocolError, match="hand_over_unknown_methods must be a bool"):
+    with pytest.raises(LocalProtocolError, match="^hand_over_unknown_methods must be a bool$"):
         bob.engine.hand_over_unknown_methods = value
     assert bob.engine.hand_over_unknown_methods is True
 
