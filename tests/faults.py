@@ -302,7 +302,7 @@ FAULTS = [
         "who makes room is ranked without a bound",
         "budget",
         "laws",
-        "if len(self._ranking) > 4 * len(self.by_identity) + MIN_SWEPT:",
+        "if len(self._ranking) > next_sweep(2 * len(self.by_identity)):",
         "if False:",
     ),
     Fault(

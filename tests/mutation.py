@@ -73,6 +73,10 @@ LOADED_ANEW = ("events._event", "wire._Made.__init__", "engine.RpcEngine.hand_ov
 before, and the last is two of one name."""
 
 
+FOR_TYPE_CHECKERS = ": TypeAlias = "
+"""What such a line names, nothing runs on."""
+
+
 class Mutant(NamedTuple):
     """A module with one fault. `name` says where and what, and stays when other lines change.
 
@@ -97,6 +101,8 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
     seen: Counter[str] = Counter()
     for mutation in mutations:
         where = positions[mutation.original_node]
+        if FOR_TYPE_CHECKERS in lines[where.start.line - 1]:
+            continue
         start, end = where.start, where.end
         before = "".join(lines[start.line - 1 : end.line])
         rest = lines[end.line - 1][end.column :]

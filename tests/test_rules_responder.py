@@ -416,6 +416,19 @@ def test_r16_a_caller_that_departed_has_no_ring_to_take_from() -> None:
     assert served(bob, "carol", "c1")
 
 
+def test_r16_a_caller_that_departed_is_not_among_those_that_hold_little() -> None:
+    bob = bob_with(RpcConfig(remembered_requests=2))
+    for caller in ("alice", "carol", "dave", "erin"):
+        bob.joined(caller)
+    assert served(bob, "alice", "r")
+    bob.left("alice")
+    for caller in ("carol", "dave", "erin"):
+        assert served(bob, caller, "r")
+    assert not served(bob, "dave", "r")
+    assert not served(bob, "erin", "r")
+    assert served(bob, "carol", "r")
+
+
 def test_r16_a_repeat_of_a_running_request_is_never_forgotten() -> None:
     bob = bob_with(RpcConfig(remembered_requests=1, remembered_requests_per_caller=1))
     bob.joined("alice")
@@ -933,7 +946,7 @@ def test_r15_r33_anything_but_a_bool_raises(value: Any) -> None:
     bob = bob_with()
     assert bob.engine.hand_over_unknown_methods is False
     bob.engine.hand_over_unknown_methods = True
-    with pytest.raises(LocalProtocolError, match="^hand_over_unknown_methods must be a bool$"):
+    with pytest.raises(LocalProtocolError, match=r"^hand_over_unknown_methods must be a bool$"):
         bob.engine.hand_over_unknown_methods = value
     assert bob.engine.hand_over_unknown_methods is True
 

@@ -4,7 +4,7 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import MIN_SWEPT, Timed
+from rpcproto.core.deadlines import MIN_SWEPT, Timed, next_sweep
 from rpcproto.core.wire import envelope
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Senders:
         for identity, sender in list(self.by_identity.items()):
             if not (sender.held_bytes or sender.invocations or sender.streams):
                 del self.by_identity[identity]
-        self._max_senders = 2 * len(self.by_identity) + MIN_SWEPT
+        self._max_senders = next_sweep(len(self.by_identity))
 
     def take(self, sender: Sender, count: int, is_answer: bool, is_kept: bool = True) -> bool:
         """Count `count` more bytes, or none if they are too many.
@@ -106,7 +106,7 @@ class Senders:
         """The sender holds more, or has a stream that can make room."""
         if self._ranking is not None and (rank := sender.rank()) is not None:
             heappush(self._ranking, (*rank, sender))
-            if len(self._ranking) > 4 * len(self.by_identity) + MIN_SWEPT:
+            if len(self._ranking) > next_sweep(2 * len(self.by_identity)):
                 self._ranking = self._ranked()
 
     def who_makes_room(self, sender: Sender, count: int) -> "IncomingStream | None":

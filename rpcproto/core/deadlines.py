@@ -27,6 +27,12 @@ EARLY: Final = 3
 """The lowest state in which an early deadline counts: that of a call which nobody has acked."""
 
 
+def next_sweep(kept: int) -> int:
+    """How much must be there before it is swept again, if so much was kept: then a sweep costs
+    each entry a fixed share."""
+    return 2 * kept + MIN_SWEPT
+
+
 class Timed:
     """Something with a deadline. `order` is unique in an engine and says who was first.
 
@@ -77,7 +83,7 @@ class Line(deque[Timed]):
         items = [item for item in self if item.state >= OPEN]
         self.clear()
         self.extend(items)
-        self.limit = 2 * len(items) + MIN_SWEPT
+        self.limit = next_sweep(len(items))
 
     def add(self, item: Timed) -> None:
         """Append `item`, and sweep. The sides do the same in line."""
@@ -131,7 +137,7 @@ class Deadlines:
         if len(self._rest) > self._rest_limit:
             self._rest = [due for due in self._rest if _counts(due)]
             heapq.heapify(self._rest)
-            self._rest_limit = 2 * len(self._rest) + MIN_SWEPT
+            self._rest_limit = next_sweep(len(self._rest))
 
     def _line(self, timeout: float, early: float) -> Line | None:
         """The line of these timeouts, or None while all lines are taken."""

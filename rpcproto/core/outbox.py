@@ -184,7 +184,7 @@ class Outbox:
             if kind is _TRAILER and is_chunk:
                 self._cancel(id_of_trailer(data), identity, request_id)
 
-    def drop_streams(self, identity: str, sid: str = "") -> None:
+    def drop_streams(self, identity: str, sid: str) -> None:
         """Drop the bodies for a participant that left (R19)."""
         for stream in list(self._to.get(identity, {}).values()):
             if not sid or stream.destination_sid in ("", sid):

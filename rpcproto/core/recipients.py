@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.deadlines import MIN_SWEPT, OPEN, Line, Timed
+from rpcproto.core.deadlines import MIN_SWEPT, OPEN, Line, Timed, next_sweep
 from rpcproto.core.errors import ErrorCode, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES, MAX_METHOD_BYTES, MAX_V1_PAYLOAD_BYTES
 from rpcproto.core.roster import NO_ABILITIES, Abilities, Origin, Participant, Roster
@@ -133,7 +133,7 @@ class Recipients:
             if not recipient.pending():
                 recipient.calls.clear()  # they know it as well
                 del self._here[identity]
-        self._max_here = 2 * len(self._here) + MIN_SWEPT
+        self._max_here = next_sweep(len(self._here))
 
     def joined(self, identity: str, sid: str) -> list[Call]:
         """A participant is announced; `sid` is its first one, unless it is empty.
