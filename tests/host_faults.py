@@ -48,6 +48,7 @@ _waiting = partial(Fault, folder="participant", module="waiting")
 _asyncio = partial(Fault, folder="", module="asyncio")
 _trio = partial(Fault, folder="", module="trio")
 _memory = partial(Fault, folder="transports", module="memory", layer="memory")
+_batches = partial(Fault, folder="transports", module="batches", layer="memory")
 _links = partial(Fault, folder="transports", module="links", layer="memory")
 _framing = partial(Fault, folder="transports", module="framing", layer="streams")
 _stream = partial(Fault, folder="transports", module="stream", layer="streams")
@@ -479,15 +480,15 @@ HOST_FAULTS = [
         original="way.take_turn(anyio.current_time())",
         faulty="anyio.current_time()",
     ),
-    _memory(
+    _batches(
         name="a batch has no bound in bytes",
-        original="                if size > BATCH_BYTES and batch:\n",
-        faulty="                if False:\n",
+        original="            if size > BATCH_BYTES and batch:\n",
+        faulty="            if False:\n",
     ),
-    _memory(
+    _batches(
         name="a batch has no bound in events",
-        original="        while events and len(batch) < BATCH_EVENTS:\n",
-        faulty="        while events:\n",
+        original="    while events and len(batch) < BATCH_EVENTS:\n",
+        faulty="    while events:\n",
     ),
     _memory(
         name="a cut lets through what is on its way",
@@ -645,7 +646,7 @@ HOST_FAULTS = [
     ),
     _inbox(
         name="what was read still takes room",
-        original="        self._all.add(event, -1)\n",
+        original="            self._all.add(event, -1)\n",
         faulty="",
     ),
     _inbox(

@@ -13,6 +13,7 @@ from rpcproto.transports import (
     ParticipantJoined,
     ParticipantLeft,
     TransportEvent,
+    batches,
     inbox,
 )
 from rpcproto.transports.inbox import Inbox
@@ -134,7 +135,7 @@ def test_it_is_full_by_number_or_by_bytes_until_something_is_read(
     limit: str, packets: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(inbox, limit, packets)
-    monkeypatch.setattr(inbox, "BATCH_EVENTS", 2)
+    monkeypatch.setattr(batches, "BATCH_EVENTS", 2)
     size = 1 if limit == "MAX_WAITING_EVENTS" else 2
 
     async def main() -> None:

@@ -2,13 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rpcproto.logs import SeldomLogged
 from rpcproto.transports import (
-    BATCH_BYTES,
-    BATCH_EVENTS,
     Connected,
     Disconnected,
     PacketReceived,
@@ -16,6 +14,7 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.batches import take_batch, take_welcome
 
 MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
@@ -108,16 +107,16 @@ class Inbox:
         self._events.append(event)
         self._wake.set()
 
-    def _pop(self) -> TransportEvent:
-        event = self._events.popleft()
-        self._all.add(event, -1)
-        sender = _sender(event)
-        if sender is not None:
-            held = self._of_sender[sender]
-            held.add(event, -1)
-            if not held.events:
-                del self._of_sender[sender]
-        return event
+    def _release(self, events: Iterable[TransportEvent]) -> None:
+        """These do not wait any more."""
+        for event in events:
+            self._all.add(event, -1)
+            sender = _sender(event)
+            if sender is not None:
+                held = self._of_sender[sender]
+                held.add(event, -1)
+                if not held.events:
+                    del self._of_sender[sender]
 
     def drop_all(self) -> None:
         """Drop everything that waits."""
@@ -146,27 +145,14 @@ class Inbox:
                 return ()
             self._wake.clear()
             await self._wake.wait()
-        batch = [self._pop()]
-        size = _size(batch[0])
-        while self._events and len(batch) < BATCH_EVENTS:
-            size += _size(self._events[0])
-            if size > BATCH_BYTES:
-                break
-            batch.append(self._pop())
+        batch = take_batch(self._events)
+        self._release(batch)
         return batch
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        welcome: list[ParticipantJoined | ParticipantLeft] = []
-        rest: list[TransportEvent] = []
-        while self._events and not isinstance(self._events[0], PacketReceived):
-            event = self._pop()
-            if isinstance(event, ParticipantJoined | ParticipantLeft):
-                welcome.append(event)
-            else:
-                rest.append(event)
-        self._events.extendleft(reversed(rest))
-        self._all.events += len(rest)
+        welcome = take_welcome(self._events)
+        self._release(welcome)
         return welcome
 
 
@@ -174,7 +160,3 @@ def _sender(event: TransportEvent) -> str | None:
     if isinstance(event, PacketReceived):
         return event.sender_identity
     return None if isinstance(event, Connected | Disconnected) else event.identity
-
-
-def _size(event: TransportEvent) -> int:
-    return len(event.data) if isinstance(event, PacketReceived) else 0

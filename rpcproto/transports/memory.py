@@ -12,8 +12,6 @@ from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.extras import extra
 from rpcproto.transports import (
-    BATCH_BYTES,
-    BATCH_EVENTS,
     HIGH_WATER_MARK,
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
@@ -25,6 +23,7 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.batches import take_batch, take_welcome
 from rpcproto.transports.links import Fate, Link, Links, SentPacket
 
 with extra("anyio", __name__):
@@ -306,19 +305,11 @@ class MemoryTransport:
             gives_turn = True
         if not gives_turn:
             await anyio.lowlevel.checkpoint()
-        return self._take_batch()
+        return take_batch(self._events)
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        news, rest = list[ParticipantJoined | ParticipantLeft](), deque[TransportEvent]()
-        while self._events and not isinstance(self._events[0], PacketReceived):
-            event = self._events.popleft()
-            if isinstance(event, ParticipantJoined | ParticipantLeft):
-                news.append(event)
-            else:
-                rest.append(event)
-        self._events = rest + self._events
-        return news
+        return take_welcome(self._events)
 
     async def aclose(self) -> None:
         """Leave the room; what has come in may still be read."""
@@ -343,18 +334,6 @@ class MemoryTransport:
             self._events.append(event)
             if sent is not None:
                 sent.arrived_at.append(now)
-
-    def _take_batch(self) -> Sequence[TransportEvent]:
-        """What has arrived, within the bounds of a batch."""
-        events, batch, size = self._events, list[TransportEvent](), 0
-        while events and len(batch) < BATCH_EVENTS:
-            event = events[0]
-            if type(event) is PacketReceived:
-                size += len(event.data)
-                if size > BATCH_BYTES and batch:
-                    break
-            batch.append(events.popleft())
-        return batch
 
     def _lose_all_under_way(self) -> None:
         self.is_connected = False

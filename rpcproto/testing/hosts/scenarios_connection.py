@@ -5,7 +5,9 @@ from typing import Final
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.testing.hosts.steps import (
+    CABLE_CUT,
     PEER,
+    PEER_IS_BACK,
     PEER_SID,
     Advance,
     Breaks,
@@ -34,9 +36,6 @@ from rpcproto.transports import (
     ParticipantLeft,
 )
 
-_CABLE_CUT: Final = ConnectionError("cable cut")
-_PEER_IS_BACK: Final = ParticipantJoined(PEER, PEER_SID, 2, (2,))
-
 _CONNECTING: Final = (
     Scenario(
         "calls wait for the connection, and their timeouts begin with it",
@@ -47,7 +46,7 @@ _CONNECTING: Final = (
             SentNothing(),
             Pending("a"),
             Pending("b"),
-            Happens((_PEER_IS_BACK, Connected(participants_complete=True))),
+            Happens((PEER_IS_BACK, Connected(participants_complete=True))),
             Advance(2.875),
             Ended("a", ("Hi",)),
             Pending("b"),
@@ -62,10 +61,10 @@ _CONNECTING: Final = (
         (
             Call("a"),
             Advance(1.0),
-            Happens((Disconnected(_CABLE_CUT),)),
+            Happens((Disconnected(CABLE_CUT),)),
             Ended("a", (1503,)),
-            Cause("a", _CABLE_CUT),
-            Happens((_PEER_IS_BACK, Connected())),
+            Cause("a", CABLE_CUT),
+            Happens((PEER_IS_BACK, Connected())),
             Advance(1.0),
             Heard(()),
             Call("b", payload="b"),
@@ -81,7 +80,7 @@ _CONNECTING: Final = (
             Call("a", payload="a"),
             Call("b", payload="b"),
             Cancel("a"),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             Advance(60.0),
             Pending("a"),
             Ended("b", ("b",)),
@@ -94,7 +93,7 @@ _CONNECTING: Final = (
         "a call that waited for the connection can be cancelled like any other",
         (
             Call("a", "ignore"),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             Advance(1.0),
             Cancel("a"),
             Call("b"),
@@ -131,17 +130,17 @@ _LOSING: Final = (
         (
             Call("a", "ignore"),
             Advance(1.0),
-            Breaks(_CABLE_CUT),
+            Breaks(CABLE_CUT),
             Call("b"),
             Advance(0.0),
             Ended("a", (1503,)),
             Ended("b", (1503,)),
-            Cause("a", _CABLE_CUT),
-            Cause("b", _CABLE_CUT),
+            Cause("a", CABLE_CUT),
+            Cause("b", CABLE_CUT),
             Call("c"),
             Advance(0.0),
             Ended("c", (Failure(1503, "Recipient disconnected"),)),
-            Cause("c", _CABLE_CUT),
+            Cause("c", CABLE_CUT),
         ),
         "connection",
     ),
@@ -150,14 +149,14 @@ _LOSING: Final = (
         (
             Call("a", "ignore"),
             Advance(1.0),
-            Happens((Disconnected(_CABLE_CUT),)),
+            Happens((Disconnected(CABLE_CUT),)),
             Ended("a", (1503,)),
-            Cause("a", _CABLE_CUT),
+            Cause("a", CABLE_CUT),
             Call("b"),
             Ended("b", (1503,)),
-            Cause("b", _CABLE_CUT),
+            Cause("b", CABLE_CUT),
             SentNothing(),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             Call("c"),
             Advance(1.0),
             Ended("c", ("Hi",)),
@@ -173,10 +172,10 @@ _LOSING: Final = (
         (
             Room(is_full=True),
             Call("a", payload="a"),
-            Happens((Disconnected(_CABLE_CUT),)),
+            Happens((Disconnected(CABLE_CUT),)),
             Ended("a", (1503,)),
             Room(),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             Call("b", payload="b"),
             Advance(1.0),
             Ended("b", ("b",)),
@@ -187,12 +186,12 @@ _LOSING: Final = (
     Scenario(
         "sending that broke works again on the next connection",
         (
-            Breaks(_CABLE_CUT),
+            Breaks(CABLE_CUT),
             Call("a"),
             Advance(0.0),
             Ended("a", (1503,)),
             Breaks(None),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             Call("b"),
             Advance(1.0),
             Ended("b", ("Hi",)),
@@ -208,7 +207,7 @@ _LOSING: Final = (
             Call("b", "ignore"),
             Call("c", "refuse"),
             Advance(1.0),
-            Happens((Disconnected(_CABLE_CUT),)),
+            Happens((Disconnected(CABLE_CUT),)),
             Ended("a", ("Hi",)),
             Ended("b", (1503,)),
             Ended("c", (2001,)),

@@ -5,7 +5,9 @@ from typing import Final
 from rpcproto.core.config import RpcConfig
 from rpcproto.testing.hosts.handlers import STUBBORN_FOR
 from rpcproto.testing.hosts.steps import (
+    CABLE_CUT,
     PEER,
+    PEER_IS_BACK,
     PEER_SID,
     Advance,
     Breaks,
@@ -26,8 +28,6 @@ from rpcproto.transports import Connected, Disconnected, ParticipantJoined, Part
 
 _CRASHED: Final = Failure(1500, "Application error in method handler")
 _REFUSED: Final = Failure(1500, "Application error in method handler", "too many requests")
-_CABLE_CUT: Final = ConnectionError("cable cut")
-_PEER_IS_BACK: Final = ParticipantJoined(PEER, PEER_SID, 2, (2,))
 
 _ANSWERS: Final = (
     Scenario(
@@ -128,7 +128,7 @@ _ABANDONED: Final = (
             Handlers(running=1),
             Happens((ParticipantLeft(PEER, PEER_SID),)),
             Handlers(cancelled=1),
-            Happens((_PEER_IS_BACK,)),
+            Happens((PEER_IS_BACK,)),
             PeerCall("echo", "Hi"),
         ),
         "abandoned handlers",
@@ -151,9 +151,9 @@ _ABANDONED: Final = (
             PeerStarts("a", "endless"),
             PeerStarts("b", "slow"),
             Advance(1.0),
-            Happens((Disconnected(_CABLE_CUT),)),
+            Happens((Disconnected(CABLE_CUT),)),
             Handlers(cancelled=2),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             PeerCall("echo", "Hi"),
             Handlers(cancelled=2),
         ),
@@ -164,7 +164,7 @@ _ABANDONED: Final = (
         (
             PeerStarts("a", "endless"),
             Advance(1.0),
-            Breaks(_CABLE_CUT),
+            Breaks(CABLE_CUT),
             Call("b"),
             Advance(0.0),
             Ended("b", (1503,)),
@@ -202,7 +202,7 @@ _ABANDONED: Final = (
         (
             PeerStarts("a", "stubborn"),
             Advance(1.0),
-            Happens((Disconnected(_CABLE_CUT), _PEER_IS_BACK, Connected())),
+            Happens((Disconnected(CABLE_CUT), PEER_IS_BACK, Connected())),
             Handlers(running=1, cancelled=1),
             Advance(STUBBORN_FOR),
             Handlers(cancelled=1),
@@ -292,7 +292,7 @@ _BOUNDED: Final = (
             Network(is_held=True),
             PeerStarts("a", "endless"),
             PeerStarts("b", "endless"),
-            Happens((ParticipantLeft(PEER, PEER_SID), _PEER_IS_BACK)),
+            Happens((ParticipantLeft(PEER, PEER_SID), PEER_IS_BACK)),
             Network(),
             *(PeerCall("echo", "Hi"),) * 3,
         ),

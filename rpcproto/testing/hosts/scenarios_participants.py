@@ -6,6 +6,7 @@ from rpcproto.core.config import RpcConfig
 from rpcproto.core.messages import PacketKind
 from rpcproto.testing.hosts.steps import (
     PEER,
+    PEER_IS_BACK,
     PEER_SID,
     Advance,
     Call,
@@ -19,9 +20,6 @@ from rpcproto.testing.hosts.steps import (
     SentNothing,
 )
 from rpcproto.transports import Connected, ParticipantJoined, ParticipantLeft
-
-_CABLE_CUT: Final = ConnectionError("cable cut")
-_PEER_IS_BACK: Final = ParticipantJoined(PEER, PEER_SID, 2, (2,))
 
 PARTICIPANTS: Final = (
     Scenario(
@@ -114,7 +112,7 @@ PARTICIPANTS: Final = (
     Scenario(
         "where the list of participants is not complete, others can be called",
         (
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((PEER_IS_BACK, Connected())),
             Call("a", destination="nobody"),
             Advance(6.875),
             Pending("a"),
@@ -127,7 +125,7 @@ PARTICIPANTS: Final = (
     Scenario(
         "a server that is too old for calls fails them",
         (
-            Happens((_PEER_IS_BACK, Connected(server_version="1.7.9"))),
+            Happens((PEER_IS_BACK, Connected(server_version="1.7.9"))),
             Call("a"),
             Ended("a", (1403,)),
             SentNothing(),

@@ -6,7 +6,9 @@ from rpcproto.core.messages import PacketKind
 from rpcproto.testing.hosts.scenarios_calls import LONG
 from rpcproto.testing.hosts.steps import (
     ALL_KINDS,
+    CABLE_CUT,
     PEER,
+    PEER_IS_BACK,
     PEER_SID,
     Advance,
     Breaks,
@@ -27,16 +29,7 @@ from rpcproto.testing.hosts.steps import (
     Scenario,
     SentNothing,
 )
-from rpcproto.transports import (
-    Connected,
-    Disconnected,
-    PacketReceived,
-    ParticipantJoined,
-    ParticipantLeft,
-)
-
-_CABLE_CUT: Final = ConnectionError("cable cut")
-_PEER_IS_BACK: Final = ParticipantJoined(PEER, PEER_SID, 2, (2,))
+from rpcproto.transports import Connected, Disconnected, PacketReceived, ParticipantLeft
 
 _SENDING: Final = (
     Scenario(
@@ -179,12 +172,12 @@ _LEAVING: Final = (
     ),
     Scenario(
         "leaving a channel that is broken",
-        (Breaks(_CABLE_CUT), Call("a"), Advance(0.0), Ended("a", (1503,)), Close()),
+        (Breaks(CABLE_CUT), Call("a"), Advance(0.0), Ended("a", (1503,)), Close()),
         "leaving",
     ),
     Scenario(
         "leaving a connection that was lost",
-        (Happens((Disconnected(_CABLE_CUT),)), Advance(1.0), Close()),
+        (Happens((Disconnected(CABLE_CUT),)), Advance(1.0), Close()),
         "leaving",
     ),
     Scenario(
@@ -196,8 +189,8 @@ _LEAVING: Final = (
             Ended("a", (1503,)),
             PeerStarts("c", "slow"),
             Happens((PacketReceived(b"\xff garbage", PEER, PEER_SID),)),
-            Happens((ParticipantLeft(PEER, PEER_SID), Disconnected(_CABLE_CUT))),
-            Happens((_PEER_IS_BACK, Connected())),
+            Happens((ParticipantLeft(PEER, PEER_SID), Disconnected(CABLE_CUT))),
+            Happens((PEER_IS_BACK, Connected())),
         ),
         "leaving",
     ),

@@ -6,13 +6,15 @@ from typing import Final, NamedTuple, TypeAlias
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.messages import PacketKind
-from rpcproto.transports import TransportEvent
+from rpcproto.transports import ParticipantJoined, TransportEvent
 
 HOST: Final = "host"
 """The identity of the participant under test."""
 PEER: Final = "peer"
 """The identity of the other participant, which the kit plays."""
 PEER_SID: Final = "PA_peer"
+PEER_IS_BACK: Final = ParticipantJoined(PEER, PEER_SID, 2, (2,))
+CABLE_CUT: Final = ConnectionError("cable cut")
 LATENCY: Final = 0.0625
 ALL_KINDS: Final = frozenset(PacketKind)
 SLOW_METHODS: Final = frozenset({"slow", "slow refusal", "slow crash", "endless", "stubborn"})
