@@ -28,6 +28,7 @@ is nothing below, so what is there may use its neighbours."""
 
 UPPER_FLOORS = [
     {"cli", "__main__"},
+    {"conformance"},
     {"livekit"},
     {"asyncio", "interceptors", "telemetry", "trio"},
     {"participant"},

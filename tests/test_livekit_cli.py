@@ -16,11 +16,11 @@ from typing import Any, Self, TypeAlias, TypeVar
 import click
 import jwt
 import pytest
-from interop.room_server import RoomServer
 from livekit.protocol.models import DisconnectReason
 
 from rpcproto import LocalProtocolError, cli
 from rpcproto.cli.urls import LiveKit, parse_url
+from rpcproto.conformance.room_server import RoomServer
 from rpcproto.livekit import access_token, connect
 from rpcproto.livekit.tokens import identity_of
 

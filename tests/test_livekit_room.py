@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from fake_transports import all_events, of
-from interop.room_server import RoomServer, Session
-from interop.routing import Passing
 from livekit.protocol.models import DisconnectReason
 from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
 
 import rpcproto
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind
+from rpcproto.conformance.room_server import RoomServer, Session
+from rpcproto.conformance.routing import Passing
 from rpcproto.livekit import (
     ConnectError,
     LeaveError,
@@ -212,7 +212,7 @@ def test_an_old_server_is_known_as_such() -> None:
             assert caught.value.code == RpcError.ErrorCode.UNSUPPORTED_SERVER
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interop.room_server.SERVER_VERSION", "1.7.2")
+        patch.setattr("rpcproto.conformance.room_server.SERVER_VERSION", "1.7.2")
         run(scene)
 
 

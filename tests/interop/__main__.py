@@ -7,7 +7,7 @@ from pathlib import Path
 
 from interop.clients import EngineClient, Place
 from interop.page_server import PageServer
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 ROOM = "demo"
 

@@ -12,9 +12,9 @@ from typing import Any
 import jwt
 
 from interop.client import Driver, cryptor_of, switch_key
-from interop.routing import Room
-from interop.seat import Seat
 from rpcproto.asyncio import RpcError, RpcInterceptor, RpcParticipant
+from rpcproto.conformance.routing import Room
+from rpcproto.conformance.seat import Seat
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

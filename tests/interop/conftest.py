@@ -11,7 +11,7 @@ from interop import matrix
 from interop.clients import Place
 from interop.matrix import Cell
 from interop.pairings import Meeting, Pairing, Run
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 from livekit.protocol.models import DataPacket, DataStream, RpcError, RpcResponse
 
 from interop.cases import Act, noise
-from interop.room_server import RoomServer
-from interop.routing import Interference, Passing, Room, repeating
+from rpcproto.conformance.room_server import RoomServer
+from rpcproto.conformance.routing import Interference, Passing, Room, repeating
 
 RIGHT: Final = "right"
 FORGED: Final = "forged"

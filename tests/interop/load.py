@@ -4,7 +4,7 @@ from typing import Final
 
 from interop.clients import Client, Place
 from interop.pairings import GENERATIONS, ROOM_CLIENT, gather, participant
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 CALLS: Final = 1_000
 AT_ONCE: Final = 64

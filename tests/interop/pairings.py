@@ -16,7 +16,7 @@ from interop.browser import BrowserClient
 from interop.cases import Act
 from interop.clients import CLIENT, ROOT, Client, EngineClient, Place, ProcessClient
 from interop.encryption import Keys
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 GENERATIONS: Final = {"1.1.8": 0, "1.1.13": 1, "1.2.1": 2}
 """The versions of LiveKit's Python package, and the client_protocol that each announces."""

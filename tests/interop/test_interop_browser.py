@@ -8,7 +8,7 @@ from interop.browser import BrowserClient
 from interop.cases import Act, noise
 from interop.clients import Place
 from interop.pairings import ENGINE, Run, gather, participant
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 pytestmark = pytest.mark.interop_browser
 

@@ -25,8 +25,8 @@ from interop.pairings import (
     gather,
     participant,
 )
-from interop.room_server import RoomServer
-from interop.routing import Interference, Passing, Room, repeating
+from rpcproto.conformance.room_server import RoomServer
+from rpcproto.conformance.routing import Interference, Passing, Room, repeating
 from rpcproto.testing import counting_ids
 
 NEWEST = "1.2.1"

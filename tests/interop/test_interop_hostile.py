@@ -9,7 +9,7 @@ from interop.cases import Act
 from interop.clients import Client, Place
 from interop.hostile import HOSTILE_CASES, RIGHT
 from interop.pairings import BROWSER, ENGINE, GENERATIONS, ROOM_CLIENT, Run, gather, participant
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 NEWEST = "1.2.1"
 PAIRS = [

@@ -7,7 +7,7 @@ import pytest
 from interop.clients import Place
 from interop.load import LOAD_PAIRS, load, load_table
 from interop.pairings import TEST_SERVER, Run
-from interop.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer
 
 pytestmark = pytest.mark.interop_load
 

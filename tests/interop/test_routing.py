@@ -5,7 +5,7 @@ import json
 
 from livekit.protocol.models import DataPacket, DisconnectReason, ParticipantInfo, RpcAck
 
-from interop.routing import Passing, Room, dropping, repeating
+from rpcproto.conformance.routing import Passing, Room, dropping, repeating
 from rpcproto.testing import virtual_time_run
 
 

@@ -33,13 +33,13 @@ from livekit.protocol.rtc import (
     WrappedJoinRequest,
 )
 
-from interop.routing import Room
+from rpcproto.conformance.routing import Room
 
 LOOPBACK = "127.0.0.1"
 PATHS = ("/rtc/v1", "/rtc")
 RELIABLE, LOSSY = "_reliable", "_lossy"
 SERVER_VERSION = "1.13.5"
-logger = logging.getLogger("room_server")
+logger: logging.Logger = logging.getLogger("rpcproto.room_server")
 
 
 def only_loopback(use_ipv4: bool, use_ipv6: bool) -> list[str]:
@@ -63,11 +63,12 @@ class RoomServer:
         ping_interval: int = 5,
         ping_timeout: int = 15,
     ) -> None:
-        self.port = port
+        self.port: int = port
         self.paths = paths
         self.refusal: int | None = None
         self.answers_pings = True
-        self.ping_interval, self.ping_timeout = ping_interval, ping_timeout
+        self.ping_interval: int = ping_interval
+        self.ping_timeout: int = ping_timeout
         self.sessions: set[Session] = set()
         self._record = record
         self._rooms: dict[str, Room] = {}
@@ -185,7 +186,7 @@ class Session:
         identity: str,
         client_info: ClientInfo,
     ) -> None:
-        self.info = ParticipantInfo(
+        self.info: ParticipantInfo = ParticipantInfo(
             sid=room.new_sid(),
             identity=identity,
             name=identity,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
 
-from interop.routing import Room
 from rpcproto import OutgoingPacket, stamp
+from rpcproto.conformance.routing import Room
 from rpcproto.transports import (
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
@@ -22,7 +22,7 @@ from rpcproto.transports import (
 class Seat:
     """A `Transport` without any network, for `RpcParticipant`; the rest of the room is real."""
 
-    departure_grace = 0.0
+    departure_grace: float = 0.0
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Seat:
         client_protocol: int = OUR_CLIENT_PROTOCOL,
         capabilities: Collection[int] = OUR_CAPABILITIES,
     ) -> None:
-        self.info = ParticipantInfo(
+        self.info: ParticipantInfo = ParticipantInfo(
             sid=room.new_sid(),
             identity=identity,
             state=ParticipantInfo.ACTIVE,
