@@ -13,6 +13,7 @@ from livekit.protocol.models import (
     DisconnectReason,
     ParticipantInfo,
     ParticipantPermission,
+    ReconnectReason,
     Room,
     ServerInfo,
 )
@@ -23,6 +24,7 @@ from livekit.protocol.rtc import (
     LeaveRequest,
     ParticipantUpdate,
     Pong,
+    ReconnectResponse,
     SessionDescription,
     SignalRequest,
     SignalResponse,
@@ -42,6 +44,8 @@ from rpcproto.livekit.signalling import (
     LeaveAction,
     LeaveRequested,
     OfferReceived,
+    Resumed,
+    Resumption,
     Signalling,
     SignallingEvent,
     TimedOut,
@@ -106,12 +110,16 @@ def query_of(url: str) -> dict[str, str]:
     return {name: value for name, [value] in parse_qs(urlsplit(url).query).items()}
 
 
+def join_request_of(text: str) -> JoinRequest:
+    wrapped = WrappedJoinRequest.FromString(urlsafe_b64decode(text))
+    assert wrapped.compression == WrappedJoinRequest.GZIP
+    return JoinRequest.FromString(gzip.decompress(wrapped.join_request))
+
+
 def test_the_new_path_has_all_in_one_message() -> None:
     url = join_url("wss://example.org", PATH)
     assert url.startswith("wss://example.org/rtc/v1?join_request=")
-    wrapped = WrappedJoinRequest.FromString(urlsafe_b64decode(query_of(url)["join_request"]))
-    assert wrapped.compression == WrappedJoinRequest.GZIP
-    request = JoinRequest.FromString(gzip.decompress(wrapped.join_request))
+    request = join_request_of(query_of(url)["join_request"])
     assert request.client_info.client_protocol == 2
     assert list(request.client_info.capabilities) == [ClientInfo.CAP_COMPRESSION_DEFLATE_RAW]
     assert request.client_info.protocol == 15
@@ -147,6 +155,19 @@ def test_what_is_wrong_can_be_asked_over_http(scheme: str, http: str, path: str)
     asked = urlsplit(validate_url(f"{scheme}://example.org", path))
     assert (asked.scheme, asked.path) == (http, f"{path}/validate")
     assert asked.query == urlsplit(join_url("ws://example.org", path)).query
+
+
+def test_a_resumption_names_the_session_on_both_paths() -> None:
+    resumption = Resumption("PA_1", ReconnectReason.RR_PUBLISHER_FAILED)
+    query = query_of(join_url("wss://example.org", PATH, resumption))
+    request = join_request_of(query["join_request"])
+    assert (request.reconnect, request.participant_sid) == (True, "PA_1")
+    assert request.reconnect_reason == ReconnectReason.RR_PUBLISHER_FAILED
+    assert request.client_info.client_protocol == 2
+    query = query_of(join_url("wss://example.org", OLD_PATH, resumption))
+    assert (query["reconnect"], query["sid"], query["reconnect_reason"]) == ("1", "PA_1", "2")
+    assert query["auto_subscribe"] == "0"
+    assert "reconnect" not in query_of(join_url("wss://example.org", OLD_PATH))
 
 
 def test_only_a_404_leads_from_the_new_path_to_the_old_one() -> None:
@@ -401,7 +422,6 @@ def test_a_new_token_is_told() -> None:
     ("leave", "action"),
     [
         (LeaveRequest(action=LeaveRequest.DISCONNECT), LeaveAction.DISCONNECT),
-        (LeaveRequest(action=LeaveRequest.RESUME), LeaveAction.RESUME),
         (LeaveRequest(action=LeaveRequest.RECONNECT), LeaveAction.RECONNECT),
         # Servers before actions were invented.
         (LeaveRequest(can_reconnect=True), LeaveAction.RECONNECT),
@@ -420,6 +440,105 @@ def test_the_server_ends_it_with_an_action_and_nothing_follows(
     client.signalling.offer("too late")
     client.wait(1000)
     assert (client.update(BOB), client.said()) == ([], [])
+
+
+# the WebSocket is lost, and the session resumed on another
+
+
+def lost() -> Client:
+    """A client whose WebSocket was lost, in a session with an offer and its answer."""
+    client = Client(ping_interval=5, ping_timeout=15)
+    client.signalling.offer("our sdp")
+    client.hears(answer=SessionDescription(type="answer", sdp="their sdp", id=1))
+    client.events()
+    client.said()
+    client.signalling.lose()
+    return client
+
+
+def test_a_server_that_resumes_names_the_last_packet_that_it_has_seen() -> None:
+    client = lost()
+    server = ICEServer(urls=["turn:example.org"], username="u", credential="c")
+    client.hears(reconnect=ReconnectResponse(last_message_seq=7, ice_servers=[server]))
+    assert client.events() == [Resumed(7, (IceServer(("turn:example.org",), "u", "c"),))]
+    # Only the first message of the new WebSocket is the answer.
+    client.hears(reconnect=ReconnectResponse(last_message_seq=8))
+    assert client.update(BOB) == [BOB_JOINED]
+
+
+def test_a_server_without_a_reconnect_response_resumes_with_any_other_message() -> None:
+    assert lost().update(BOB) == [Resumed(0, ()), BOB_JOINED]
+
+
+@pytest.mark.parametrize("action", [LeaveRequest.RECONNECT, LeaveRequest.DISCONNECT])
+def test_a_server_that_does_not_resume_ends_the_session(action: LeaveRequest.Action) -> None:
+    client = lost()
+    client.hears(leave=LeaveRequest(action=action, reason=DisconnectReason.STATE_MISMATCH))
+    expected = LeaveAction(LeaveRequest.Action.Name(action).lower())
+    assert client.events() == [LeaveRequested(expected, "STATE_MISMATCH")]
+    client.hears(reconnect=ReconnectResponse(last_message_seq=7))
+    assert client.events() == []
+
+
+def test_a_server_that_asks_us_to_resume_has_given_up_the_websocket() -> None:
+    client = Client()
+    client.hears(leave=LeaveRequest(action=LeaveRequest.RESUME))
+    assert client.events() == [LeaveRequested(LeaveAction.RESUME, "UNKNOWN_REASON")]
+    assert client.signalling.next_deadline is None
+    client.hears(reconnect=ReconnectResponse(last_message_seq=7))
+    assert client.events() == [Resumed(7, ())]
+
+
+def test_nothing_is_said_and_no_deadline_runs_between_two_websockets() -> None:
+    client = Client(ping_interval=5, ping_timeout=15)
+    client.signalling.offer("too late")
+    client.signalling.lose()
+    client.signalling.offer("too late, too")
+    client.wait(1_000)
+    assert (client.said(), client.events(), client.signalling.next_deadline) == ([], [], None)
+
+
+def test_a_resumed_session_is_pinged_and_may_be_lost_again() -> None:
+    client = lost()
+    client.now += 1_000
+    client.hears(reconnect=ReconnectResponse())
+    assert client.signalling.next_deadline == client.now + 5
+    client.wait(5)
+    assert [request.WhichOneof("message") for request in client.said()] == ["ping_req"]
+    client.events()
+    client.wait(10)
+    assert client.events() == [TimedOut(15.0)]
+    client.hears(reconnect=ReconnectResponse(last_message_seq=9))
+    assert client.events() == [Resumed(9, ())]
+
+
+def test_after_resuming_the_server_is_told_what_has_arrived_and_what_was_negotiated() -> None:
+    client = lost()
+    client.hears(reconnect=ReconnectResponse())
+    client.signalling.sync({"PA_B": 12, "PA_C": 3})
+    [request] = client.said()
+    state = request.sync_state
+    assert [(one.publisher_sid, one.last_seq) for one in state.datachannel_receive_states] == [
+        ("PA_B", 12),
+        ("PA_C", 3),
+    ]
+    assert (state.offer.sdp, state.answer.sdp) == ("our sdp", "their sdp")
+    assert (state.offer.type, state.answer.type) == ("offer", "answer")
+
+
+def test_on_the_old_path_the_connection_of_the_server_was_negotiated() -> None:
+    client = Client(subscriber_primary=True)
+    client.hears(offer=SessionDescription(type="offer", sdp="their offer", id=7))
+    client.signalling.answer("our answer", 7)
+    client.signalling.offer("our offer")
+    client.hears(answer=SessionDescription(type="answer", sdp="their answer", id=1))
+    client.said()
+    client.signalling.lose()
+    client.hears(reconnect=ReconnectResponse())
+    client.signalling.sync({})
+    [request] = client.said()
+    assert request.sync_state.offer.sdp == "their offer"
+    assert request.sync_state.answer.sdp == "our answer"
 
 
 def test_a_reason_from_the_future_is_a_number() -> None:

@@ -11,25 +11,30 @@ import json
 import math
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
-from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
+from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo, ReconnectReason
 from livekit.protocol.rtc import (
     ConnectionSettings,
+    DataChannelReceiveState,
+    ICEServer,
     JoinRequest,
     JoinResponse,
     LeaveRequest,
     Ping,
+    ReconnectResponse,
     SessionDescription,
     SignalRequest,
     SignalResponse,
     SignalTarget,
+    SyncState,
     TrickleRequest,
+    UpdateSubscription,
     WrappedJoinRequest,
 )
 
@@ -74,6 +79,15 @@ class Joined:
     participants: tuple[ParticipantJoined, ...]
     may_send: bool
     """Whether the server forwards our packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The server has taken the session up again, on a new WebSocket."""
+
+    last_sequence: int
+    """The last number of our reliable packets that it has seen; 0 if it does not know one."""
+    ice_servers: tuple[IceServer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +141,14 @@ class LeaveRequested:
 
 @dataclass(frozen=True, slots=True)
 class TimedOut:
-    """Nothing was heard of the server for this long, in seconds: the connection is lost."""
+    """Nothing was heard of the server for this long, in seconds: the WebSocket is lost."""
 
     seconds: float
 
 
 SignallingEvent: TypeAlias = (
     Joined
+    | Resumed
     | ParticipantJoined
     | ParticipantLeft
     | OfferReceived
@@ -145,15 +160,31 @@ SignallingEvent: TypeAlias = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """The session that a new WebSocket goes on with."""
+
+    sid: str
+    """Our sid in the room."""
+    reason: ReconnectReason = ReconnectReason.RR_SIGNAL_DISCONNECTED
+    """Why we come back."""
+
+
 def path_after(path: str, status: int) -> str | None:
     """Which path to try when the server has answered `path` with this HTTP status; None if that
     was its last word."""
     return OLD_PATH if path == PATH and status == NOT_FOUND else None
 
 
-def join_url(url: str, path: str) -> str:
-    """Where the WebSocket is, for a server's URL (`ws:`, `wss:`, `http:`, `https:`)."""
-    query = {"join_request": _wrapped_join_request()} if path == PATH else _old_query()
+def join_url(url: str, path: str, resumption: Resumption | None = None) -> str:
+    """Where the WebSocket is, for a server's URL (`ws:`, `wss:`, `http:`, `https:`).
+
+    With `resumption`, the new WebSocket is one more of the same session.
+    """
+    if path == PATH:
+        query: dict[str, str | int] = {"join_request": _wrapped_join_request(resumption)}
+    else:
+        query = _old_query(resumption)
     return _url_of(url, path, urlencode(query))
 
 
@@ -170,7 +201,7 @@ def _url_of(url: str, path: str, query: str) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + path, query, ""))
 
 
-def _wrapped_join_request() -> str:
+def _wrapped_join_request(resumption: Resumption | None) -> str:
     # The sdk stays unknown: we are none of LiveKit's, and need no workaround for any of them.
     request = JoinRequest(
         client_info=ClientInfo(
@@ -183,6 +214,10 @@ def _wrapped_join_request() -> str:
         ),
         connection_settings=ConnectionSettings(auto_subscribe=False),
     )
+    if resumption is not None:
+        request.reconnect = True
+        request.participant_sid = resumption.sid
+        request.reconnect_reason = resumption.reason
     wrapped = WrappedJoinRequest(
         compression=WrappedJoinRequest.GZIP,
         join_request=gzip.compress(request.SerializeToString(), mtime=0),
@@ -190,8 +225,8 @@ def _wrapped_join_request() -> str:
     return urlsafe_b64encode(wrapped.SerializeToString()).decode()
 
 
-def _old_query() -> dict[str, str | int]:
-    return {
+def _old_query(resumption: Resumption | None) -> dict[str, str | int]:
+    query: dict[str, str | int] = {
         "sdk": "unknown",
         "version": rpcproto.__version__,
         "protocol": SIGNALLING_PROTOCOL,
@@ -200,18 +235,23 @@ def _old_query() -> dict[str, str | int]:
         "client_protocol": OUR_CLIENT_PROTOCOL,
         "capabilities": ",".join(map(ClientInfo.Capability.Name, OUR_CAPABILITIES)),
     }
+    if resumption is not None:
+        query |= {"reconnect": 1, "sid": resumption.sid, "reconnect_reason": resumption.reason}
+    return query
 
 
 class Signalling:
-    """The signalling of one connection, from the opened WebSocket on.
+    """The signalling of one session, from the opened WebSocket on.
 
-    * what happened: `receive`, `handle_deadline`;
-    * what we want: `offer`, `answer`, `leave`;
+    * what happened: `receive`, `handle_deadline`, `lose`;
+    * what we want: `offer`, `answer`, `sync`, `leave`;
     * what comes of it, to be taken after any of these: `next_message`, `take_events`;
     * what can be read at any time: `next_deadline`.
 
     `now` is a monotonic clock in seconds. What the server sends never raises: what cannot be read,
-    or is not known, is ignored. After `LeaveRequested`, `TimedOut` or `leave` nothing follows.
+    or is not known, is ignored. After `leave`, and after a `LeaveRequested` that does not ask us to
+    resume, nothing follows. When the WebSocket is lost, call `lose`. The next one begins with the
+    server's word on whether it takes the session up again: `Resumed` or `LeaveRequested`.
     """
 
     def __init__(self) -> None:
@@ -221,6 +261,12 @@ class Signalling:
         self._messages: list[bytes] = []
         self._joined: Joined | None = None
         self._is_over = False
+        self._is_lost = False
+        """Whether there is no WebSocket, or none that the server has said anything on."""
+        self._are_offers_ours = True
+        """Whether the connection that carries packets to us is the one that we offer."""
+        self._offer = self._answer = ""
+        """The last descriptions of that connection."""
         self._others: dict[str, ParticipantJoined] = {}
         self._ping_interval = 0
         self._ping_timeout = 0
@@ -249,23 +295,49 @@ class Signalling:
         if self._is_over or self.next_deadline is None or now < self.next_deadline:
             return
         if self._ping_timeout > 0 and now >= self._heard_at + self._ping_timeout:
-            self._end(TimedOut(float(self._ping_timeout)))
+            self._events.append(TimedOut(float(self._ping_timeout)))
+            self.lose()
             return
         self._ping_at = now + self._ping_interval
         ping = Ping(timestamp=int(now * 1000), rtt=self._round_trip)
         self._say(SignalRequest(ping_req=ping))
         self._set_deadline()
 
+    def lose(self) -> None:
+        """The WebSocket is lost. What we had to say on it is forgotten; what the next one brings
+        goes into `receive`."""
+        self._messages.clear()
+        self._is_lost = True
+        self.next_deadline = None
+
     # what we want
 
     def offer(self, sdp: str) -> None:
         """Offer the connection on which we send."""
+        if self._are_offers_ours:
+            self._offer = sdp
         self._say(SignalRequest(offer=SessionDescription(type="offer", sdp=sdp, id=1)))
 
     def answer(self, sdp: str, offer_id: int) -> None:
         """Answer what the server has offered."""
+        if not self._are_offers_ours:
+            self._answer = sdp
         answer = SessionDescription(type="answer", sdp=sdp, id=offer_id)
         self._say(SignalRequest(answer=answer))
+
+    def sync(self, last_sequences: Mapping[str, int]) -> None:
+        """Tell the server, after `Resumed`, what we have: the last number of the reliable packets
+        of each sender, by sid."""
+        state = SyncState(
+            offer=SessionDescription(type="offer", sdp=self._offer),
+            answer=SessionDescription(type="answer", sdp=self._answer),
+            subscription=UpdateSubscription(subscribe=True),
+            datachannel_receive_states=[
+                DataChannelReceiveState(publisher_sid=sid, last_seq=sequence)
+                for sid, sequence in last_sequences.items()
+            ],
+        )
+        self._say(SignalRequest(sync_state=state))
 
     def leave(self) -> None:
         """Say goodbye."""
@@ -292,15 +364,23 @@ class Signalling:
     def _take(self, response: SignalResponse, now: float) -> None:
         kind = response.WhichOneof("message")
         if kind == "leave":
-            self._end(_leave_requested(response.leave))
-        elif self._joined is None:
+            self._leave(_leave_requested(response.leave))
+            return
+        if self._joined is None:
             if kind == "join":
                 self._join(response.join, now)
-        elif kind == "update":
+            return
+        if self._is_lost:
+            self._resume(response.reconnect, now)
+        if kind == "update":
             self._update(response.update.participants)
         elif kind == "offer":
+            if not self._are_offers_ours:
+                self._offer = response.offer.sdp
             self._events.append(OfferReceived(response.offer.sdp, response.offer.id))
         elif kind == "answer":
+            if self._are_offers_ours:
+                self._answer = response.answer.sdp
             self._events.append(AnswerReceived(response.answer.sdp))
         elif kind == "trickle":
             self._trickle(response.trickle)
@@ -317,10 +397,7 @@ class Signalling:
             us.sid,
             join.room.name,
             join.server_info.version or join.server_version,
-            tuple(
-                IceServer(tuple(server.urls), server.username, server.credential)
-                for server in join.ice_servers
-            ),
+            _ice_servers(join.ice_servers),
             tuple(
                 _participant(info)
                 for info in join.other_participants
@@ -330,7 +407,20 @@ class Signalling:
         )
         self._others = {other.identity: other for other in self._joined.participants}
         self._events.append(self._joined)
+        self._are_offers_ours = not join.subscriber_primary
         self._ping_interval, self._ping_timeout = join.ping_interval, join.ping_timeout
+        self._ping_from(now)
+
+    def _resume(self, reconnect: ReconnectResponse, now: float) -> None:
+        """The first message on a new WebSocket; of a server that does not know ReconnectResponse,
+        any will do."""
+        self._is_lost = False
+        self._events.append(
+            Resumed(reconnect.last_message_seq, _ice_servers(reconnect.ice_servers))
+        )
+        self._ping_from(now)
+
+    def _ping_from(self, now: float) -> None:
         if self._ping_interval > 0:
             self._ping_at = now + self._ping_interval
 
@@ -368,21 +458,32 @@ class Signalling:
         )
 
     def _say(self, request: SignalRequest) -> None:
-        if not self._is_over:
+        if not self._is_over and not self._is_lost:
             self._messages.append(request.SerializeToString())
 
-    def _end(self, event: SignallingEvent | None = None) -> None:
-        if event is not None:
-            self._events.append(event)
+    def _leave(self, requested: LeaveRequested) -> None:
+        self._events.append(requested)
+        if requested.action is LeaveAction.RESUME:
+            self.lose()
+        else:
+            self._end()
+
+    def _end(self) -> None:
         self._is_over = True
         self.next_deadline = None
 
     def _set_deadline(self) -> None:
-        if self._is_over or self._joined is None:
+        if self._is_over or self._is_lost or self._joined is None:
             return
         silent_at = self._heard_at + self._ping_timeout if self._ping_timeout > 0 else math.inf
         deadline = min(self._ping_at, silent_at)
         self.next_deadline = None if deadline == math.inf else deadline
+
+
+def _ice_servers(servers: Iterable[ICEServer]) -> tuple[IceServer, ...]:
+    return tuple(
+        IceServer(tuple(server.urls), server.username, server.credential) for server in servers
+    )
 
 
 def _participant(info: ParticipantInfo) -> ParticipantJoined:

@@ -1,0 +1,136 @@
+"""Sequence numbers of a reliable channel that can break: what was sent is kept, what comes twice is
+dropped.
+
+No I/O here. A sender numbers its packets from 1. When the connection is resumed, the other side
+names the last number that it has seen; the sender sends again what comes after it, and the receiver
+drops what it has seen before.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Final
+
+from rpcproto.core.repeats import SequenceWindow
+
+MAX_KEPT_PACKETS: Final = 4_096
+"""Packets that a sender keeps; with more, the oldest is forgotten."""
+MAX_KEPT_BYTES: Final = 2 << 20
+"""Bytes of packets that a sender keeps, under the same rule. The newest packet is always kept."""
+MAX_SENDERS: Final = 1_024
+"""Senders whose numbers a receiver knows; with more, the one not heard for longest is forgotten."""
+WINDOW: Final = 1_024
+"""Numbers below the highest of a sender that can still arrive; lower ones count as seen (R37)."""
+
+
+class ReliableSender:
+    """Numbers what is sent, and keeps it for the time when the connection is resumed."""
+
+    def __init__(
+        self, *, max_packets: int = MAX_KEPT_PACKETS, max_bytes: int = MAX_KEPT_BYTES
+    ) -> None:
+        """`max_packets` and `max_bytes` bound what is kept."""
+        self._max_packets = max_packets
+        self._max_bytes = max_bytes
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._size = 0
+        self._last = 0
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the newest packet; 0 before the first."""
+        return self._last
+
+    @property
+    def kept_packets(self) -> int:
+        """How many packets are kept."""
+        return len(self._kept)
+
+    @property
+    def kept_bytes(self) -> int:
+        """How many bytes the kept packets have."""
+        return self._size
+
+    def number(self, write: Callable[[int], bytes], max_bytes: int) -> bytes | None:
+        """Return the packet that `write` makes of the next number.
+
+        Return None, and use up no number, if it has more than `max_bytes` bytes.
+        """
+        packet = write(self._last + 1)
+        if len(packet) > max_bytes:
+            return None
+        self._last += 1
+        self._kept.append((self._last, packet))
+        self._size += len(packet)
+        while len(self._kept) > self._max_packets or (
+            self._size > self._max_bytes and len(self._kept) > 1
+        ):
+            self._forget()
+        return packet
+
+    def seen(self, sequence: int) -> tuple[bytes, ...]:
+        """Return the kept packets after `sequence`, in order; forget those up to it.
+
+        `sequence` is the last number that the other side has seen. A number that was never used
+        counts as the newest one.
+        """
+        while self._kept and self._kept[0][0] <= sequence:
+            self._forget()
+        return tuple(packet for _, packet in self._kept)
+
+    def has_forgotten(self, sequence: int) -> bool:
+        """Whether a packet after `sequence` is not kept any more."""
+        first = self._kept[0][0] if self._kept else self._last + 1
+        return sequence + 1 < first
+
+    def restart(self) -> None:
+        """Begin at 1 again, with nothing kept: the other side knows nothing of us."""
+        self._kept.clear()
+        self._size = self._last = 0
+
+    def _forget(self) -> None:
+        _, packet = self._kept.popleft()
+        self._size -= len(packet)
+
+
+class ReliableReceiver:
+    """Knows which numbers of which senders have arrived."""
+
+    def __init__(self, *, max_senders: int = MAX_SENDERS) -> None:
+        """`max_senders` bounds how many senders are known."""
+        self._max_senders = max_senders
+        self._senders: OrderedDict[str, _Seen] = OrderedDict()
+        """The one that was heard last is at the end."""
+
+    def is_new(self, sender: str, sequence: int) -> bool:
+        """Whether this number of this sender has not arrived before; from now on it has.
+
+        A packet without a number (0), or without a sender, is always new.
+        """
+        if not sender or not sequence:
+            return True
+        seen = self._senders.get(sender)
+        if seen is None:
+            seen = self._senders[sender] = _Seen()
+            if len(self._senders) > self._max_senders:
+                self._senders.popitem(last=False)
+        else:
+            self._senders.move_to_end(sender)
+        return seen.mark(sequence)
+
+    def last_sequences(self) -> dict[str, int]:
+        """The highest number of each sender that has arrived."""
+        return {sender: seen.highest for sender, seen in self._senders.items()}
+
+
+class _Seen:
+    """The numbers of one sender."""
+
+    __slots__ = ("_window", "highest")
+
+    def __init__(self) -> None:
+        self._window = SequenceWindow(WINDOW)
+        self.highest = 0
+
+    def mark(self, sequence: int) -> bool:
+        self.highest = max(self.highest, sequence)
+        return self._window.mark(sequence)
