@@ -5,7 +5,7 @@ TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
 HOURS ?= 8
 SECONDS ?= 60
-PROVING := tests/test_laws.py tests/test_search.py $(wildcard tests/test_simulation*.py tests/test_stateful_*.py)
+PROVING := tests/core/test_laws.py tests/proof/test_search.py $(wildcard tests/proof/test_simulation*.py tests/proof/test_stateful_*.py)
 
 LIVEKIT_GENERATIONS := 1.1.8 1.1.13 1.2.1
 LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
@@ -30,7 +30,7 @@ deep: .venv/dev/.installed
 # As much as a night has room for; HOURS of it are simulation.
 night: .venv/dev/.installed
 	RPCPROTO_PROFILE=night $(BIN)/pytest -q -n auto --dist worksteal $(filter-out %_simulation.py,$(PROVING))
-	$(BIN)/python tests/simulation.py --hours $(HOURS)
+	$(BIN)/python tests/proof simulation --hours $(HOURS)
 	$(MAKE) mutants ALL=1
 	$(MAKE) mutation
 	$(MAKE) fuzz SECONDS=1800
@@ -42,7 +42,7 @@ check: $(ENVIRONMENTS)
 # --verifytypes looks into the Python that comes first on the path, whatever else it is told.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
-	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal tests/test_search.py
+	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal tests/proof/test_search.py
 	$(BIN)/pytest -q -m environments
 	$(BIN)/pytest -q -m "(interop or interop_browser or interop_server) and not interop_load" -n 3 tests
 
@@ -76,15 +76,15 @@ fuzz: .venv/fuzz/.installed
 
 # Faults put in by hand; those of hosts and transports alone: make mutants HOSTS=1
 mutants: .venv/dev/.installed
-	$(BIN)/python tests/mutants.py $(if $(ALL),--all) $(if $(HOSTS),--hosts)
+	$(BIN)/python tests/proof mutants $(if $(ALL),--all) $(if $(HOSTS),--hosts)
 
 # Hosts with one fault each, and the scenario of the host kit that finds it: make kit-faults [ALL=1]
 kit-faults: .venv/dev/.installed
-	PYTHONPATH=examples $(BIN)/python tests/kit_faults.py $(if $(ALL),--all)
+	PYTHONPATH=examples $(BIN)/python tests/hosts/kit_faults.py $(if $(ALL),--all)
 
 # All small faults that mutmut knows: make mutation [SAMPLE=200] [SEED=7] [MODULES="caller wire"]
 mutation: .venv/dev/.installed
-	$(BIN)/python tests/mutation.py $(SAMPLE:%=--sample %) $(SEED:%=--seed %) \
+	$(BIN)/python tests/proof mutation $(SAMPLE:%=--sample %) $(SEED:%=--seed %) \
 		$(if $(MODULES),--modules $(MODULES))
 
 proto: .venv/dev/.installed

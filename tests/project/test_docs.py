@@ -1,0 +1,201 @@
+"""The documents, held against the code: they are complete and up to date."""
+
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import host_driver
+import pytest
+from paths import ROOT
+
+from rpcproto import ErrorCode, Event, RpcConfig
+from rpcproto.core.errors import STANDARD_MESSAGES
+from rpcproto.participant import CallArguments, ParticipantBase
+from rpcproto.testing.hosts import check
+from rpcproto.transports import TransportEvent
+
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+RULES = (ROOT / "docs" / "rules.md").read_text("utf-8")
+HOSTING = (ROOT / "docs" / "hosting.md").read_text("utf-8")
+WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page may name."""
+    headings = re.findall(r"^#+ +(.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def rows(page: str) -> list[list[str]]:
+    """The cells of all table rows of a page."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def test_the_states_are_drawn_as_they_are() -> None:
+    command = (sys.executable, str(ROOT / "docs" / "draw_states.py"), "--check")
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def rules_that_are_there() -> list[int]:
+    """The numbers of all headings, also of such as stand for several rules."""
+    headings = re.findall(r"^### R(\d+)(?: to R(\d+))?$", RULES, re.MULTILINE)
+    return [
+        number for first, last in headings for number in range(int(first), int(last or first) + 1)
+    ]
+
+
+def test_every_rule_is_there_once() -> None:
+    assert sorted(rules_that_are_there()) == list(range(1, 48))
+
+
+def test_every_law_is_there_once() -> None:
+    numbers = [int(cells[0][1:]) for cells in rows(RULES) if re.fullmatch(r"L\d+", cells[0])]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 17
+
+
+@pytest.mark.parametrize("directory", ["rpcproto", "tests", "docs", "proto"])
+def test_no_rule_or_law_is_named_that_is_not_there(directory: str) -> None:
+    known = {f"R{number}" for number in rules_that_are_there()} | {
+        cells[0] for cells in rows(RULES) if re.fullmatch(r"L\d+", cells[0])
+    }
+    for path in (ROOT / directory).rglob("*"):
+        if path.suffix in (".py", ".md", ".proto"):
+            named = set(re.findall(r"\b[RL]\d+\b", path.read_text("utf-8")))
+            assert named <= known, path
+
+
+def test_every_field_of_the_config_is_in_the_table_of_limits() -> None:
+    defaults = RpcConfig()
+    documented = {
+        cells[0].strip("`"): cells[1] for cells in rows(RULES) if re.match(r"`\w+`$", cells[0])
+    }
+    assert documented == {
+        field.name: str(getattr(defaults, field.name)) for field in fields(RpcConfig)
+    }
+
+
+def test_every_code_is_in_the_table_of_codes() -> None:
+    documented = [cells[:3] for cells in rows(WIRE) if re.fullmatch(r"\d{4}", cells[0])]
+    assert documented == [
+        [str(int(code)), f"`{code.name}`", STANDARD_MESSAGES[code]] for code in ErrorCode
+    ]
+
+
+def annotation(of: Any) -> str:
+    """A type as the docs write it."""
+    name = of.__name__ if isinstance(of, type) and not get_args(of) else str(of)
+    return re.sub(r"\b(?:[a-z_]+\.)+", "", name)
+
+
+def documented_fields(event: type) -> dict[str, str]:
+    """The fields of an event in the tables of hosting.md, with their types."""
+    [line] = re.findall(rf"^\| `{event.__name__}` \|.*$", HOSTING, re.MULTILINE)
+    return dict(re.findall(r"`(\w+): ([^`]+)`", line.replace("\\|", "|")))
+
+
+@pytest.mark.parametrize("event", [*get_args(Event), *get_args(TransportEvent)])
+def test_every_field_of_every_event_is_in_the_page_on_hosting(event: type) -> None:
+    types = {name: annotation(of) for name, of in inspect.get_annotations(event).items()}
+    assert documented_fields(event) == types
+
+
+def test_every_method_of_a_host_is_in_the_page_on_hosting_with_its_signature() -> None:
+    members = {
+        name: member
+        for base in reversed(ParticipantBase.mro())
+        for name, member in vars(base).items()
+    }
+    for name, member in members.items():
+        if name.startswith("_"):
+            continue
+        if not inspect.isfunction(member) or name in FOR_PROGRAMS:
+            assert f"`{name}`" in HOSTING, name
+            continue
+        *parameters, returned = inspect.get_annotations(member).items()
+        taken = ", ".join(f"{parameter}: {named(of)}" for parameter, of in parameters)
+        signature = f"{name}({taken}) -> {named(returned[1])}"
+        assert f"`{signature}`" in HOSTING.replace("\\|", "|"), signature
+
+
+FOR_PROGRAMS = {"register_rpc_method", "unregister_rpc_method", "statistics"}
+
+
+def named(of: Any) -> str:
+    """A type as the docs write it, with the names of unions and of callables."""
+    names = {TransportEvent: "TransportEvent"}
+    for arguments in ("call", "waiter", "return"):
+        alias = inspect.get_annotations(ParticipantBase.begin_call)[arguments]
+        names[alias] = {"call": "CallArguments", "waiter": "Waiter", "return": "Cancel"}[arguments]
+    if of is None:
+        return "None"
+    text = names.get(of) or annotation(of)
+    return text.replace(annotation(TransportEvent), "TransportEvent")
+
+
+def test_the_arguments_of_a_call_are_in_the_page_on_hosting() -> None:
+    for name, of in inspect.get_annotations(CallArguments).items():
+        assert f"`{name}: {annotation(of)}`" in HOSTING, name
+
+
+def test_the_event_loop_on_the_kits_clock_is_that_of_the_example() -> None:
+    example = (ROOT / "examples" / "asyncio_host_driver.py").read_text("utf-8")
+    [loop] = re.findall(r"^class KitLoop.*?(?=\n\n\nclock = )", HOSTING, re.MULTILINE | re.DOTALL)
+    assert "class _Selector" in loop
+    assert loop in example
+
+
+def test_the_summary_of_the_host_kit_is_what_it_prints() -> None:
+    """How many packets it takes depends on how well zlib compresses."""
+    printed, page = (
+        re.sub(r"\d+ packets", "N packets", text)
+        for text in (str(check(host_driver.Driver)), HOSTING)
+    )
+    assert f"```text\n{printed}\n```" in page
+
+
+def test_a_signature_does_not_print_the_whole_config() -> None:
+    assert len(str(inspect.signature(ParticipantBase))) < 500
+    assert repr(RpcConfig()) == "RpcConfig()"
+    config = RpcConfig(ack_timeout=3.0, max_participants=2)
+    assert repr(config) == "RpcConfig(ack_timeout=3.0, max_participants=2)"
+
+
+@each_page
+def test_local_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.is_relative_to(ROOT), link
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@each_page
+def test_fences_are_closed(page: Path) -> None:
+    assert page.read_text("utf-8").count("\n```") % 2 == 0
+
+
+@each_page
+def test_a_test_that_is_named_exists(page: Path) -> None:
+    written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    there = set(re.findall(r"def (test_\w+)\(", written))
+    assert set(re.findall(r"`(test_\w+)`", page.read_text("utf-8"))) <= there
