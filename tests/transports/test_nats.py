@@ -407,7 +407,13 @@ async def test_two_old_participants_understand_each_other(room: Room) -> None:
 async def peer_process(room: Room, identity: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Somebody in a process of their own."""
     pipe = asyncio.subprocess.PIPE
-    arguments = (sys.executable, TESTS / "transports" / "nats_peer.py", room.server, room.name, identity)
+    arguments = (
+        sys.executable,
+        TESTS / "transports" / "nats_peer.py",
+        room.server,
+        room.name,
+        identity,
+    )
     process = await asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe)
     try:
         assert process.stdin is not None
