@@ -2,27 +2,17 @@
 
 import asyncio
 import ipaddress
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as connect_websocket
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed
 
 from rpcproto import OutgoingPacket, stamp
-from rpcproto.livekit.errors import (
-    FORBIDDEN,
-    UNAUTHORIZED,
-    ConnectError,
-    LeaveError,
-    UnreachableError,
-    departure,
-    refusal,
-)
+from rpcproto.livekit.dialing import dial, why
+from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError, departure
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import (
     PATH,
@@ -36,9 +26,6 @@ from rpcproto.livekit.signalling import (
     SignallingEvent,
     TimedOut,
     TokenRefreshed,
-    join_url,
-    path_after,
-    validate_url,
 )
 from rpcproto.logs import logger
 from rpcproto.transports import (
@@ -51,8 +38,6 @@ from rpcproto.transports import (
     TransportEvent,
 )
 
-MAX_SIGNAL_BYTES: Final = 16 << 20
-"""The largest message of signalling; the list of a room's participants is one."""
 CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
 FLUSHING_TIME: Final = 0.25
@@ -62,7 +47,6 @@ MAX_EARLY_PACKETS: Final = 500
 sends none of more than 64,000 bytes, so that is 32 MB."""
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
-_VALIDATE_TIME: Final = 3.0
 
 
 class Link:
@@ -106,7 +90,7 @@ class Link:
 
     async def open(self) -> None:
         """Join the room, until packets can be sent. Raises ConnectError."""
-        self._socket = await self._dial()
+        self._socket, self.path = await dial(self._url, self.path, self.token)
         self._reading = asyncio.create_task(self._read(self._socket))
         error = await self._opened
         if error is not None:
@@ -195,41 +179,6 @@ class Link:
 
     # the WebSocket
 
-    async def _dial(self) -> ClientConnection:
-        """Open the WebSocket, on the newest path that the server knows. Raises ConnectError."""
-        while True:
-            try:
-                return await connect_websocket(
-                    join_url(self._url, self.path),
-                    additional_headers={"Authorization": f"Bearer {self.token}"},
-                    max_size=MAX_SIGNAL_BYTES,
-                    open_timeout=None,
-                    close_timeout=CLOSING_TIME,
-                    # The signalling has pings of its own.
-                    ping_interval=None,
-                )
-            except InvalidStatus as error:
-                status = error.response.status_code
-                path = path_after(self.path, status)
-                if path is None:
-                    body = bytes(error.response.body).decode(errors="replace")
-                    body = body or await self._reason(status)
-                    # Some servers show the whole token, which is for no log.
-                    raise refusal(status, body.replace(self.token, "...")) from error
-                self.path = path
-            # ImportError: a proxy that needs a package more; ValueError: a host that cannot be.
-            except (OSError, WebSocketException, ImportError, ValueError) as error:
-                raise UnreachableError(f"cannot reach {self._url}: {_why(error)}") from error
-
-    async def _reason(self, status: int) -> str:
-        """What the server has to say to a refusal of which it has given no reason."""
-        if status not in (UNAUTHORIZED, FORBIDDEN):
-            return ""
-        request = urllib.request.Request(
-            validate_url(self._url, self.path), headers={"Authorization": f"Bearer {self.token}"}
-        )
-        return await asyncio.to_thread(_body_of, request)
-
     async def _read(self, socket: ClientConnection) -> None:
         try:
             while not self.broken.done():
@@ -247,7 +196,7 @@ class Link:
             self._break(ConnectionError(f"the signalling connection is lost: {error}"))
         except Exception as error:  # whatever aiortc makes of a description
             logger.warning("signalling failed", exc_info=True)
-            self._break(ConnectionError(f"signalling failed: {_why(error)}"))
+            self._break(ConnectionError(f"signalling failed: {why(error)}"))
 
     async def _flush(self, socket: ClientConnection) -> None:
         while (message := self._signalling.next_message()) is not None:
@@ -350,23 +299,3 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def _body_of(request: urllib.request.Request) -> str:
-    try:
-        with urllib.request.urlopen(request, timeout=_VALIDATE_TIME):
-            return ""
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.read(1_000).decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _why(error: BaseException) -> str:
-    match error:
-        case ConnectionRefusedError():
-            return "nobody listens there"
-        case OSError(strerror=str() as text):
-            return text
-    return str(error) or type(error).__name__
