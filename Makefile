@@ -13,7 +13,7 @@ ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.in
 GO_CLIENT := $(if $(shell command -v go),.venv/livekit-go/client)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
-	mutants kit-faults mutation proto format clean
+	mutants kit-faults mutation dist proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -86,6 +86,10 @@ kit-faults: .venv/dev/.installed
 mutation: .venv/dev/.installed
 	$(BIN)/python tests/proof mutation $(SAMPLE:%=--sample %) $(SEED:%=--seed %) \
 		$(if $(MODULES),--modules $(MODULES))
+
+# The release files, checked; the tests run in the sdist: make dist [PYTEST_ARGS="-k rules"]
+dist: .venv/dist/.installed
+	.venv/dist/bin/python tests/environments/distributions.py
 
 proto: .venv/dev/.installed
 	$(BIN)/python proto/generate.py
