@@ -8,17 +8,31 @@ from functools import partial
 from inspect import isawaitable
 from typing import Self
 
-from rpcproto.core.errors import LocalProtocolError
-from rpcproto.core.errors import RpcError as RpcError
+from rpcproto.core.errors import LocalProtocolError, RpcError
 from rpcproto.core.events import InvocationReceived
 from rpcproto.logs import logger
-from rpcproto.participant import LEAVING_TIME, AsyncParticipantBase, Outcome, Start
-from rpcproto.participant import IncomingRpcNext as IncomingRpcNext
-from rpcproto.participant import OutgoingRpcNext as OutgoingRpcNext
-from rpcproto.participant import RpcCallInfo as RpcCallInfo
-from rpcproto.participant import RpcInterceptor as RpcInterceptor
-from rpcproto.participant import RpcInvocationData as RpcInvocationData
+from rpcproto.participant import (
+    LEAVING_TIME,
+    AsyncParticipantBase,
+    IncomingRpcNext,
+    Outcome,
+    OutgoingRpcNext,
+    RpcCallInfo,
+    RpcInterceptor,
+    RpcInvocationData,
+    Start,
+)
 from rpcproto.transports import PacketsNotSent, WelcomingTransport
+
+__all__ = [
+    "IncomingRpcNext",
+    "OutgoingRpcNext",
+    "RpcCallInfo",
+    "RpcError",
+    "RpcInterceptor",
+    "RpcInvocationData",
+    "RpcParticipant",
+]
 
 
 class RpcParticipant(AsyncParticipantBase):

@@ -15,7 +15,7 @@ import hmac
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeAlias, TypeVar, final
 
 from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import IV_BYTES, MAX_IDENTITY_BYTES, Sealed
@@ -296,6 +296,7 @@ def _key(key: object) -> bytes:
     return bytes(key)
 
 
+@final
 class AesGcmCryptor(Keyring["AESGCM"]):
     """Seals and opens packets with AES-128-GCM, as LiveKit's SDKs do (R43, R44).
 

@@ -7,7 +7,7 @@ participant.add_rpc_interceptor(Allow({"reboot": {"admin"}, "status": ANYONE}))
 import logging
 import random
 from collections.abc import Callable, Collection, Mapping
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
 from rpcproto.extras import extra
@@ -44,6 +44,7 @@ def ANYONE(caller_identity: str) -> bool:  # noqa: N802 (stands where a collecti
     return True
 
 
+@final
 class Allow(RpcInterceptor):
     """Lets only some callers call a method; all others receive 1400, as if it did not exist.
 
@@ -121,6 +122,7 @@ class Retry(RpcInterceptor):
         return await next(call)
 
 
+@final
 class Log(RpcInterceptor):
     """Logs one line for each call and for each request that is handled, with sizes and duration,
     and no payload."""

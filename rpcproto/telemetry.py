@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
 from rpcproto.extras import extra
@@ -58,6 +58,7 @@ REASON: Final = "rpcproto.reason"
 IDENTITY: Final = "rpcproto.identity"
 
 
+@final
 class Telemetry(RpcInterceptor):
     """Makes spans and metrics of the participants that it watches, or of those to which it is added
     as an interceptor.

@@ -9,7 +9,7 @@ only for what no packet can carry.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from rpcproto.core.errors import (
     MAX_ERROR_DATA_BYTES,
@@ -112,6 +112,7 @@ __all__ = [
 _MIME_TYPE: Final = "text/plain"
 
 
+@final
 class StreamHeader(NamedTuple):
     """The beginning of a stream (RPC v2), or all of it if it has `inline_content`."""
 
@@ -157,6 +158,7 @@ Message: TypeAlias = OutgoingMessage | Unread
 """What `decode` reads."""
 
 
+@final
 class Packet(NamedTuple):
     """A packet that was read. The sender fields are what the packet claims, which need not be true
     (R36)."""

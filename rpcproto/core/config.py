@@ -1,7 +1,7 @@
 """Every bound and every duration of the engine, in one place."""
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.errors import LocalProtocolError, require_finite, require_timeout
 
@@ -9,6 +9,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcConfig:
     """Durations in seconds, sizes in bytes, the rest in items.

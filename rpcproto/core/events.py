@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar, final
 
 _E = TypeVar("_E", bound=tuple[object, ...])
 
@@ -23,6 +23,7 @@ def _event(kind: type[_E]) -> type[_E]:
     return kind
 
 
+@final
 @_event
 class CallAcknowledged(NamedTuple):
     """The responder has the request; its handler may be running now. At most once a call (R4)."""
@@ -30,6 +31,7 @@ class CallAcknowledged(NamedTuple):
     request_id: str
 
 
+@final
 @_event
 class CallSucceeded(NamedTuple):
     """The call ended with a response."""
@@ -38,6 +40,7 @@ class CallSucceeded(NamedTuple):
     payload: str
 
 
+@final
 @_event
 class CallFailed(NamedTuple):
     """The call ended with an error, the responder's or our own; see `ErrorCode`."""
@@ -48,6 +51,7 @@ class CallFailed(NamedTuple):
     data: str
 
 
+@final
 @_event
 class InvocationReceived(NamedTuple):
     """Run the handler of `method`, then answer with `respond` or `respond_error`.
@@ -72,6 +76,7 @@ class AbandonReason(Enum):
     CLOSED = "closed"
 
 
+@final
 @_event
 class InvocationAbandoned(NamedTuple):
     """Nobody waits for this invocation any more: its handler may be cancelled (R19, R20)."""
@@ -110,6 +115,7 @@ ONLY_COUNTED = frozenset(
 """What a healthy room is full of: counted in the statistics, never told as an event (R32)."""
 
 
+@final
 @_event
 class PacketIgnored(NamedTuple):
     """A received packet had no effect. `sender_identity` is empty where nobody knows it."""

@@ -7,7 +7,7 @@ all of one is in `rpcproto.wire`, as are packets as a whole.
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, final
 
 MAX_V1_PAYLOAD_BYTES: Final = 15_360
 MAX_METHOD_BYTES: Final = 64
@@ -46,6 +46,7 @@ class PacketKind(Enum):
     STREAM_TRAILER = "stream trailer"
 
 
+@final
 class Request(NamedTuple):
     """A v1 request: call `method` with `payload`."""
 
@@ -68,6 +69,7 @@ RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
 """A `Request` taken apart."""
 
 
+@final
 class Ack(NamedTuple):
     """The responder has the request, or the header of its stream (R14)."""
 
@@ -75,6 +77,7 @@ class Ack(NamedTuple):
     """The id of the request: 1 to 128 bytes."""
 
 
+@final
 class Response(NamedTuple):
     """A v1 response, which ends a call well."""
 
@@ -85,6 +88,7 @@ class Response(NamedTuple):
     be read, which fails the call (R34)."""
 
 
+@final
 class ErrorResponse(NamedTuple):
     """A response that is an error, for requests of both versions: errors never travel as streams
     (R17)."""
@@ -109,6 +113,7 @@ And of a request its method, the caller's figure in milliseconds, and whether it
 that we speak (R15)."""
 
 
+@final
 class StreamChunk(NamedTuple):
     """A piece of a stream's body (R25)."""
 
@@ -121,6 +126,7 @@ class StreamChunk(NamedTuple):
     engines send up to 15,000 bytes (R29)."""
 
 
+@final
 class StreamTrailer(NamedTuple):
     """The end of a stream (R25)."""
 
@@ -131,6 +137,7 @@ class StreamTrailer(NamedTuple):
     body that they do not finish (R38)."""
 
 
+@final
 class Sealed(NamedTuple):
     """A packet that is encrypted from end to end (R43)."""
 
@@ -142,6 +149,7 @@ class Sealed(NamedTuple):
     """What is encrypted, and a tag of 16 bytes at its end."""
 
 
+@final
 class Unread(NamedTuple):
     """A packet of a kind that has no part in RPC; nothing of its content is read (R34)."""
 
@@ -156,6 +164,7 @@ Message: TypeAlias = (
 """What an engine reads as it is; of stream headers it reads some fields."""
 
 
+@final
 class OutgoingPacket(NamedTuple):
     """A packet to be sent as it is: `data` to `destination_identity`, reliably and in order.
 

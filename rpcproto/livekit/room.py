@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import final
 
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.core.config import RpcConfig
@@ -10,6 +11,7 @@ from rpcproto.core.sealing import Cryptor
 from rpcproto.livekit.transport import CONNECT_TIMEOUT, LiveKitTransport, join_room
 
 
+@final
 class LocalParticipant(RpcParticipant):
     """Ourselves: an `RpcParticipant` with a sid."""
 
@@ -34,6 +36,7 @@ class LocalParticipant(RpcParticipant):
         return self._place.sid
 
 
+@final
 class Room:
     """A room that we are in; see `connect`."""
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Final
+from typing import Final, final
 from urllib.parse import urlsplit
 
 from rpcproto.core.errors import LocalProtocolError, require_text, require_timeout
@@ -80,6 +80,7 @@ def checked_token(token: str) -> str:
     return stripped
 
 
+@final
 class LiveKitTransport:
     """One participant's place in a LiveKit room; see `Transport`. For asyncio.
 

@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.participant.handlers import RpcInvocationData
 
 
+@final
 @dataclass
 class RpcCallInfo:
     """A call of ours, as interceptors see it: the arguments of `perform_rpc`.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.errors import ErrorCode
 from rpcproto.core.events import InvocationReceived, Statistics
@@ -25,6 +25,7 @@ _NAMES: Final = {int(code): str(int(code)) for code in ErrorCode}
 _is_enabled_for = logger.logger.isEnabledFor
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class ParticipantStatistics(Statistics):
     """The statistics of the engine, and how calls and invocations have ended since it was made.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, final
 
 from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.logs import logger
@@ -29,6 +29,7 @@ class Connection(Enum):
     """It will not be connected again."""
 
 
+@final
 class CallArguments(NamedTuple):
     """The arguments of a call, as `RpcEngine.call` takes them; timeouts in seconds."""
 

@@ -6,7 +6,7 @@ Both are made from one layout, which counts in columns and lines of a terminal.
 import textwrap
 from collections.abc import Iterator, Sequence
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, final
 from xml.sax.saxutils import escape
 
 MAX_WIDTH: Final = 100
@@ -32,6 +32,7 @@ class Style(Enum):
     NOTABLE = "notable"
 
 
+@final
 class Arrow(NamedTuple):
     """A packet on its way; `at` is when it left, in seconds. One that got lost ends in a cross.
 
@@ -47,6 +48,7 @@ class Arrow(NamedTuple):
     detail: str = ""
 
 
+@final
 class Note(NamedTuple):
     """Something that happens at one participant, at `at` seconds."""
 
@@ -59,6 +61,7 @@ class Note(NamedTuple):
 Row: TypeAlias = Arrow | Note
 
 
+@final
 class Glyphs(NamedTuple):
     """What a diagram is drawn with in a terminal, one column each."""
 
@@ -117,6 +120,7 @@ class Dot(NamedTuple):
 Item: TypeAlias = Text | Shaft | Detail | Dot
 
 
+@final
 class Layout(NamedTuple):
     """Where everything is: in `height` lines of `width` columns, with lifelines in `columns`."""
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError
@@ -19,6 +19,7 @@ from rpcproto.recording.values import Foreign, LongText, TooLarge, Value, write_
 _CONFIG_FIELDS: Final = {field.name for field in fields(RpcConfig)}
 
 
+@final
 class Divergence(NamedTuple):
     """Where the replay of an engine first differs from the journal.
 

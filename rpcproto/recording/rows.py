@@ -6,7 +6,7 @@ engines are asked for and what they report to their hosts.
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from rpcproto import wire
 from rpcproto.core.events import Event
@@ -136,6 +136,7 @@ class _Chunks(NamedTuple):
     row: Row
 
 
+@final
 class Trace:
     """Collects what is seen; times are in seconds."""
 

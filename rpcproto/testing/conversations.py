@@ -4,7 +4,7 @@ and then some mischief. See `rpcproto.testing.strategies`."""
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 from hypothesis import strategies as st
 
@@ -23,6 +23,7 @@ _SILENCE: Final = 60.0
 """Seconds after which whatever was under way is over, with the timeouts used here."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A call, and what its responder answered."""
@@ -42,6 +43,7 @@ class Exchange:
     the handler runs at most once, and the call ends at most once; only a whole body counts."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class ConversationPacket:
     """A packet of a conversation, with who sent it, to whom, and when."""
@@ -56,6 +58,7 @@ class ConversationPacket:
     """The serialized DataPacket."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """Calls between `Setting.receiver` and the others, as the packets that they consist of."""

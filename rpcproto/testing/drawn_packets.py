@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, final
 
 from hypothesis import strategies as st
 
@@ -31,6 +31,7 @@ def _ids(prefix: str, count: int) -> tuple[str, ...]:
     return tuple(itertools.islice(iter(counting_ids(prefix), ""), count))
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """Whom the receiver under test knows, and what it waits for. Every field has a default."""
@@ -71,6 +72,7 @@ class Verdict(Enum):
     """It depends on what came before, or on luck. But nothing raises, hangs or grows."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class DrawnPacket:
     """The bytes of a packet, and what there is to know about them."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
@@ -35,6 +35,7 @@ class EngineFactory(Protocol):
         ...
 
 
+@final
 class Later(NamedTuple):
     """What a handler returns to answer `seconds` after it was called."""
 
@@ -46,6 +47,7 @@ Handler: TypeAlias = Callable[[InvocationReceived], str | RpcError | Later | Non
 """Answers an invocation with a payload or an error, at once or later; None does not answer."""
 
 
+@final
 class WorldCall:
     """A call that a participant of a world made, and what became of it; instants in seconds."""
 
@@ -65,6 +67,7 @@ class WorldCall:
         """Cancels the call; False if it has ended already."""
 
 
+@final
 class WorldParticipant:
     """An engine in a world, made by `World.join`, and all that its host does.
 

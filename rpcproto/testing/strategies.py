@@ -9,7 +9,7 @@ Needs the extra `testing`. `rpcproto.testing` itself does not, so this is a modu
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from hypothesis import strategies as st
 
@@ -64,6 +64,7 @@ __all__ = [
 ]
 
 
+@final
 class EngineInput(NamedTuple):
     """One call of a method of `RpcEngine`, all but its `now`."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
@@ -53,6 +53,7 @@ class _Session:
             return sent.data
 
 
+@final
 class World:
     """Participants, a network between them, and the time, without I/O and the same every time.
 

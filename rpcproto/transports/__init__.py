@@ -2,10 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, final, runtime_checkable
 
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.roster import DEFLATE_CAPABILITY, INLINE_PROTOCOL
+
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_EVENTS",
+    "HIGH_WATER_MARK",
+    "OUR_CAPABILITIES",
+    "OUR_CLIENT_PROTOCOL",
+    "Connected",
+    "Disconnected",
+    "PacketReceived",
+    "PacketsNotSent",
+    "ParticipantJoined",
+    "ParticipantLeft",
+    "Transport",
+    "TransportEvent",
+    "WelcomingTransport",
+]
+
 
 OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
 OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
@@ -18,6 +36,7 @@ HIGH_WATER_MARK: Final = 65_536
 """With so many bytes waiting in a transport, it takes no more packets."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class PacketReceived:
     """A packet arrived.
@@ -31,6 +50,7 @@ class PacketReceived:
     sender_sid: str | None = None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class ParticipantJoined:
     """Another participant is here, or something new is known of one that is (R40)."""
@@ -41,6 +61,7 @@ class ParticipantJoined:
     capabilities: tuple[int, ...] = ()
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class ParticipantLeft:
     """Another participant left; an empty `participant_sid` means whoever has that identity."""
@@ -49,6 +70,7 @@ class ParticipantLeft:
     participant_sid: str = ""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Connected:
     """The connection is established, for the first time or again.
@@ -61,6 +83,7 @@ class Connected:
     participants_complete: bool = False
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     """The connection is lost, and all participants count as departed (R41); `Connected` may

@@ -8,11 +8,24 @@ side is its hello, a small JSON object; every later one is a packet. Bytes from 
 import json
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES
 from rpcproto.transports import BATCH_BYTES, BATCH_EVENTS, OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL
+
+__all__ = [
+    "MAX_CAPABILITIES",
+    "MAX_HELLO_BYTES",
+    "MAX_NUMBER",
+    "VERSION",
+    "BadPeer",
+    "FrameReader",
+    "Hello",
+    "Link",
+    "frame",
+]
+
 
 VERSION: Final = 1
 MAX_HELLO_BYTES: Final = 4_096
@@ -34,6 +47,7 @@ def frame(*contents: bytes) -> bytes:
     return b"".join(parts)
 
 
+@final
 class FrameReader:
     """Cuts a byte stream into frames, wherever its pieces end, in time linear in the bytes.
 
@@ -85,6 +99,7 @@ def _why_not(length: int, max_bytes: int) -> str:
     return f"a frame of {length} bytes, more than {max_bytes} (it begins with {beginning!r})"
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Hello:
     """Who a participant is and what it can do: what a transport announces of it.
@@ -147,6 +162,7 @@ def _are_capabilities(values: tuple[object, ...]) -> bool:
     return len(values) <= MAX_CAPABILITIES and all(map(_is_number, values))
 
 
+@final
 class Link:
     """One side of a stream: what to write, and what the bytes of the peer mean.
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, final
 
 from rpcproto.logs import SeldomLogged
 from rpcproto.transports import (
@@ -15,6 +15,9 @@ from rpcproto.transports import (
     TransportEvent,
 )
 from rpcproto.transports.batches import take_batch, take_welcome
+
+__all__ = ["MAX_WAITING_BYTES", "MAX_WAITING_EVENTS", "RESERVE", "SHARE", "SMALL_SHARE", "Inbox"]
+
 
 MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
@@ -51,6 +54,7 @@ class _Held:
 _NOTHING: Final = _Held()
 
 
+@final
 class Inbox:
     """Events, from a transport to its host.
 

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from random import Random
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.messages import PacketKind
+
+__all__ = ["Fate", "Link", "SentPacket"]
+
 
 STEPS: Final = 4096
 """A drawn duration is a multiple of this part of `jitter` or `straggling`. The sums of instants are
@@ -16,6 +19,7 @@ TICK: Final = 2.0**-28
 """By how much a packet arrives after one that it had to wait for, in seconds (4 ns)."""
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """The link from one participant to another: durations in seconds, shares from 0 to 1.
@@ -65,6 +69,7 @@ class Fate(Enum):
     """Its sender could not send it."""
 
 
+@final
 @dataclass(slots=True, eq=False)
 class SentPacket:
     """A packet that left a participant, and what became of it; instants are in seconds."""

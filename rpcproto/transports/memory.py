@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from random import Random
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.messages import OutgoingPacket
@@ -32,9 +32,13 @@ with extra("anyio", __name__):
 
     from rpcproto.transports.waking import Waker
 
+__all__ = ["MemoryRoom", "MemoryTransport", "RoomObserver"]
+
+
 RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | ParticipantLeft], None]
 
 
+@final
 class MemoryRoom:
     """Routes packets by destination identity and announces who joins and leaves.
 

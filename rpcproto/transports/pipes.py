@@ -3,7 +3,7 @@
 import os
 import stat
 import sys
-from typing import Final
+from typing import Final, final
 
 from rpcproto.extras import extra
 
@@ -12,7 +12,10 @@ with extra("anyio", __name__):
     import anyio.lowlevel
     from anyio.abc import ByteStream
 
+__all__ = ["PipeStream", "stdio"]
 
+
+@final
 class PipeStream(ByteStream):
     """A byte stream that reads one file descriptor and writes another, as anyio has streams.
 

@@ -9,11 +9,34 @@ import json
 from collections import Counter
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from rpcproto.core.errors import LocalProtocolError, require_finite
 from rpcproto.core.messages import MAX_UINT32
 from rpcproto.transports import ParticipantJoined, ParticipantLeft
+
+__all__ = [
+    "ANSWERS_TIME",
+    "HEARTBEAT_INTERVAL",
+    "MAX_ANNOUNCEMENT_BYTES",
+    "MAX_ANSWERS",
+    "MAX_ANSWERS_EACH",
+    "MAX_BRACKETS",
+    "MAX_CAPABILITIES",
+    "MAX_DEPARTURES",
+    "MAX_GENERATION",
+    "MAX_HEARTBEAT_INTERVAL",
+    "MAX_PARTICIPANTS",
+    "MIN_HEARTBEAT_INTERVAL",
+    "MISSED_HEARTBEATS",
+    "NOTHING",
+    "Announcement",
+    "Heard",
+    "Kind",
+    "Presence",
+    "decode_announcement",
+]
+
 
 HEARTBEAT_INTERVAL: Final = 5.0
 """Seconds between two announcements of a participant, unless it says otherwise."""
@@ -49,6 +72,7 @@ class Kind(StrEnum):
     LEAVE = "leave"
 
 
+@final
 class Announcement(NamedTuple):
     """What a participant tells of itself. Its identity and sid are in no announcement: they come
     from where a broker can vouch for them (R36)."""
@@ -108,6 +132,7 @@ def _is_count(value: object, maximum: int) -> bool:
     return type(value) is int and 0 <= value <= maximum
 
 
+@final
 class Heard(NamedTuple):
     """What comes of an announcement."""
 
@@ -144,6 +169,7 @@ class _Present:
 _NEVER: Final = float("inf")
 
 
+@final
 class Presence:
     """The participants of a room, as one of them knows them from what it hears.
 

@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn, NotRequired, TypedDict, Unpack
+from typing import Final, NoReturn, NotRequired, TypedDict, Unpack, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError, require_timeout
@@ -34,6 +34,21 @@ with extra("anyio", __name__):
     import anyio
     import anyio.lowlevel
     from anyio.abc import AsyncResource, ByteStream, Listener, SocketAttribute, SocketStream
+
+__all__ = [
+    "HELLO_TIMEOUT",
+    "MAX_CONNECTIONS",
+    "MAX_FRAME_BYTES",
+    "SEND_TIMEOUT",
+    "StreamOptions",
+    "StreamTransport",
+    "connect_tcp",
+    "connect_unix",
+    "listen_tcp",
+    "listen_unix",
+    "serve",
+]
+
 
 MAX_FRAME_BYTES: Final = RpcConfig().max_packet_bytes
 """What an engine reads of one packet, unless configured otherwise (R28)."""
@@ -70,6 +85,7 @@ class StreamOptions(TypedDict):
     send_timeout: NotRequired[float]
 
 
+@final
 class StreamTransport(AsyncResource):
     """One end of a byte stream as a participant's transport; see `Transport`.
 

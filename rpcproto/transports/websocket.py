@@ -5,7 +5,7 @@ Frames go into binary messages as they go onto any stream; message boundaries me
 
 import asyncio
 from contextlib import suppress
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.extras import extra, require_asyncio
@@ -17,6 +17,16 @@ with extra("websockets", __name__):
     from websockets.asyncio.connection import Connection
     from websockets.asyncio.server import ServerConnection
     from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+
+__all__ = [
+    "CLOSING_TIME",
+    "MAX_UNREAD_PONGS",
+    "READ_BYTES",
+    "BoundedClientConnection",
+    "BoundedServerConnection",
+    "WebSocketStream",
+]
+
 
 READ_BYTES: Final = 8_192
 """How much is read and parsed in one go: the library parses all that it is given without giving
@@ -42,6 +52,7 @@ class _Bounded(Connection):
             self.transport.abort()
 
 
+@final
 class BoundedServerConnection(_Bounded, ServerConnection):
     """For `websockets.asyncio.server.serve(..., create_connection=BoundedServerConnection)`.
 
@@ -50,6 +61,7 @@ class BoundedServerConnection(_Bounded, ServerConnection):
     """
 
 
+@final
 class BoundedClientConnection(_Bounded, ClientConnection):
     """The same, for `websockets.asyncio.client.connect(..., create_connection=...)`."""
 
@@ -62,6 +74,7 @@ def _bound(connection: Connection) -> None:
     transport.set_write_buffer_limits(0)
 
 
+@final
 class WebSocketStream(ByteStream):
     """A connection of `websockets.asyncio` as a byte stream of anyio.
 

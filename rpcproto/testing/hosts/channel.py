@@ -1,12 +1,14 @@
 """The connection of a host under test, as most transports have it: events come by callback."""
 
 from collections.abc import Callable, Sequence
+from typing import final
 
 from rpcproto.core.messages import OutgoingPacket, PacketKind
 from rpcproto.testing.hosts.clock import VirtualClock
 from rpcproto.transports import PacketsNotSent, TransportEvent
 
 
+@final
 class Channel:
     """The host's end of the connection to its peer.
 

@@ -5,12 +5,13 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, final
 
 MOST_AT_ONCE: Final = 100_000
 """So many timers may fire at one instant; a host that sets more does so for ever."""
 
 
+@final
 class Timer:
     """A timer of a `VirtualClock`."""
 
@@ -24,6 +25,7 @@ class Timer:
         self.is_cancelled = True
 
 
+@final
 class VirtualClock:
     """A clock that the kit moves.
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.testing.hosts.channel import Channel
 from rpcproto.testing.hosts.clock import VirtualClock
 
 
+@final
 class CallHandle:
     """A call that a host was made to make. A driver may keep in it what it needs of its own."""
 
@@ -100,6 +101,7 @@ Handler: TypeAlias = Callable[[Any], Any]
 or raises."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class HostSetup:
     """What a host is made with."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import final
 
 from rpcproto.testing.hosts.driver import HostDriver
 from rpcproto.testing.hosts.scenarios import scenarios
@@ -14,6 +15,7 @@ class HostFailed(AssertionError):  # noqa: N818 (what happened)
     """A host did not do what every host must do; the text tells all that happened until then."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Summary:
     """An account of scenarios that a host has passed. `str` gives it as text."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.messages import PacketKind
@@ -21,6 +21,7 @@ SLOW_METHODS: Final = frozenset({"slow", "slow refusal", "slow crash", "endless"
 """The methods whose handlers take time."""
 
 
+@final
 class Failure(NamedTuple):
     """An error, to the letter."""
 
@@ -33,6 +34,7 @@ Expected: TypeAlias = str | int | Failure | type[Exception]
 """An outcome: a payload, the code of an error, the whole error, or a class of exceptions."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Call:
     """The host calls its peer; `name` is for the steps that follow."""
@@ -44,6 +46,7 @@ class Call:
     destination: str = PEER
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """The host's program cancels a call."""
@@ -53,6 +56,7 @@ class Cancel:
     """Whether it does so right after the next events are reported, before anything else runs."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Ended:
     """By now a call has one of these outcomes."""
@@ -61,6 +65,7 @@ class Ended:
     outcomes: tuple[Expected, ...]
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Pending:
     """By now a call has no outcome."""
@@ -68,6 +73,7 @@ class Pending:
     name: str
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class PeerCall:
     """The peer calls the host, and gets this within two seconds."""
@@ -77,6 +83,7 @@ class PeerCall:
     payload: str = "Hi"
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class PeerStarts:
     """The peer calls the host; `name` is for the steps that follow."""
@@ -87,6 +94,7 @@ class PeerStarts:
     response_timeout: float | None = None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class PeerEnded:
     """By now a call of the peer has this outcome; None: it has none."""
@@ -95,6 +103,7 @@ class PeerEnded:
     outcome: Expected | None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """By now so many of the handlers that take time have not ended, and so many were cancelled."""
@@ -103,6 +112,7 @@ class Handlers:
     cancelled: int = 0
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Heard:
     """By now requests with these payloads have reached the peer, in this order."""
@@ -110,6 +120,7 @@ class Heard:
     payloads: tuple[str, ...]
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Sent:
     """By now the host has sent so many packets of a kind."""
@@ -118,11 +129,13 @@ class Sent:
     packets: int
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class SentNothing:
     """The host has sent nothing since the step before."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Advance:
     """Time passes."""
@@ -130,6 +143,7 @@ class Advance:
     seconds: float
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Jump:
     """Time passes in which nothing is run, as in a laptop that sleeps: timers fire late."""
@@ -137,6 +151,7 @@ class Jump:
     seconds: float
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Timers:
     """From now on timers are early (seconds), stale or repeated."""
@@ -146,6 +161,7 @@ class Timers:
     repeated: bool = False
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Network:
     """From now on this happens to packets, both ways unless something else is said."""
@@ -164,6 +180,7 @@ class Network:
     """To the host: the sender that they claim to be from; the channel reports the true one."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Room:
     """From now on the channel is full or not, or takes its time for each packet (seconds)."""
@@ -172,6 +189,7 @@ class Room:
     seconds_per_packet: float = 0.0
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class NotSent:
     """The next packets of the host, or the next of a kind, are not sent; the connection stands."""
@@ -180,6 +198,7 @@ class NotSent:
     packets: int = 1
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Breaks:
     """From now on `send` raises this; None: not any more."""
@@ -187,6 +206,7 @@ class Breaks:
     cause: Exception | None
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Happens:
     """The channel reports events, in one batch; packets that are held back come first in it."""
@@ -194,6 +214,7 @@ class Happens:
     events: tuple[TransportEvent, ...] = ()
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Cause:
     """The error of a call has this one as its cause."""
@@ -202,6 +223,7 @@ class Cause:
     cause: Exception
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Close:
     """The host leaves."""
@@ -232,6 +254,7 @@ Step: TypeAlias = (
 )
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """What happens to a host, step by step, and what must come of it. `str` gives the name."""

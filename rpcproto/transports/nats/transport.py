@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, final
 
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
@@ -31,6 +31,7 @@ MISSING_TIME: Final = 2
 _NO_CONNECTION: Final = "there is no connection to a NATS server"
 
 
+@final
 class NatsTransport:
     """One participant's place in a room on NATS; see `Transport`. For asyncio.
 
