@@ -127,7 +127,7 @@ def test_types_of_an_engine() -> None:
     assert_type(engine.next_deadline, float | None)
     assert_type(engine.respond(1, "Hello", now=0.0), bool)
     assert_type(engine.cancel("nobody's", now=0.0), bool)
-    assert_type(engine.participants, Sequence[str])
+    assert_type(engine.participants, tuple[str, ...])
     assert_type(engine.statistics(), Statistics)
     assert_type(engine.take_events(), tuple[Event, ...])
 
@@ -160,7 +160,7 @@ def test_types_of_messages() -> None:
     packet = wire.decode(wire.encode(wire.Ack("r1"), "alice", "bob"))
     assert_type(packet, wire.Packet | None)
     assert packet is not None
-    assert_type(packet.destination_identities, tuple[str, ...])
+    assert_type(packet.destination_identities, Sequence[str])
     assert_type(packet.message, wire.Message)
     assert_type(wire.stamp(b"", sequence=1), bytes)
 
