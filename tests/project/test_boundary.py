@@ -82,7 +82,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def code_lines(path: Path) -> set[int]:
-    """The lines that are neither blank nor comment nor docstring."""
+    """The lines that are neither blank nor comment nor docstring, nor say only what is public."""
     source = path.read_text("utf-8")
     lines: set[int] = set()
     skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER}
@@ -90,9 +90,26 @@ def code_lines(path: Path) -> set[int]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in skipped:
             lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             lines -= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    return lines - lines_that_say_what_is_public(tree)
+
+
+def lines_that_say_what_is_public(tree: ast.AST) -> set[int]:
+    """The list `__all__`, imports for it alone, and `@final`."""
+    lines: set[int] = set()
+    public: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            public = set(ast.literal_eval(node.value))
+            lines.update(range(node.lineno, (node.end_lineno or 0) + 1))
+        elif isinstance(node, ast.Name) and node.id == "final":
+            lines.add(node.lineno)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias) and node.name in public:
+            lines.add(node.lineno)
     return lines
 
 
