@@ -67,6 +67,8 @@ class RoomServer:
         self.paths = paths
         self.refusal: int | None = None
         self.answers_pings = True
+        self.activation_delay = 0.0
+        """Seconds from a participant's open channel to its being ACTIVE."""
         self.ping_interval: int = ping_interval
         self.ping_timeout: int = ping_timeout
         self.sessions: set[Session] = set()
@@ -201,7 +203,6 @@ class Session:
         self._connections: list[RTCPeerConnection] = []
         self._publisher: RTCPeerConnection | None = None
         self._down: RTCDataChannel | None = None
-        self._waiting: list[bytes] = []
         self._outgoing: asyncio.Queue[SignalResponse | None] = asyncio.Queue()
         self._is_over = False
 
@@ -210,8 +211,6 @@ class Session:
     def take_packet(self, data: bytes) -> None:
         if self._down is not None and self._down.readyState == "open":
             self._down.send(data)
-        elif not self._is_over:
-            self._waiting.append(data)
 
     def take_update(self, info: ParticipantInfo) -> None:
         self.send(SignalResponse(update=ParticipantUpdate(participants=[info])))
@@ -357,10 +356,15 @@ class Session:
 
     def _can_send(self, channel: RTCDataChannel) -> None:
         self._down = channel
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            channel.send(data)
-        self.room.ready(self)
+        if self._server.activation_delay:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._server.activation_delay, self._become_active)
+        else:
+            self._become_active()
+
+    def _become_active(self) -> None:
+        if not self._is_over:
+            self.room.ready(self)
 
     def _message(self, data: bytes | str) -> None:
         if isinstance(data, bytes):

@@ -19,6 +19,11 @@ from livekit.protocol.models import DataPacket, DisconnectReason, ParticipantInf
 
 REPLAYED = 1_000
 """How many routed packets a room keeps to send again."""
+KEPT_SECONDS = 2.0
+KEPT_BYTES = 100_000
+"""For how long, and how much in all, a server keeps packets for those who are not ACTIVE yet."""
+PRESENCE_INTERVAL = 3.0
+"""How often a server reports the participants that publish no media, in seconds."""
 
 
 class Member(Protocol):
@@ -53,6 +58,17 @@ Interference = Callable[[Passing], list[Passing]]
 """What becomes of a packet: nothing, itself, itself twice, something else."""
 
 
+class Kept(NamedTuple):
+    """A packet that was routed, which its destination may not have been ready for."""
+
+    at: float
+    """When, on the room's clock."""
+    member: Member
+    passing: Passing
+    size: int
+    is_delivered: bool
+
+
 class Held:
     """Packets that wait until the test lets them go."""
 
@@ -77,13 +93,34 @@ class Room:
     The sender's identity and sid are overwritten with the true ones, and a reliable packet whose
     sequence is not above the sender's last one is dropped. `record` is given one JSON line for
     every packet that is delivered and every participant that comes or goes.
+
+    Packets for a participant that is not ACTIVE are delivered once it is, if they are among the
+    last KEPT_BYTES that the room has carried and not older than KEPT_SECONDS, as servers do from
+    1.9.1 on. With `keeps_packets` False they are dropped, as servers before did. `clock` returns
+    seconds.
     """
 
-    def __init__(self, name: str, record: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        record: Callable[[str], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.members: dict[str, Member] = {}
         self.interference: Interference | None = None
         self.replay_on_join = False
+        self.keeps_packets = True
+        self.presence_interval = 0.0
+        """Reports of participants are held back until this many seconds have passed, as a server
+        does for PRESENCE_INTERVAL; 0: each is sent at once."""
+        self.packet_delay = 0.0
+        """Packets take this many seconds longer than reports of participants."""
+        self._clock = clock
+        self._kept: deque[Kept] = deque()
+        self._kept_bytes = 0
+        self._late_packets: deque[tuple[Member, bytes]] = deque()
+        self._late_reports: dict[str, ParticipantInfo] = {}
         self._record = record
         self._sids = itertools.count(1)
         self._sequences: dict[str, int] = {}
@@ -122,11 +159,25 @@ class Room:
     def announce(self, info: ParticipantInfo) -> None:
         """Tell the others of a participant."""
         self._write(participant=MessageToDict(info, preserving_proto_field_name=True))
-        for identity, member in self.members.items():
-            if identity != info.identity:
-                member.take_update(info)
+        if self.presence_interval:
+            if not self._late_reports:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self.presence_interval, self._report_late)
+            self._late_reports[info.sid] = _copy(info)
+        else:
+            self._report(info)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _report_late(self) -> None:
+        reports, self._late_reports = self._late_reports, {}
+        for info in reports.values():
+            self._report(info)
+
+    def _report(self, info: ParticipantInfo) -> None:
+        for identity, member in list(self.members.items()):
+            if identity != info.identity:
+                member.take_update(info)
 
     def ready(self, member: Member) -> None:
         """The participant's channel is open."""
@@ -134,6 +185,9 @@ class Room:
         self.announce(member.info)
         if self.replay_on_join:
             self.replay(member.info.identity)
+        self._forget_old()
+        for kept in [one for one in self._kept if one.member is member and not one.is_delivered]:
+            self._hand_over(member, kept.passing)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for something about the participants; the caller brings the guard."""
@@ -166,7 +220,7 @@ class Room:
                 return
             self._sequences[sid] = packet.sequence
         packet.participant_identity, packet.participant_sid = identity, sid
-        for destination in packet.destination_identities or self.members:
+        for destination in packet.destination_identities or list(self.members):
             if destination != identity and destination in self.members:
                 self._pass(Passing(identity, destination, packet))
 
@@ -175,10 +229,34 @@ class Room:
         member = self.members.get(passing.destination)
         if member is None:
             return
+        is_active = member.info.state == ParticipantInfo.ACTIVE
+        if self.keeps_packets:
+            size = passing.packet.ByteSize()
+            self._kept.append(Kept(self._clock(), member, passing, size, is_active))
+            self._kept_bytes += size
+            self._forget_old()
+        if is_active:
+            self._hand_over(member, passing)
+
+    def _hand_over(self, member: Member, passing: Passing) -> None:
         self._routed.append(passing)
         data = passing.packet.SerializeToString()
         self._write(sender=passing.sender, destination=passing.destination, packet=data.hex())
-        member.take_packet(data)
+        if self.packet_delay or self._late_packets:
+            self._late_packets.append((member, data))
+            asyncio.get_running_loop().call_later(self.packet_delay, self._hand_over_late)
+        else:
+            member.take_packet(data)
+
+    def _hand_over_late(self) -> None:
+        member, data = self._late_packets.popleft()
+        if self.members.get(member.info.identity) is member:
+            member.take_packet(data)
+
+    def _forget_old(self) -> None:
+        oldest = self._clock() - KEPT_SECONDS
+        while self._kept and (self._kept[0].at < oldest or self._kept_bytes > KEPT_BYTES):
+            self._kept_bytes -= self._kept.popleft().size
 
     def replay(self, identity: str) -> None:
         """Send again all that is kept of what `identity` was sent, as after a re-join."""
@@ -230,6 +308,12 @@ class Room:
             return []
 
         return delay
+
+
+def _copy(info: ParticipantInfo) -> ParticipantInfo:
+    copy = ParticipantInfo()
+    copy.CopyFrom(info)
+    return copy
 
 
 def dropping(chosen: Callable[[Passing], bool]) -> Interference:

@@ -22,7 +22,7 @@ from rpcproto.transports import (
 class Seat:
     """A `Transport` without any network, for `RpcParticipant`; the rest of the room is real."""
 
-    departure_grace: float = 0.0
+    departure_grace: float = 2.0
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Seat:
 
     def take_update(self, info: ParticipantInfo) -> None:
         if info.state == ParticipantInfo.DISCONNECTED:
-            event: TransportEvent = ParticipantLeft(info.identity, info.sid)
-        else:
-            event = ParticipantJoined(
-                info.identity, info.sid, info.client_protocol, tuple(info.capabilities)
+            self._events.put_nowait(ParticipantLeft(info.identity, info.sid))
+        elif info.state == ParticipantInfo.ACTIVE:
+            capabilities = tuple(info.capabilities)
+            self._events.put_nowait(
+                ParticipantJoined(info.identity, info.sid, info.client_protocol, capabilities)
             )
-        self._events.put_nowait(event)
 
     def put_out(self, reason: DisconnectReason) -> None:
         self._events.put_nowait(Disconnected(ConnectionError(DisconnectReason.Name(reason))))

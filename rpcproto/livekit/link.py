@@ -209,10 +209,7 @@ class Link:
             case Joined():
                 await self._enter(event)
             case ParticipantJoined() | ParticipantLeft():
-                if self._is_open:
-                    self._tell(event)
-                else:
-                    self._presence.append(event)
+                self._tell_presence(event)
             case OfferReceived(sdp, offer_id):
                 if self._receiver is not None:
                     self._signalling.answer(await self._receiver.answer(sdp), offer_id)
@@ -253,8 +250,17 @@ class Link:
             on_lost=self._lose,
         )
 
+    def _tell_presence(self, event: ParticipantJoined | ParticipantLeft) -> None:
+        if self._is_open:
+            self._tell(event)
+        else:
+            self._presence.append(event)
+
     def _receive(self, data: bytes) -> None:
         packet = PacketReceived(data)
+        newcomer = self._signalling.participants.packet_received(data)
+        if newcomer is not None:
+            self._tell_presence(newcomer)
         if self._is_open:
             self._tell(packet)
         elif len(self._early_packets) < MAX_EARLY_PACKETS:

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
-from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo, ReconnectReason
+from livekit.protocol.models import ClientInfo, DisconnectReason, ReconnectReason
 from livekit.protocol.rtc import (
     ConnectionSettings,
     DataChannelReceiveState,
@@ -40,13 +40,9 @@ from livekit.protocol.rtc import (
 
 import rpcproto
 from rpcproto.livekit.errors import NOT_FOUND
+from rpcproto.livekit.participants import Participants, ParticipantsEvent, may_send
 from rpcproto.logs import logger
-from rpcproto.transports import (
-    OUR_CAPABILITIES,
-    OUR_CLIENT_PROTOCOL,
-    ParticipantJoined,
-    ParticipantLeft,
-)
+from rpcproto.transports import OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL, ParticipantJoined
 
 PATH: Final = "/rtc/v1"
 OLD_PATH: Final = "/rtc"
@@ -69,7 +65,7 @@ class IceServer:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """We are in the room, and so are these; there is no peer connection yet."""
+    """We are in the room, and these can be reached; there is no peer connection yet."""
 
     identity: str
     sid: str
@@ -149,8 +145,7 @@ class TimedOut:
 SignallingEvent: TypeAlias = (
     Joined
     | Resumed
-    | ParticipantJoined
-    | ParticipantLeft
+    | ParticipantsEvent
     | OfferReceived
     | AnswerReceived
     | CandidateReceived
@@ -259,6 +254,8 @@ class Signalling:
         """When to call `handle_deadline`, if nothing comes before."""
         self._events: list[SignallingEvent] = []
         self._messages: list[bytes] = []
+        self.participants: Participants = Participants()
+        """The others, as the server has reported them."""
         self._joined: Joined | None = None
         self._is_over = False
         self._is_lost = False
@@ -267,7 +264,6 @@ class Signalling:
         """Whether the connection that carries packets to us is the one that we offer."""
         self._offer = self._answer = ""
         """The last descriptions of that connection."""
-        self._others: dict[str, ParticipantJoined] = {}
         self._ping_interval = 0
         self._ping_timeout = 0
         self._ping_at = math.inf
@@ -373,7 +369,7 @@ class Signalling:
         if self._is_lost:
             self._resume(response.reconnect, now)
         if kind == "update":
-            self._update(response.update.participants)
+            self._events += self.participants.update(response.update)
         elif kind == "offer":
             if not self._are_offers_ours:
                 self._offer = response.offer.sdp
@@ -398,14 +394,9 @@ class Signalling:
             join.room.name,
             join.server_info.version or join.server_version,
             _ice_servers(join.ice_servers),
-            tuple(
-                _participant(info)
-                for info in join.other_participants
-                if info.identity and info.state != ParticipantInfo.DISCONNECTED
-            ),
-            not us.HasField("permission") or us.permission.can_publish_data,
+            self.participants.join(us, join.other_participants),
+            may_send(us),
         )
-        self._others = {other.identity: other for other in self._joined.participants}
         self._events.append(self._joined)
         self._are_offers_ours = not join.subscriber_primary
         self._ping_interval, self._ping_timeout = join.ping_interval, join.ping_timeout
@@ -423,20 +414,6 @@ class Signalling:
     def _ping_from(self, now: float) -> None:
         if self._ping_interval > 0:
             self._ping_at = now + self._ping_interval
-
-    def _update(self, participants: Iterable[ParticipantInfo]) -> None:
-        for info in participants:
-            identity, known = info.identity, self._others.get(info.identity)
-            if not identity or (self._joined is not None and identity == self._joined.identity):
-                continue  # one that is hidden, or ourselves
-            if info.state != ParticipantInfo.DISCONNECTED:
-                news = _participant(info)
-                if news != known:
-                    self._others[identity] = news
-                    self._events.append(news)
-            elif known is not None and known.participant_sid == info.sid:
-                del self._others[identity]
-                self._events.append(ParticipantLeft(identity, info.sid))
 
     def _trickle(self, trickle: TrickleRequest) -> None:
         try:
@@ -483,12 +460,6 @@ class Signalling:
 def _ice_servers(servers: Iterable[ICEServer]) -> tuple[IceServer, ...]:
     return tuple(
         IceServer(tuple(server.urls), server.username, server.credential) for server in servers
-    )
-
-
-def _participant(info: ParticipantInfo) -> ParticipantJoined:
-    return ParticipantJoined(
-        info.identity, info.sid, info.client_protocol, tuple(map(int, info.capabilities))
     )
 
 

@@ -1,23 +1,18 @@
 """The room client and a room server of the tests, in one process: real sockets, real WebRTC."""
 
 import asyncio
-import gc
 import json
-import os
 import pickle
 import random
 import string
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
 
 import pytest
 from fake_transports import all_events, of
 from livekit.protocol.models import DisconnectReason
 from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
+from livekit_scenes import abort, bob_and_alice, call, greet, run, saying, session_of, token, until
 
-import rpcproto
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind
 from rpcproto.conformance.room_server import RoomServer, Session
 from rpcproto.conformance.routing import Passing
@@ -30,7 +25,6 @@ from rpcproto.livekit import (
     RpcInvocationData,
     TokenError,
     UnreachableError,
-    access_token,
     connect,
     join_room,
 )
@@ -39,65 +33,7 @@ from rpcproto.livekit.peer_connection import PeerConnection, max_message_bytes, 
 from rpcproto.livekit.signalling import IceServer
 from rpcproto.transports import PacketReceived, PacketsNotSent, TransportEvent
 
-GUARD = 10.0
-"""Seconds after which something has failed."""
-
 each_path = pytest.mark.parametrize("path", ["/rtc/v1", "/rtc"])
-
-
-def token(identity: str, room: str = "lobby") -> str:
-    return access_token("devkey", "a-secret-of-at-least-thirty-two-characters", room, identity)
-
-
-def run(scene: Callable[[RoomServer], Awaitable[None]], **options: Any) -> None:
-    """Play a scene with a server; afterwards no task is left, and none was lost sight of."""
-    complaints: list[dict[str, Any]] = []
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: complaints.append(context))
-        async with asyncio.timeout(GUARD), RoomServer(**options) as server:
-            await scene(server)
-            assert [task for task in asyncio.all_tasks() if _is_ours(task)] == []
-        await asyncio.sleep(0)
-        gc.collect()
-
-    asyncio.run(main())
-    assert complaints == []
-
-
-PACKAGE = str(Path(rpcproto.__file__).parent) + os.sep
-
-
-def _is_ours(task: "asyncio.Task[Any]") -> bool:
-    """Whether the package started the task, wherever the checkout lies."""
-    code = getattr(task.get_coro(), "cr_code", None)
-    return getattr(code, "co_filename", "").startswith(PACKAGE)
-
-
-@asynccontextmanager
-async def bob_and_alice(server: RoomServer) -> AsyncIterator[tuple[Room, Room]]:
-    async with connect(server.url, token("bob")) as bob:
-        bob.local_participant.register_rpc_method("greet", greet)
-        async with connect(server.url, token("alice")) as alice:
-            await alice.wait_for_participant("bob")
-            await bob.wait_for_participant("alice")
-            yield bob, alice
-
-
-async def greet(data: RpcInvocationData) -> str:
-    return f"Hello, {data.caller_identity}!"
-
-
-async def call(room: Room, payload: str = "Hi", method: str = "greet") -> str:
-    return await room.local_participant.perform_rpc(
-        destination_identity="bob", method=method, payload=payload
-    )
-
-
-def session_of(server: RoomServer, identity: str) -> Session:
-    [session] = (one for one in server.sessions if one.info.identity == identity)
-    return session
 
 
 # in the room
@@ -178,12 +114,6 @@ def test_who_is_here_is_known_from_the_start() -> None:
             await until(lambda: "carol" not in bob.participants)
 
     run(scene)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what nobody tells; `run` has the guard."""
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def test_a_request_that_comes_at_once_finds_the_methods_of_the_body() -> None:
@@ -333,7 +263,7 @@ def test_a_lost_connection_is_joined_anew(path: str, caplog: pytest.LogCaptureFi
             sid = bob.local_participant.sid
             calling = asyncio.create_task(call(alice, method="sleep"))
             await started.wait()
-            _abort(session_of(server, "bob"))
+            abort(session_of(server, "bob"))
             # The caller learns that the old bob has left.
             with pytest.raises(RpcError) as caught:
                 await calling
@@ -347,17 +277,11 @@ def test_a_lost_connection_is_joined_anew(path: str, caplog: pytest.LogCaptureFi
     assert "connection is lost" in caplog.text
 
 
-def _abort(session: Session) -> None:
-    transport = session.socket._req.transport if session.socket._req else None
-    assert transport is not None
-    transport.abort()
-
-
 def test_calls_fail_while_there_is_no_connection_with_the_reason() -> None:
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (_, alice):
             server.refusal = 503
-            _abort(session_of(server, "alice"))
+            abort(session_of(server, "alice"))
             await until(lambda: alice.participants == ())
             with pytest.raises(RpcError) as caught:
                 await call(alice)
@@ -386,7 +310,7 @@ def test_the_same_engine_remembers_what_it_has_answered() -> None:
 
             assert await call(alice, method="count") == "1"
             server.room("lobby").replay_on_join = True
-            _abort(session_of(server, "bob"))
+            abort(session_of(server, "bob"))
             await until(lambda: bob.local_participant.sid != sid)
             await bob.wait_for_participant("alice")
             await alice.wait_for_participant("bob")
@@ -604,17 +528,6 @@ def test_errors_survive_being_pickled() -> None:
 # signalling that is out of the ordinary
 
 
-def saying(change: Callable[[SignalResponse], list[SignalResponse]]) -> Callable[..., None]:
-    """A `Session.send` that says something else."""
-    send = Session.send
-
-    def changed(session: Session, response: SignalResponse) -> None:
-        for each in change(response):
-            send(session, each)
-
-    return changed
-
-
 @each_path
 def test_a_server_may_tell_its_candidates_one_by_one(
     path: str, monkeypatch: pytest.MonkeyPatch
@@ -735,7 +648,7 @@ def test_leaving_while_joining_again_leaves_nothing_behind() -> None:
     async def scene(server: RoomServer) -> None:
         async with connect(server.url, token("bob")) as bob:
             server.refusal = 503
-            _abort(session_of(server, "bob"))
+            abort(session_of(server, "bob"))
             await until(bob.local_participant._place._link.broken.done)
 
     run(scene)

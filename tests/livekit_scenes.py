@@ -1,0 +1,97 @@
+"""Scenes with the room client and a room server of the tests, in one process: real sockets, real
+WebRTC."""
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from livekit.protocol.rtc import SignalResponse
+
+import rpcproto
+from rpcproto.conformance.room_server import RoomServer, Session
+from rpcproto.livekit import Room, RpcInvocationData, access_token, connect
+
+GUARD = 10.0
+"""Seconds after which something has failed."""
+
+
+def token(identity: str, room: str = "lobby") -> str:
+    return access_token("devkey", "a-secret-of-at-least-thirty-two-characters", room, identity)
+
+
+def run(scene: Callable[[RoomServer], Awaitable[None]], **options: Any) -> None:
+    """Play a scene with a server; afterwards no task is left, and none was lost sight of."""
+    complaints: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        async with asyncio.timeout(GUARD), RoomServer(**options) as server:
+            await scene(server)
+            assert [task for task in asyncio.all_tasks() if _is_ours(task)] == []
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(main())
+    assert complaints == []
+
+
+PACKAGE = str(Path(rpcproto.__file__).parent) + os.sep
+
+
+def _is_ours(task: "asyncio.Task[Any]") -> bool:
+    """Whether the package started the task, wherever the checkout lies."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return getattr(code, "co_filename", "").startswith(PACKAGE)
+
+
+@asynccontextmanager
+async def bob_and_alice(server: RoomServer) -> AsyncIterator[tuple[Room, Room]]:
+    async with connect(server.url, token("bob")) as bob:
+        bob.local_participant.register_rpc_method("greet", greet)
+        async with connect(server.url, token("alice")) as alice:
+            await alice.wait_for_participant("bob")
+            await bob.wait_for_participant("alice")
+            yield bob, alice
+
+
+async def greet(data: RpcInvocationData) -> str:
+    return f"Hello, {data.caller_identity}!"
+
+
+async def call(room: Room, payload: str = "Hi", method: str = "greet") -> str:
+    return await room.local_participant.perform_rpc(
+        destination_identity="bob", method=method, payload=payload
+    )
+
+
+def session_of(server: RoomServer, identity: str) -> Session:
+    [session] = (one for one in server.sessions if one.info.identity == identity)
+    return session
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody tells; `run` has the guard."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def abort(session: Session) -> None:
+    transport = session.socket._req.transport if session.socket._req else None
+    assert transport is not None
+    transport.abort()
+
+
+def saying(change: Callable[[SignalResponse], list[SignalResponse]]) -> Callable[..., None]:
+    """A `Session.send` that says something else."""
+    send = Session.send
+
+    def changed(session: Session, response: SignalResponse) -> None:
+        for each in change(response):
+            send(session, each)
+
+    return changed
