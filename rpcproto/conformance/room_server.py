@@ -75,6 +75,7 @@ class RoomServer:
         self._record = record
         self._rooms: dict[str, Room] = {}
         app = web.Application()
+        app.on_response_prepare.append(_let_pages_read)
         for path in PATHS:
             app.router.add_get(path, self._signal)
             app.router.add_get(f"{path}/validate", self._validate)
@@ -157,6 +158,11 @@ class RoomServer:
             self.sessions.discard(session)
             await session.aclose()
         return socket
+
+
+async def _let_pages_read(_: web.Request, response: web.StreamResponse) -> None:
+    """Pages of any origin may read what is answered, refusals too, as with LiveKit's server."""
+    response.headers["Access-Control-Allow-Origin"] = "*"
 
 
 def _asked(request: web.Request) -> tuple[JoinRequest | None, ClientInfo]:

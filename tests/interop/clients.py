@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from interop.client import Driver, cryptor_of, switch_key
 from rpcproto.asyncio import RpcError, RpcInterceptor, RpcParticipant
 from rpcproto.conformance.routing import Room
 from rpcproto.conformance.seat import Seat
+from rpcproto.transports import OUR_CAPABILITIES
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -91,9 +92,16 @@ class Client:
 class EngineClient(Client):
     """An engine in the room server's own process, with no network of its own."""
 
-    def __init__(self, identity: str, place: Place, find_room: Callable[[str], Room]) -> None:
+    def __init__(
+        self,
+        identity: str,
+        place: Place,
+        find_room: Callable[[str], Room],
+        *,
+        capabilities: Collection[int] = OUR_CAPABILITIES,
+    ) -> None:
         super().__init__(identity, place)
-        self._driver = Driver(_SeatSdk(identity, find_room), self.tell)
+        self._driver = Driver(_SeatSdk(identity, find_room, capabilities), self.tell)
 
     async def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         return await self._driver.do(command)
@@ -106,16 +114,20 @@ class _SeatSdk:
     RpcError = RpcError
     RpcInterceptor = RpcInterceptor
 
-    def __init__(self, identity: str, find_room: Callable[[str], Room]) -> None:
+    def __init__(
+        self, identity: str, find_room: Callable[[str], Room], capabilities: Collection[int]
+    ) -> None:
         self._identity = identity
         self._find_room = find_room
+        self._capabilities = capabilities
         self._participant: RpcParticipant | None = None
         self._leaving = asyncio.Event()
         self._stay: asyncio.Task[None] | None = None
 
     async def connect(self, _: str, token: str, keys: dict[str, Any] | None) -> RpcParticipant:
         claims = jwt.decode(token, options={"verify_signature": False})
-        seat = Seat(self._find_room(claims["video"]["room"]), self._identity)
+        room = self._find_room(claims["video"]["room"])
+        seat = Seat(room, self._identity, capabilities=self._capabilities)
         here: asyncio.Future[RpcParticipant] = asyncio.get_running_loop().create_future()
         self._cryptor = cryptor_of(keys)
 

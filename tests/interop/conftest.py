@@ -9,11 +9,10 @@ import pytest
 
 from interop import matrix
 from interop.clients import Place
+from interop.livekit_server import KEY, SECRET
 from interop.matrix import Cell
 from interop.pairings import Meeting, Pairing, Run
 from rpcproto.conformance.room_server import RoomServer
-
-KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 
 
 @pytest.fixture(scope="session")

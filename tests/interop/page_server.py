@@ -10,7 +10,9 @@ from aiohttp import WSMsgType, web
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 PAGE: Final = Path(__file__).resolve().parent / "page"
-SCRIPT: Final = ROOT / ".venv/livekit-client/node_modules/livekit-client/dist/livekit-client.umd.js"
+DIST: Final = ROOT / ".venv/livekit-client/node_modules/livekit-client/dist"
+SCRIPT: Final = DIST / "livekit-client.umd.js"
+WORKER: Final = DIST / "livekit-client.e2ee.worker.js"
 LOOPBACK: Final = "127.0.0.1"
 LARGEST: Final = 16 * 1024 * 1024
 
@@ -36,6 +38,7 @@ class PageServer:
         app.router.add_get("/", _file(PAGE / "index.html"))
         app.router.add_get("/page.js", _file(PAGE / "page.js"))
         app.router.add_get("/livekit-client.umd.js", _file(SCRIPT))
+        app.router.add_get(f"/{WORKER.name}", _file(WORKER))
         app.router.add_get("/invitation", self._invitation)
         app.router.add_get("/control", self._control)
         self._runner = web.AppRunner(app, shutdown_timeout=1)

@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 from livekit.protocol.models import DataPacket, RpcRequest
 
+from interop.browser import browser_version
 from interop.cases import CASES, Act, greeting
-from interop.clients import Client, Place
+from interop.clients import Client, EngineClient, Place
 from interop.encryption import EACH, HKDF, SHARED, Keys
 from interop.hostile import RIGHT
+from interop.livekit_server import KEY, SECRET
 from interop.matrix import OK
 from interop.pairings import (
+    BROWSER,
     ENGINE,
     GENERATIONS,
     GO,
@@ -25,22 +28,31 @@ from interop.pairings import (
     gather,
     participant,
 )
-from rpcproto.conformance.room_server import RoomServer
+from rpcproto.conformance.room_server import PATHS, RoomServer
 from rpcproto.conformance.routing import Interference, Passing, Room, repeating
 from rpcproto.testing import counting_ids
+from rpcproto.transports import OUR_CAPABILITIES
 
 NEWEST = "1.2.1"
-pytestmark = pytest.mark.interop
 
 
 def _pairing(ours: str, theirs: str, keys: Keys) -> Any:
-    return pytest.param(Pairing(TEST_SERVER, ours, theirs, keys), id=f"{theirs}-{ours}-{keys.name}")
+    return pytest.param(
+        Pairing(TEST_SERVER, ours, theirs, keys),
+        id=f"{theirs}-{ours}-{keys.name}",
+        marks=pytest.mark.interop_browser if theirs == BROWSER else pytest.mark.interop,
+    )
 
 
 PAIRINGS = [
     *(_pairing(ours, theirs, SHARED) for ours in (ENGINE, ROOM_CLIENT) for theirs in GENERATIONS),
     _pairing(ROOM_CLIENT, GO, SHARED),
-    *(_pairing(ROOM_CLIENT, theirs, keys) for keys in (EACH, HKDF) for theirs in GENERATIONS),
+    *(
+        _pairing(ROOM_CLIENT, theirs, keys)
+        for keys in (EACH, HKDF)
+        for theirs in (*GENERATIONS, BROWSER)
+    ),
+    _pairing(ROOM_CLIENT, BROWSER, SHARED),
 ]
 
 
@@ -48,8 +60,12 @@ def cell_of(params: dict[str, Any]) -> tuple[str, str, str] | None:
     """Where in the table a result stands."""
     if "pair" in params:
         keys, pair = params["pair"]
-        return f"in a hostile room, encrypted with {keys.name}", params["case"], " → ".join(pair)
-    pairing: Pairing = params["meeting"]
+        where = "in a hostile room" + (", in a browser" if BROWSER in pair else "")
+        return f"{where}, encrypted with {keys.name}", params["case"], " → ".join(pair)
+    if "how" in params:
+        pairing = Pairing(TEST_SERVER, ENGINE, BROWSER, SHARED)
+        return pairing.table, f"1 MB, {params['how']}", pairing.column(params["direction"])
+    pairing = params["meeting"]
     return pairing.table, params.get("case", "key switched"), pairing.column(params["direction"])
 
 
@@ -82,6 +98,8 @@ def test_official_clients_call_us_and_we_call_them_in_an_encrypted_room(
         plain: list[str] = []
         act = await meeting.play(direction, watched(CASES[case], server, plain))
         assert plain == []
+        if meeting.pairing.theirs == BROWSER:
+            record_property("with", browser_version())
         record_property("shown", f"{OK} {act.note}".strip())
 
     run(main())
@@ -105,7 +123,7 @@ def watched(case: Any, server: RoomServer, plain: list[str]) -> Any:
 @pytest.mark.parametrize("direction", [THEIRS_TO_OURS, OURS_TO_THEIRS])
 @pytest.mark.parametrize(
     "meeting",
-    [_pairing(ROOM_CLIENT, theirs, SHARED) for theirs in (*GENERATIONS, GO)],
+    [_pairing(ROOM_CLIENT, theirs, SHARED) for theirs in (*GENERATIONS, GO, BROWSER)],
     indirect=True,
     scope="session",
 )
@@ -124,6 +142,53 @@ def test_the_key_index_is_switched_in_the_middle(
     async def main() -> None:
         await meeting.play(direction, case)
         record_property("shown", OK)
+
+    run(main())
+
+
+# --- large bodies, compressed and not
+
+MEGABYTE = 1_000_000
+IS_COMPRESSED = {"compressed": True, "not compressed": False}
+
+
+@pytest.mark.interop_browser
+@pytest.mark.parametrize("direction", [THEIRS_TO_OURS, OURS_TO_THEIRS])
+@pytest.mark.parametrize("how", IS_COMPRESSED)
+def test_a_megabyte_goes_to_and_fro_between_javascript_and_python(
+    how: str, direction: str, run: Run, record_property: Callable[[str, object], None]
+) -> None:
+    """Sealed packets hide whether a body is compressed, but not how many bytes it takes."""
+    carried: dict[str, int] = {}
+    payload = "x" * MEGABYTE
+
+    def weigh(passing: Passing) -> list[Passing]:
+        assert passing.kind == "encrypted_packet"
+        carried[passing.sender] = carried.get(passing.sender, 0) + passing.packet.ByteSize()
+        return [passing]
+
+    async def main() -> None:
+        # On the older path the JavaScript client does not announce that it can inflate.
+        paths = PATHS if IS_COMPRESSED[how] else ("/rtc",)
+        async with RoomServer(paths=paths) as server:
+            place = Place(server.url, KEY, SECRET)
+            capabilities = OUR_CAPABILITIES if IS_COMPRESSED[how] else ()
+            ours = EngineClient("ours", place, server.room, capabilities=capabilities)
+            theirs = participant(BROWSER, "theirs", place, server)
+            clients = (theirs, ours) if direction == THEIRS_TO_OURS else (ours, theirs)
+            try:
+                for client in clients:
+                    client.keys = SHARED._asdict()
+                await gather("large", *clients)
+                with server.room("large").interfering(weigh):
+                    act = Act("large", *clients, is_v1=False, sees_departures=True)
+                    await act.echo(payload)
+            finally:
+                for client in clients:
+                    await client.aclose()
+        for sender in ("ours", "theirs"):
+            assert (carried[sender] < MEGABYTE // 10) is IS_COMPRESSED[how], carried
+        record_property("with", browser_version())
 
     run(main())
 
@@ -178,7 +243,13 @@ HELD = {("swaps senders", SHARED.name): MORE}
 PAIRS = [
     (keys, pair)
     for keys in (SHARED, EACH)
-    for pair in ((NEWEST, ROOM_CLIENT), (NEWEST, NEWEST), (ROOM_CLIENT, NEWEST))
+    for pair in (
+        (NEWEST, ROOM_CLIENT),
+        (NEWEST, NEWEST),
+        (ROOM_CLIENT, NEWEST),
+        (BROWSER, ROOM_CLIENT),
+        (ROOM_CLIENT, BROWSER),
+    )
 ]
 
 
@@ -208,7 +279,15 @@ def pair(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("case", HOSTILE)
 @pytest.mark.parametrize(
     ("act", "pair"),
-    [pytest.param(each, each, id=f"{each[0].name}-{'-'.join(each[1])}") for each in PAIRS],
+    [
+        pytest.param(
+            each,
+            each,
+            id=f"{each[0].name}-{'-'.join(each[1])}",
+            marks=pytest.mark.interop_browser if BROWSER in each[1] else pytest.mark.interop,
+        )
+        for each in PAIRS
+    ],
     indirect=True,
     scope="session",
 )
@@ -229,7 +308,9 @@ def test_a_hostile_server_cannot_undo_encryption(
         answers = [outcome.get("payload") for outcome in outcomes]
         shown = RIGHT if answers == ["1", "2"] else MORE
         record_property("shown", shown)
-        if responder != NEWEST:
+        if BROWSER in pair:
+            record_property("with", browser_version())
+        if responder == ROOM_CLIENT:
             assert shown == HELD.get((case, keys.name), RIGHT)
 
     run(main())

@@ -1,11 +1,12 @@
 // The commands of client.py with LiveKit's JavaScript client; and a form for a person.
 "use strict";
 
-const { Room, RoomEvent, RpcError } = LivekitClient;
+const { BaseKeyProvider, Room, RoomEvent, RpcError } = LivekitClient;
 const SHOWN = 28;
 const parameters = new URLSearchParams(location.search);
 const counts = new Map();
 let room;
+let keyProvider;
 let tell = () => {};
 
 const element = (id) => document.getElementById(id);
@@ -70,8 +71,40 @@ const methods = {
   },
 };
 
-async function join(url, token) {
-  room = new Room();
+// A passphrase as it is means PBKDF2, as bytes HKDF. With ratcheting, one packet that cannot be
+// decrypted would change the key.
+class Keys extends BaseKeyProvider {
+  constructor(isShared) {
+    super({ sharedKey: isShared, ratchetWindowSize: 0, failureTolerance: -1 });
+  }
+
+  async set(passphrase, kdf, index, identity) {
+    const bytes = new TextEncoder().encode(passphrase);
+    const algorithm = kdf.toUpperCase();
+    const usages = ["deriveBits", "deriveKey"];
+    const key = await crypto.subtle.importKey("raw", bytes, algorithm, false, usages);
+    this.onSetEncryptionKey(key, identity, index);
+  }
+}
+
+async function optionsFor(keys) {
+  if (keys == null) return {};
+  keyProvider = new Keys(keys.shared != null);
+  if (keys.shared != null) await keyProvider.set(keys.shared, keys.kdf, keys.key_index);
+  for (const [identity, passphrase] of Object.entries(keys.own)) {
+    await keyProvider.set(passphrase, keys.kdf, keys.key_index, identity);
+  }
+  return { encryption: { keyProvider, worker: new Worker("livekit-client.e2ee.worker.js") } };
+}
+
+// Until the worker has confirmed that encryption is on, the client sends plain packets.
+async function encrypted() {
+  await room.setE2EEEnabled(true);
+  while (!room.isE2EEEnabled) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+async function join(url, token, keys) {
+  room = new Room(await optionsFor(keys));
   room.on(RoomEvent.Disconnected, () => {
     element("state").textContent = "not in a room any more";
   });
@@ -81,6 +114,7 @@ async function join(url, token) {
     );
   }
   await room.connect(url, token, { autoSubscribe: false });
+  if (keys != null) await encrypted();
   const { identity } = room.localParticipant;
   element("state").textContent = `in room “${room.name}” as “${identity}”, with LiveKit's JavaScript client ${LivekitClient.version}`;
   element("call").querySelector("button").disabled = false;
@@ -103,8 +137,12 @@ async function outcome(to, method, payload, timeout) {
 }
 
 const commands = {
-  connect: async ({ url, token }) => {
-    await join(url, token);
+  connect: async ({ url, token, keys }) => {
+    await join(url, token, keys);
+    return {};
+  },
+  switch_key: async ({ passphrase, index }) => {
+    await keyProvider.set(passphrase, "pbkdf2", index);
     return {};
   },
   wait: async ({ identity }) => {
