@@ -124,7 +124,9 @@ class RoomServer:
                 session.say_leave(action)
                 session.hang_up()
 
-    async def _validate(self, _: web.Request) -> web.Response:
+    async def _validate(self, request: web.Request) -> web.Response:
+        if request.path.removesuffix("/validate") not in self.paths:
+            raise web.HTTPNotFound
         if self.refusal is not None:
             return web.Response(status=self.refusal, text="refused on command")
         return web.Response(text="success")

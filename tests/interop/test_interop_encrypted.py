@@ -27,6 +27,7 @@ from interop.pairings import (
     Run,
     gather,
     participant,
+    skip_what_cannot_be,
 )
 from rpcproto.conformance.room_server import PATHS, RoomServer
 from rpcproto.conformance.routing import Interference, Passing, Room, repeating
@@ -67,18 +68,6 @@ def cell_of(params: dict[str, Any]) -> tuple[str, str, str] | None:
         return pairing.table, f"1 MB, {params['how']}", pairing.column(params["direction"])
     pairing = params["meeting"]
     return pairing.table, params.get("case", "key switched"), pairing.column(params["direction"])
-
-
-NOT_IN_GO = {"responder leaves in mid-call", "re-join", "nested calls"}
-"""Our program with LiveKit's SDK for Go does not join again, and the SDK runs one handler at a
-time, so that nested calls wait for each other."""
-
-
-def skip_what_cannot_be(pairing: Pairing, case: str) -> None:
-    if pairing.theirs == GO and case in NOT_IN_GO:
-        pytest.skip("the program with LiveKit's SDK for Go neither joins again nor nests calls")
-    if pairing.keys is EACH and pairing.theirs == "1.1.8":
-        pytest.skip("livekit 1.1.8 cannot be connected without a shared key")
 
 
 @pytest.mark.parametrize("case", CASES)

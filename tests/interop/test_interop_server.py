@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from interop.cases import CASES, Act
+from interop.encryption import SHARED
 from interop.livekit_server import LiveKitServer, livekit_server
 from interop.load import LOAD_PAIRS, load, load_table
 from interop.matrix import OK
 from interop.pairings import (
+    GO,
     OURS_TO_THEIRS,
     PROTOCOLS,
     ROOM_CLIENT,
@@ -18,12 +20,17 @@ from interop.pairings import (
     Meeting,
     Pairing,
     Run,
+    skip_what_cannot_be,
 )
 
 pytestmark = pytest.mark.interop_server
 
 SERVER = "livekit-server"
-PAIRINGS = [Pairing(SERVER, ROOM_CLIENT, generation) for generation in PROTOCOLS]
+PAIRINGS = [
+    Pairing(SERVER, ROOM_CLIENT, generation, keys)
+    for keys in (None, SHARED)
+    for generation in PROTOCOLS
+] + [Pairing(SERVER, ROOM_CLIENT, GO, SHARED)]
 KILLED = "the server is killed in mid-call, and comes back"
 
 
@@ -44,7 +51,7 @@ def livekit(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live
     run(server.kill())
 
 
-@pytest.fixture(scope="session", params=PAIRINGS, ids=lambda pairing: "-".join(pairing[:3]))
+@pytest.fixture(scope="session", params=PAIRINGS, ids=Pairing.label)
 def meeting_on_livekit(
     request: pytest.FixtureRequest, run: Run, livekit: LiveKitServer
 ) -> Iterator[Meeting]:
@@ -64,6 +71,8 @@ def test_official_clients_and_ours_meet_on_the_real_server(
     run: Run,
     record_property: Callable[[str, object], None],
 ) -> None:
+    skip_what_cannot_be(meeting_on_livekit.pairing, case)
+
     async def main() -> None:
         act = await meeting_on_livekit.play(direction, CASES[case])
         record_property("with", livekit.version)
@@ -101,6 +110,7 @@ def test_calls_end_when_the_server_is_killed_and_work_when_it_is_back(
 ) -> None:
     if not livekit.is_ours:
         pytest.skip("the server that LIVEKIT_URL names is not ours to kill")
+    skip_what_cannot_be(meeting_on_livekit.pairing, KILLED)
 
     async def kill(act: Act) -> None:
         call = await act.hang("killed", 15)
