@@ -130,7 +130,10 @@ def _read_nats(url: str, parts: SplitResult) -> Address:
 def _read_livekit(url: str, parts: SplitResult) -> Address:
     try:
         from rpcproto.livekit.link import is_loopback  # noqa: PLC0415 (it may be missing)
+        from rpcproto.livekit.stacks import peer_connection  # noqa: PLC0415
         from rpcproto.livekit.transport import checked_url  # noqa: PLC0415
+
+        peer_connection(None)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "rpcproto":
             raise

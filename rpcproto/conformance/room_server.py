@@ -38,7 +38,10 @@ from rpcproto.conformance.routing import Room
 LOOPBACK = "127.0.0.1"
 PATHS = ("/rtc/v1", "/rtc")
 RELIABLE, LOSSY = "_reliable", "_lossy"
+RELIABLE_ID, LOSSY_ID = 100, 101
 SERVER_VERSION = "1.13.5"
+NEGOTIATED_CHANNELS = 18
+"""From this version of the signalling on, the channels of `/rtc/v1` are negotiated ones."""
 logger: logging.Logger = logging.getLogger("rpcproto.room_server")
 
 
@@ -52,6 +55,7 @@ class RoomServer:
 
     `paths` are those that are answered; the others are not found. `refusal` is the HTTP status for
     whoever wants in, if not None. `record` is given a JSON line for all that passes in the rooms.
+    `protocol` is the version of the signalling.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class RoomServer:
         record: Callable[[str], object] | None = None,
         ping_interval: int = 5,
         ping_timeout: int = 15,
+        protocol: int = NEGOTIATED_CHANNELS,
     ) -> None:
         self.port: int = port
         self.paths = paths
@@ -71,6 +76,7 @@ class RoomServer:
         """Seconds from a participant's open channel to its being ACTIVE."""
         self.ping_interval: int = ping_interval
         self.ping_timeout: int = ping_timeout
+        self.protocol: int = protocol
         self.sessions: set[Session] = set()
         self._record = record
         self._rooms: dict[str, Room] = {}
@@ -181,7 +187,9 @@ def _asked(request: web.Request) -> tuple[JoinRequest | None, ClientInfo]:
         return join, join.client_info
     names = filter(None, request.query.get("capabilities", "").split(","))
     return None, ClientInfo(
-        client_protocol=int(request.query.get("client_protocol", "0")), capabilities=list(names)
+        protocol=int(request.query.get("protocol", "0")),
+        client_protocol=int(request.query.get("client_protocol", "0")),
+        capabilities=list(names),
     )
 
 
@@ -207,12 +215,15 @@ class Session:
         )
         self.room = room
         self.socket = socket
+        self.protocol: int = min(client_info.protocol, server.protocol)
         self._server = server
         self._connections: list[RTCPeerConnection] = []
         self._publisher: RTCPeerConnection | None = None
         self._down: RTCDataChannel | None = None
         self._outgoing: asyncio.Queue[SignalResponse | None] = asyncio.Queue()
         self._is_over = False
+        self._is_single = False
+        """Whether there is one peer connection for both ways."""
 
     # what the room does
 
@@ -259,6 +270,7 @@ class Session:
 
     async def run(self, join: JoinRequest | None) -> None:
         """From the join to the end of the socket."""
+        self._is_single = join is not None
         self.send(
             SignalResponse(
                 join=JoinResponse(
@@ -266,7 +278,7 @@ class Session:
                     participant=self.info,
                     other_participants=self.room.others(self.info.identity),
                     server_version=SERVER_VERSION,
-                    server_info=ServerInfo(version=SERVER_VERSION, protocol=17),
+                    server_info=ServerInfo(version=SERVER_VERSION, protocol=self._server.protocol),
                     subscriber_primary=join is None,
                     ping_interval=self._server.ping_interval,
                     ping_timeout=self._server.ping_timeout,
@@ -288,6 +300,7 @@ class Session:
                     await self._receive(request)
         finally:
             writer.cancel()
+            await asyncio.wait([writer])
 
     async def aclose(self) -> None:
         """Out of the room, and let go of everything."""
@@ -328,9 +341,12 @@ class Session:
 
     async def _answer(self, offer: SessionDescription) -> None:
         """The client's own connection, new or negotiated again."""
+        is_first = self._publisher is None
         connection = self._publisher or self._connection()
         self._publisher = connection
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        if is_first and self._is_single and self.protocol >= NEGOTIATED_CHANNELS:
+            self._create_negotiated_channels(connection)
         answer = await connection.createAnswer()
         assert answer is not None
         await connection.setLocalDescription(answer)
@@ -353,6 +369,14 @@ class Session:
             SignalResponse(
                 offer=SessionDescription(type="offer", sdp=connection.localDescription.sdp, id=1)
             )
+        )
+
+    def _create_negotiated_channels(self, connection: RTCPeerConnection) -> None:
+        reliable = connection.createDataChannel(RELIABLE, negotiated=True, id=RELIABLE_ID)
+        reliable.on("message", self._message)
+        reliable.on("open", lambda: self._can_send(reliable))
+        connection.createDataChannel(
+            LOSSY, ordered=False, maxRetransmits=0, negotiated=True, id=LOSSY_ID
         )
 
     def _channel_opened(self, channel: RTCDataChannel) -> None:

@@ -19,16 +19,19 @@ _VALIDATE_TIME: Final = 3.0
 
 
 async def dial(
-    url: str, path: str, token: str, resumption: Resumption | None = None
+    url: str, path: str, token: str, offer: str = "", resumption: Resumption | None = None
 ) -> tuple[ClientConnection, str]:
     """Open the WebSocket, on `path` or an older one; return it, and the path that the server knows.
+
+    `offer` is our first one, which may go along; `resumption` is for a further WebSocket of the
+    same session.
 
     Raises RefusedError and UnreachableError.
     """
     while True:
         try:
             socket = await connect_websocket(
-                join_url(url, path, resumption),
+                join_url(url, path, offer, resumption),
                 additional_headers={"Authorization": f"Bearer {token}"},
                 max_size=MAX_SIGNAL_BYTES,
                 open_timeout=None,

@@ -54,6 +54,7 @@ _LEAVE_REASONS: Final = {
     "ROOM_CLOSED": "the room was closed",
     "JOIN_FAILURE": "the server could not let us join",
     "STATE_MISMATCH": "the server does not know this connection any more",
+    "ROOM_MOVED": "the server has moved us to another room",
     "CONNECTION_TIMEOUT": "the server has not heard of us in time",
 }
 

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from rpcproto import OutgoingPacket, stamp
 from rpcproto.livekit.dialing import dial, why
 from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError, departure
+from rpcproto.livekit.negotiation import PeerConnections
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import (
     PATH,
@@ -59,7 +60,12 @@ class Link:
     """Once `open` has returned."""
 
     def __init__(
-        self, url: str, token: str, path: str, tell: Callable[[TransportEvent], None]
+        self,
+        url: str,
+        token: str,
+        path: str,
+        stack: type[PeerConnection],
+        tell: Callable[[TransportEvent], None],
     ) -> None:
         self.token: str = token
         """The last one that the server gave us, for the next time."""
@@ -74,11 +80,21 @@ class Link:
         self._tell = tell
         self._now = loop.time
         self._signalling = Signalling()
+        self._has_said = asyncio.Event()
+        """Set when there may be messages to write."""
+        self._connections = PeerConnections(
+            stack,
+            self._signalling,
+            loopback=is_loopback(url),
+            said=self._has_said.set,
+            packet=self._receive,
+            opened=self._channel_opened,
+            lost=self._lose,
+        )
         self._socket: ClientConnection | None = None
         self._reading: asyncio.Task[None] | None = None
-        self._sender: PeerConnection | None = None
-        self._receiver: PeerConnection | None = None
-        """The connection that the server offers, on the old path; else `_sender` is both."""
+        self._writing: asyncio.Task[None] | None = None
+        self._is_in = False
         self._opened: asyncio.Future[ConnectionError | None] = loop.create_future()
         """None, or why nothing has come of it."""
         self._is_open = False
@@ -90,8 +106,11 @@ class Link:
 
     async def open(self) -> None:
         """Join the room, until packets can be sent. Raises ConnectError."""
-        self._socket, self.path = await dial(self._url, self.path, self.token)
+        await self._connections.create_offer()
+        offer = self._connections.offer
+        self._socket, self.path = await dial(self._url, self.path, self.token, offer)
         self._reading = asyncio.create_task(self._read(self._socket))
+        self._writing = asyncio.create_task(self._write(self._socket))
         error = await self._opened
         if error is not None:
             kind = ConnectError if isinstance(error, LeaveError) else UnreachableError
@@ -102,7 +121,7 @@ class Link:
         """How far joining has come, for those who have no time for more."""
         if self._socket is None:
             return "no answer from the server"
-        if self._sender is None:
+        if not self._is_in:
             return "the server does not let us in"
         return "no packet gets through to the server (UDP blocked, and no TURN server)"
 
@@ -120,8 +139,8 @@ class Link:
             size += len(packet.data)
             if not self._send(packet.data):
                 failed.append(packet)
-        if self._sender is not None and not self.broken.done():
-            await self._sender.drain()
+        if not self.broken.done():
+            await self._connections.sender.drain()
         if size >= HIGH_WATER_MARK:
             await asyncio.sleep(0)  # a long body gives others their turn
         if failed:
@@ -129,8 +148,8 @@ class Link:
 
     def _send(self, data: bytes) -> bool:
         """False for a packet that is too large."""
-        sender = self._sender
-        if sender is None or self.broken.done() or not sender.is_open:
+        sender = self._connections.sender
+        if self.broken.done() or not sender.is_open:
             return True
         numbered = stamp(data, sequence=self._sequence + 1)
         if len(numbered) > sender.max_message_bytes:
@@ -151,23 +170,23 @@ class Link:
         finally:
             if self._socket is not None:
                 self._socket.transport.abort()
-            tasks += [self._reading] if self._reading is not None else []
+            tasks += [task for task in (self._reading, self._writing) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _close(self, is_lost: bool) -> None:
-        if self._reading is not None:
+        if self._reading is not None and self._writing is not None:
             self._reading.cancel()
-            await asyncio.wait([self._reading])
-        if self._sender is not None and not is_lost:
+            self._writing.cancel()
+            await asyncio.wait([self._reading, self._writing])
+        if not is_lost:
             # After the goodbye the server reads no more of us.
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSHING_TIME):
-                    await self._sender.flush()
+                    await self._connections.sender.flush()
         self._signalling.leave()
-        connections = [one for one in (self._sender, self._receiver) if one is not None]
-        closing = [self._say_goodbye(), *(connection.close() for connection in connections)]
+        closing = (self._say_goodbye(), self._connections.close())
         for outcome in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.debug("closing a connection: %r", outcome)
@@ -191,12 +210,19 @@ class Link:
                     self._signalling.receive(message, now=self._now())
                 for event in self._signalling.take_events():
                     await self._handle(event)
-                await self._flush(socket)
+                self._has_said.set()
         except (ConnectionClosed, OSError) as error:
             self._break(ConnectionError(f"the signalling connection is lost: {error}"))
-        except Exception as error:  # whatever aiortc makes of a description
+        except Exception as error:  # whatever the stack makes of a description
             logger.warning("signalling failed", exc_info=True)
             self._break(ConnectionError(f"signalling failed: {why(error)}"))
+
+    async def _write(self, socket: ClientConnection) -> None:
+        with suppress(ConnectionClosed, OSError):  # the reading task hears of it, too
+            while True:
+                await self._has_said.wait()
+                self._has_said.clear()
+                await self._flush(socket)
 
     async def _flush(self, socket: ClientConnection) -> None:
         while (message := self._signalling.next_message()) is not None:
@@ -210,16 +236,8 @@ class Link:
                 await self._enter(event)
             case ParticipantJoined() | ParticipantLeft():
                 self._tell_presence(event)
-            case OfferReceived(sdp, offer_id):
-                if self._receiver is not None:
-                    self._signalling.answer(await self._receiver.answer(sdp), offer_id)
-            case AnswerReceived(sdp):
-                if self._sender is not None:
-                    await self._sender.accept(sdp)
-            case CandidateReceived():
-                connection = self._sender if event.is_ours else self._receiver
-                if connection is not None:
-                    await connection.add_candidate(event)
+            case OfferReceived() | AnswerReceived() | CandidateReceived():
+                await self._connections.handle(event)
             case TokenRefreshed():
                 self.token = event.token
             case LeaveRequested():
@@ -231,24 +249,13 @@ class Link:
 
     async def _enter(self, joined: Joined) -> None:
         self.joined = joined
+        self._is_in = True
         if not joined.may_send:
             logger.warning(
                 "%s: the token does not allow sending data: no call will be heard", joined.identity
             )
         self._presence += joined.participants
-        self._sender = self._peer_connection()
-        if self.path != PATH:
-            self._receiver = self._peer_connection()
-        self._signalling.offer(await self._sender.offer())
-
-    def _peer_connection(self) -> PeerConnection:
-        return PeerConnection(
-            self.joined.ice_servers,
-            loopback=is_loopback(self._url),
-            on_packet=self._receive,
-            on_open=self._channel_opened,
-            on_lost=self._lose,
-        )
+        await self._connections.enter(joined, is_single=self.path == PATH)
 
     def _tell_presence(self, event: ParticipantJoined | ParticipantLeft) -> None:
         if self._is_open:
@@ -271,10 +278,7 @@ class Link:
         asyncio.get_running_loop().call_soon(self._look_whether_open)
 
     def _look_whether_open(self) -> None:
-        connections = [self._sender, self._receiver] if self.path != PATH else [self._sender]
-        if self._is_open or self.broken.done():
-            return
-        if all(connection is not None and connection.is_open for connection in connections):
+        if not self._is_open and not self.broken.done() and self._connections.is_open:
             self._is_open = True
             self._opened.set_result(None)
             self._sequence = 0

@@ -1,19 +1,12 @@
-"""One WebRTC connection for data alone: the only place that knows aiortc."""
+"""One WebRTC connection for data alone: what the WebRTC stacks share, and what each must do."""
 
 import asyncio
+import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
-from typing import Final
-
-from aiortc import (
-    RTCConfiguration,
-    RTCDataChannel,
-    RTCIceServer,
-    RTCPeerConnection,
-    RTCSessionDescription,
-)
-from aiortc.sdp import candidate_from_sdp
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
 
 from rpcproto.livekit.signalling import CandidateReceived, IceServer
 from rpcproto.logs import logger
@@ -22,188 +15,173 @@ from rpcproto.transports import HIGH_WATER_MARK
 RELIABLE: Final = "_reliable"
 """The channel of RPC."""
 LOSSY: Final = "_lossy"
+DATA_TRACK: Final = "_data_track"
+RELIABLE_ID: Final = 100
+"""The ids of negotiated channels."""
+LOSSY_ID: Final = 101
+DATA_TRACK_ID: Final = 102
 MAX_MESSAGE_BYTES: Final = 64_000
 """The largest message, if the other side takes as much."""
 HIGH_WATER_BYTES: Final = HIGH_WATER_MARK
 """With more waiting in the channel, sending waits."""
 LOW_WATER_BYTES: Final = HIGH_WATER_MARK // 2
 """Until there is less than this."""
-FLUSH_INTERVAL: Final = 0.002
-"""How often it is looked whether all has arrived, in seconds."""
-LOOPBACK: Final = "127.0.0.1"
+MAX_CANDIDATES: Final = 100
+"""How many of the server's candidates are used until it describes itself anew."""
+MAX_CANDIDATE_CHARS: Final = 1_000
+MAX_TURN_SERVERS: Final = 8
+"""How many URLs of TURN servers are used."""
 
 
-class PeerConnection:
-    """A connection with the two data channels of a LiveKit room.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Where we can be reached, to tell the server."""
 
-    Either we offer it (`offer`, then `accept`), and make the channels; or the server does, and we
-    `answer`. `on_packet` gets what arrives on the reliable channel, `on_open` is called when
-    that is open, `on_lost` when the connection is lost after all, with the reason.
+    candidate: str
+    sdp_mid: str | None
+    sdp_mline_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What a connection has to tell; called in the event loop, and never after `close`."""
+
+    packet: Callable[[bytes], None]
+    """A packet arrived on the reliable channel."""
+    opened: Callable[[], None]
+    """The reliable channel is open."""
+    lost: Callable[[str], None]
+    """The connection is lost after all, with the reason."""
+    candidate: Callable[[Candidate], None]
+    """We have found a candidate of ours."""
+
+
+class PeerConnection(ABC):
+    """A connection with the data channels of a LiveKit room.
+
+    Either we offer it (`create_offer`, `configure`, `begin`, then `accept`), and make the channels;
+    or the server does, and we `configure` and `answer`. What the other side says raises
+    ConnectionError or ValueError where the stack cannot make anything of it.
     """
 
-    def __init__(
-        self,
-        ice_servers: Iterable[IceServer],
-        *,
-        loopback: bool,
-        on_packet: Callable[[bytes], None],
-        on_open: Callable[[], None],
-        on_lost: Callable[[str], None],
-    ) -> None:
+    can_restart_ice: ClassVar[bool]
+    """Whether `restart` can be called."""
+
+    def __init__(self, callbacks: Callbacks, *, loopback: bool) -> None:
+        """With `loopback`, 127.0.0.1 is among our addresses."""
         self.max_message_bytes: int = MAX_MESSAGE_BYTES
+        self._callbacks = callbacks
         self._loopback = loopback
-        self._on_packet = on_packet
-        self._on_open = on_open
-        self._on_lost = on_lost
         self._early_candidates: list[CandidateReceived] = []
+        self._candidates_left = MAX_CANDIDATES
         self._is_described = False
         self._is_closing = False
-        self._channel: RTCDataChannel | None = None
         self._drained = asyncio.Event()
-        # None would mean a public STUN server.
-        configuration = RTCConfiguration(iceServers=usable_ice_servers(ice_servers))
-        self._connection = RTCPeerConnection(configuration)
-        self._connection.on("connectionstatechange", self._state_changed)
-        self._connection.on("datachannel", self._watch)
 
     # coming about
 
-    async def offer(self) -> str:
-        """Our offer, with all our candidates in it."""
-        self._watch(self._connection.createDataChannel(RELIABLE))
-        self._connection.createDataChannel(LOSSY, ordered=False, maxRetransmits=0)
-        offer = await self._connection.createOffer()
-        return await self._describe(offer)
+    @abstractmethod
+    async def create_offer(self) -> str:
+        """Our offer, without candidates and before anything is known of the server."""
+
+    @abstractmethod
+    def configure(self, ice_servers: Iterable[IceServer]) -> None:
+        """Use these servers; call it before candidates are looked for."""
+
+    @abstractmethod
+    async def begin(self, *, negotiated: bool) -> None:
+        """Make the channels, negotiated or in-band, and look for candidates."""
 
     async def accept(self, sdp: str) -> None:
         """The answer to our offer."""
         self.max_message_bytes = max_message_bytes(sdp)
-        await self._describe_remote(RTCSessionDescription(sdp, "answer"))
+        await self._describe_remote("answer", sdp)
 
     async def answer(self, sdp: str) -> str:
         """Our answer to the server's offer."""
-        await self._describe_remote(RTCSessionDescription(sdp, "offer"))
-        return await self._describe(await self._connection.createAnswer())
+        await self._describe_remote("offer", sdp)
+        return await self._create_answer()
+
+    async def restart(self) -> str:
+        """A new offer, with which ICE starts anew while the channels stay; `accept` takes the
+        answer. Call it only where `can_restart_ice`."""
+        raise NotImplementedError
 
     async def add_candidate(self, received: CandidateReceived) -> None:
-        """Somewhere else to reach the server; one that cannot be read is ignored."""
-        if not self._is_described:
+        """Somewhere else to reach the server; one that cannot be read is ignored, as are those
+        beyond MAX_CANDIDATES."""
+        if self._candidates_left == 0 or len(received.candidate) > MAX_CANDIDATE_CHARS:
+            return
+        self._candidates_left -= 1
+        if self._candidates_left == 0:
+            logger.warning("ignoring all further ICE candidates")
+        if self._is_described:
+            await self._use_candidate(received)
+        else:
             self._early_candidates.append(received)
-            return
-        try:
-            candidate = candidate_from_sdp(received.candidate.removeprefix("candidate:"))
-        except (ValueError, IndexError, AssertionError):
-            logger.warning("ignored an ICE candidate that cannot be read")
-            return
-        if candidate.protocol.lower() != "udp":
-            return  # aioice checks UDP alone
-        candidate.sdpMid, candidate.sdpMLineIndex = received.sdp_mid, received.sdp_mline_index
-        if candidate.sdpMid is None and candidate.sdpMLineIndex is None:
-            candidate.sdpMLineIndex = 0
-        await self._connection.addIceCandidate(candidate)
 
-    async def _describe(self, description: RTCSessionDescription) -> str:
-        if self._loopback:
-            self._use_loopback()
-        await self._connection.setLocalDescription(description)
-        return self._connection.localDescription.sdp
-
-    async def _describe_remote(self, description: RTCSessionDescription) -> None:
-        await self._connection.setRemoteDescription(description)
+    async def _describe_remote(self, kind: Literal["offer", "answer"], sdp: str) -> None:
+        await self._set_remote_description(kind, sdp)
         self._is_described = True
+        self._candidates_left = MAX_CANDIDATES
         early, self._early_candidates = self._early_candidates, []
         for candidate in early:
-            await self.add_candidate(candidate)
+            await self._use_candidate(candidate)
 
-    def _use_loopback(self) -> None:
-        """Have 127.0.0.1 among our addresses. aioice leaves it out, and has no option for it: so
-        the method that it calls with the addresses gets one more."""
-        sctp = self._connection.sctp
-        if sctp is None:
-            return
-        ice = sctp.transport.transport.iceGatherer._connection
-        gather = ice.get_component_candidates
+    @abstractmethod
+    async def _set_remote_description(self, kind: Literal["offer", "answer"], sdp: str) -> None: ...
 
-        async def gather_with_loopback(component: int, addresses: list[str]) -> list[object]:
-            return list(await gather(component, [*addresses, LOOPBACK]))
+    @abstractmethod
+    async def _create_answer(self) -> str: ...
 
-        ice.get_component_candidates = gather_with_loopback  # type: ignore[assignment,method-assign]
+    @abstractmethod
+    async def _use_candidate(self, received: CandidateReceived) -> None: ...
 
     # being there
 
     @property
+    @abstractmethod
     def is_open(self) -> bool:
         """Whether the reliable channel is open, so that `send` can be called."""
-        channel = self._channel
-        return (
-            channel is not None
-            and channel.readyState == "open"
-            and self._connection.connectionState == "connected"
-        )
 
+    @property
+    @abstractmethod
+    def _buffered_bytes(self) -> int:
+        """What waits in the reliable channel."""
+
+    @abstractmethod
     def send(self, data: bytes) -> None:
         """Put a packet into the reliable channel, which must be open."""
-        if self._channel is not None:
-            self._channel.send(data)
 
     async def drain(self) -> None:
         """Wait while too much waits in the channel; a lost connection ends it."""
-        channel = self._channel
-        if channel is None or channel.bufferedAmount <= HIGH_WATER_BYTES:
+        if self._buffered_bytes <= HIGH_WATER_BYTES:
             return
-        while self.is_open and channel.bufferedAmount > LOW_WATER_BYTES:
+        while self.is_open and self._buffered_bytes > LOW_WATER_BYTES:
             self._drained.clear()
             await self._drained.wait()
 
+    @abstractmethod
     async def flush(self) -> None:
-        """Wait until the other side has all that was sent; a lost connection ends it.
+        """Wait until the other side has all that was sent; a lost connection ends it. Nothing can
+        be sent afterwards."""
 
-        `bufferedAmount` does not count what aiortc has cut up and what is on its way, and nothing
-        tells when that has arrived: so its queues are looked at, again and again.
-        """
-        channel, sctp = self._channel, self._connection.sctp
-        if channel is None or sctp is None:
-            return
-        while self.is_open and (channel.bufferedAmount or sctp._outbound_queue or sctp._sent_queue):
-            await asyncio.sleep(FLUSH_INTERVAL)
-
-    def _watch(self, channel: RTCDataChannel) -> None:
-        if channel.label != RELIABLE:
-            return
-        self._channel = channel
-        channel.bufferedAmountLowThreshold = LOW_WATER_BYTES
-        channel.on("message", self._receive)
-        channel.on("bufferedamountlow", self._drained.set)
-        channel.on("open", self._on_open)
-        channel.on("close", lambda: self._lose("the data channel was closed"))
-        if channel.readyState == "open":
-            self._on_open()
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of everything."""
 
     def _receive(self, message: object) -> None:
         if isinstance(message, bytes) and not self._is_closing:
-            self._on_packet(message)
+            self._callbacks.packet(message)
 
-    def _state_changed(self) -> None:
-        state = self._connection.connectionState
-        if state in ("failed", "closed"):
-            self._lose(f"the WebRTC connection has {state}")
+    def _tell_candidate(self, candidate: Candidate) -> None:
+        if not self._is_closing:
+            self._callbacks.candidate(candidate)
 
     def _lose(self, reason: str) -> None:
         self._drained.set()
         if not self._is_closing:
-            self._on_lost(reason)
-
-    async def close(self) -> None:
-        """Let go of everything."""
-        self._is_closing = True
-        self._drained.set()
-        closing: Awaitable[None] = self._connection.close()
-        if self._connection.signalingState == "closed":
-            # aiortc has begun to close by itself, and this waits for that. Who is cancelled while
-            # waiting must not cancel what is waited for.
-            closing = asyncio.shield(closing)
-        with suppress(ConnectionError):
-            await closing
+            self._callbacks.lost(reason)
 
 
 def max_message_bytes(sdp: str) -> int:
@@ -213,23 +191,52 @@ def max_message_bytes(sdp: str) -> int:
     return min(size, MAX_MESSAGE_BYTES) if size else MAX_MESSAGE_BYTES
 
 
-_TURN: Final = re.compile(r"(turns?):[^?:]+(?::[0-9]+)?(?:\?transport=(udp|tcp))?")
+@dataclass(frozen=True, slots=True)
+class TurnServer:
+    """One way to a TURN server."""
+
+    url: str
+    username: str
+    credential: str
 
 
-def usable_ice_servers(servers: Iterable[IceServer]) -> list[RTCIceServer]:
-    """The one TURN server that is worth asking.
+_TURN: Final = re.compile(
+    r"(?P<scheme>turns?):(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|[A-Za-z0-9._~-]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:\?transport=(?P<transport>udp|tcp))?"
+)
+_MAX_PORT: Final = 65_535
+_MAX_USERNAME_CHARS: Final = 509
+"""As browsers have it, from RFC 8489."""
 
-    aioice asks one alone. Where UDP passes, we reach the server without; where it does not, only
-    TCP helps, and TLS gets furthest. STUN tells others where to reach us, and a LiveKit server is
-    not the one to call first.
+
+def turn_servers(servers: Iterable[IceServer]) -> list[TurnServer]:
+    """The TURN servers among these, the one that gets furthest first: TLS, then TCP, then UDP.
+
+    STUN tells others where to reach us, and a LiveKit server is not the one to call first.
     """
     ranked = []
     for server in servers:
+        if not server.credential or len(server.username) > _MAX_USERNAME_CHARS:
+            continue
         for url in server.urls:
-            match = _TURN.fullmatch(url)
-            if match is not None:
-                rank = (match[1] == "turn", match[2] != "tcp")
-                if match[1] == "turns" and match[2] != "tcp":
-                    continue  # TLS over UDP is not to be had
-                ranked.append((rank, RTCIceServer(url, server.username, server.credential)))
-    return [min(ranked, key=lambda pair: pair[0])[1]] if ranked else []
+            rank = _rank(url)
+            if rank is not None:
+                ranked.append((rank, TurnServer(url, server.username, server.credential)))
+    ranked.sort(key=lambda pair: pair[0])
+    return [server for _, server in ranked[:MAX_TURN_SERVERS]]
+
+
+def _rank(url: str) -> tuple[bool, bool] | None:
+    """How far it gets, lower is further; None for what is no URL of a TURN server."""
+    match = _TURN.fullmatch(url)
+    if match is None or int(match["port"] or 0) > _MAX_PORT:
+        return None
+    if match["ipv6"] is not None:
+        try:
+            ipaddress.IPv6Address(match["ipv6"])
+        except ValueError:
+            return None
+    is_tls, is_tcp = match["scheme"] == "turns", match["transport"] == "tcp"
+    if is_tls and match["transport"] == "udp":
+        return None  # TLS over UDP is not to be had
+    return (not is_tls, not is_tcp)

@@ -8,6 +8,7 @@ from rpcproto.asyncio import RpcParticipant
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.sealing import Cryptor
+from rpcproto.livekit.stacks import Stack
 from rpcproto.livekit.transport import CONNECT_TIMEOUT, LiveKitTransport, join_room
 
 
@@ -80,6 +81,7 @@ async def connect(
     token: str,
     *,
     connect_timeout: float = CONNECT_TIMEOUT,
+    stack: Stack | None = None,
     config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
     cryptor: Cryptor | None = None,
     new_id: Callable[[], str] | None = None,
@@ -89,16 +91,17 @@ async def connect(
 
     `url` is the server's (`wss://...`), `token` an access token with the grant to join, which has
     our identity in it. Joining may take `connect_timeout` seconds; it is done when packets can be
-    sent. `config`, `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
+    sent. `stack` is the WebRTC stack, `"wrtc"` or `"aiortc"`; None for the one that is installed.
+    `config`, `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
 
     A connection that is lost is made anew, for ever: calls that were under way fail with 1503, as
     do new ones until it is back; methods stay registered. When the server puts us out, calls fail
     with 1503 and a `LeaveError` as the cause; see `Room.wait_closed`.
 
     Raises `ConnectError`, of which `TokenError`, `RefusedError` and `UnreachableError` say more,
-    and LocalProtocolError for misuse.
+    LocalProtocolError for misuse, and ModuleNotFoundError if the stack is not installed.
     """
-    transport = await join_room(url, token, connect_timeout=connect_timeout)
+    transport = await join_room(url, token, connect_timeout=connect_timeout, stack=stack)
     try:
         participant = LocalParticipant(
             transport, config=config, cryptor=cryptor, new_id=new_id, engine_factory=engine_factory

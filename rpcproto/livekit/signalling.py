@@ -46,10 +46,13 @@ from rpcproto.transports import OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL, Participa
 
 PATH: Final = "/rtc/v1"
 OLD_PATH: Final = "/rtc"
-SIGNALLING_PROTOCOL: Final = 15
-"""The version of the signalling that we announce: a `leave` has an action, and the server does
-not move us from room to room."""
+SIGNALLING_PROTOCOL: Final = 18
+"""The version of the signalling that we announce."""
+NEGOTIATED_CHANNELS: Final = 18
+"""From this version on the data channels of the one peer connection are negotiated ones."""
 
+FIRST_OFFER: Final = 1
+"""The id of the offer that comes along with the join."""
 MAX_ROUND_TRIP: Final = 60_000
 """Milliseconds; what seems to be longer is a pong that makes no sense."""
 
@@ -71,6 +74,8 @@ class Joined:
     sid: str
     room: str
     server_version: str
+    server_protocol: int
+    """The version of the signalling that the server has."""
     ice_servers: tuple[IceServer, ...]
     participants: tuple[ParticipantJoined, ...]
     may_send: bool
@@ -171,13 +176,14 @@ def path_after(path: str, status: int) -> str | None:
     return OLD_PATH if path == PATH and status == NOT_FOUND else None
 
 
-def join_url(url: str, path: str, resumption: Resumption | None = None) -> str:
+def join_url(url: str, path: str, offer: str = "", resumption: Resumption | None = None) -> str:
     """Where the WebSocket is, for a server's URL (`ws:`, `wss:`, `http:`, `https:`).
 
-    With `resumption`, the new WebSocket is one more of the same session.
+    `offer` is our first one, which on PATH goes along with the join. With `resumption`, the new
+    WebSocket is one more of the same session.
     """
     if path == PATH:
-        query: dict[str, str | int] = {"join_request": _wrapped_join_request(resumption)}
+        query: dict[str, str | int] = {"join_request": _wrapped_join_request(offer, resumption)}
     else:
         query = _old_query(resumption)
     return _url_of(url, path, urlencode(query))
@@ -196,7 +202,7 @@ def _url_of(url: str, path: str, query: str) -> str:
     return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + path, query, ""))
 
 
-def _wrapped_join_request(resumption: Resumption | None) -> str:
+def _wrapped_join_request(offer: str, resumption: Resumption | None) -> str:
     # The sdk stays unknown: we are none of LiveKit's, and need no workaround for any of them.
     request = JoinRequest(
         client_info=ClientInfo(
@@ -208,6 +214,7 @@ def _wrapped_join_request(resumption: Resumption | None) -> str:
             capabilities=[ClientInfo.Capability.Name(number) for number in OUR_CAPABILITIES],
         ),
         connection_settings=ConnectionSettings(auto_subscribe=False),
+        publisher_offer=_offer(offer, FIRST_OFFER) if offer else None,
     )
     if resumption is not None:
         request.reconnect = True
@@ -218,6 +225,10 @@ def _wrapped_join_request(resumption: Resumption | None) -> str:
         join_request=gzip.compress(request.SerializeToString(), mtime=0),
     )
     return urlsafe_b64encode(wrapped.SerializeToString()).decode()
+
+
+def _offer(sdp: str, offer_id: int) -> SessionDescription:
+    return SessionDescription(type="offer", sdp=sdp, id=offer_id)
 
 
 def _old_query(resumption: Resumption | None) -> dict[str, str | int]:
@@ -239,7 +250,7 @@ class Signalling:
     """The signalling of one session, from the opened WebSocket on.
 
     * what happened: `receive`, `handle_deadline`, `lose`;
-    * what we want: `offer`, `answer`, `sync`, `leave`;
+    * what we want: `offer`, `answer`, `tell_candidate`, `sync`, `leave`;
     * what comes of it, to be taken after any of these: `next_message`, `take_events`;
     * what can be read at any time: `next_deadline`.
 
@@ -270,6 +281,7 @@ class Signalling:
         self._heard_at = 0.0
         self._round_trip = 0
         """What the last ping took, in milliseconds."""
+        self._offer_id = FIRST_OFFER + 1
 
     # what happened
 
@@ -308,11 +320,16 @@ class Signalling:
 
     # what we want
 
-    def offer(self, sdp: str) -> None:
-        """Offer the connection on which we send."""
+    def offer(self, sdp: str, *, in_join: bool = False) -> None:
+        """Offer the connection on which we send, for the first time or again.
+
+        With `in_join` it has gone along with the join, so that there is nothing to say.
+        """
         if self._are_offers_ours:
             self._offer = sdp
-        self._say(SignalRequest(offer=SessionDescription(type="offer", sdp=sdp, id=1)))
+        if not in_join:
+            self._say(SignalRequest(offer=_offer(sdp, self._offer_id)))
+            self._offer_id += 1
 
     def answer(self, sdp: str, offer_id: int) -> None:
         """Answer what the server has offered."""
@@ -334,6 +351,16 @@ class Signalling:
             ],
         )
         self._say(SignalRequest(sync_state=state))
+
+    def tell_candidate(
+        self, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None, *, is_ours: bool
+    ) -> None:
+        """Where we can be reached, for the connection that we have offered, or for the server's."""
+        init = {"candidate": candidate, "sdpMid": sdp_mid, "sdpMLineIndex": sdp_mline_index}
+        target = SignalTarget.PUBLISHER if is_ours else SignalTarget.SUBSCRIBER
+        self._say(
+            SignalRequest(trickle=TrickleRequest(candidateInit=json.dumps(init), target=target))
+        )
 
     def leave(self) -> None:
         """Say goodbye."""
@@ -366,6 +393,12 @@ class Signalling:
             if kind == "join":
                 self._join(response.join, now)
             return
+        if kind == "room_moved":
+            # The new token is for the other room, and joining with it leads there.
+            if response.room_moved.token:
+                self._events.append(TokenRefreshed(response.room_moved.token))
+            self._leave(LeaveRequested(LeaveAction.RECONNECT, "ROOM_MOVED"))
+            return
         if self._is_lost:
             self._resume(response.reconnect, now)
         if kind == "update":
@@ -393,6 +426,7 @@ class Signalling:
             us.sid,
             join.room.name,
             join.server_info.version or join.server_version,
+            join.server_info.protocol,
             _ice_servers(join.ice_servers),
             self.participants.join(us, join.other_participants),
             may_send(us),

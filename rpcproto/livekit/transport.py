@@ -17,7 +17,9 @@ from rpcproto.livekit.errors import (
     UnreachableError,
 )
 from rpcproto.livekit.link import Link
+from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import PATH
+from rpcproto.livekit.stacks import Stack, peer_connection
 from rpcproto.logs import logger
 from rpcproto.transports import (
     Disconnected,
@@ -40,20 +42,22 @@ _SCHEMES: Final = ("ws", "wss", "http", "https")
 
 
 async def join_room(
-    url: str, token: str, *, connect_timeout: float = CONNECT_TIMEOUT
+    url: str, token: str, *, connect_timeout: float = CONNECT_TIMEOUT, stack: Stack | None = None
 ) -> "LiveKitTransport":
     """Join the room that `token` is for; what is returned is a participant's transport.
 
     `url` is the server's (`wss://...`), `token` an access token (JWT) with the grant to join.
     `connect_timeout`, in seconds, bounds the joining, also each time that it is done again.
+    `stack` is the WebRTC stack, `"wrtc"` or `"aiortc"`; None for the one that is installed.
 
     Raises `ConnectError`: `TokenError` where the token is not good, `RefusedError` where the
     server refuses for another reason, `UnreachableError` where it cannot be reached. Raises
-    LocalProtocolError for misuse.
+    LocalProtocolError for misuse, and ModuleNotFoundError if the stack is not installed.
     """
     token = checked_token(token)
     require_timeout(connect_timeout, "connect_timeout")
-    transport = LiveKitTransport(checked_url(url), token, connect_timeout)
+    connection = peer_connection(stack)
+    transport = LiveKitTransport(checked_url(url), token, connect_timeout, connection)
     await transport._join()
     return transport
 
@@ -90,11 +94,14 @@ class LiveKitTransport:
     has written into it.
     """
 
-    def __init__(self, url: str, token: str, connect_timeout: float) -> None:
+    def __init__(
+        self, url: str, token: str, connect_timeout: float, stack: type[PeerConnection]
+    ) -> None:
         """Made by `join_room`."""
         self._url = url
         self._connect_timeout = connect_timeout
-        self._link = Link(url, token, PATH, self._tell)
+        self._stack = stack
+        self._link = Link(url, token, PATH, stack, self._tell)
         self._inbox = Inbox()
         self._end: ConnectionError | None = None
         """Why nothing comes any more."""
@@ -218,7 +225,7 @@ class LiveKitTransport:
         while True:
             await asyncio.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, LONGEST_WAIT)
-            self._link = Link(self._url, self._link.token, path, self._tell)
+            self._link = Link(self._url, self._link.token, path, self._stack, self._tell)
             try:
                 await self._open(self._link)
             except ConnectError as error:

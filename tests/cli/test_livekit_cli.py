@@ -251,11 +251,12 @@ def test_without_its_extra_a_room_says_how_to_get_it(
     for name in [name for name in sys.modules if name.startswith("rpcproto.livekit")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("rpcproto.livekit")
+    monkeypatch.setitem(sys.modules, "wrtc", None)
     monkeypatch.setitem(sys.modules, "aiortc", None)
     code, out, err = typed("serve", "--transport", "wss://example.org", "--identity", "bob")
     assert (code, out) == (3, "")
     assert err == (
-        "rpcproto: a LiveKit room needs aiortc, which is not installed; "
+        "rpcproto: a LiveKit room needs wrtc, which is not installed; "
         "get it with: pip install 'rpcproto[livekit]'\n"
     )
 

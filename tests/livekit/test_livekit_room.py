@@ -29,9 +29,27 @@ from rpcproto.livekit import (
     join_room,
 )
 from rpcproto.livekit.link import MAX_EARLY_PACKETS, Link, is_loopback
-from rpcproto.livekit.peer_connection import PeerConnection, max_message_bytes, usable_ice_servers
+from rpcproto.livekit.peer_connection import (
+    MAX_TURN_SERVERS,
+    Callbacks,
+    TurnServer,
+    max_message_bytes,
+    turn_servers,
+)
 from rpcproto.livekit.signalling import IceServer
+from rpcproto.livekit.stacks import STACKS, Stack, installed_stacks, peer_connection
 from rpcproto.transports import PacketReceived, PacketsNotSent, TransportEvent
+
+
+@pytest.fixture(params=STACKS, autouse=True)
+def stack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """Every test plays with every WebRTC stack."""
+    name: Stack = request.param
+    if name not in installed_stacks():
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setattr("rpcproto.livekit.stacks.STACKS", (name,))
+    return name
+
 
 each_path = pytest.mark.parametrize("path", ["/rtc/v1", "/rtc"])
 
@@ -169,7 +187,7 @@ def test_what_nobody_reads_is_dropped_and_logged(
 def test_of_what_comes_before_we_can_send_so_much_is_kept() -> None:
     async def main() -> None:
         told: list[TransportEvent] = []
-        link = Link("ws://127.0.0.1:1", "token", "/rtc", told.append)
+        link = Link("ws://127.0.0.1:1", "token", "/rtc", peer_connection(None), told.append)
         for _ in range(MAX_EARLY_PACKETS + 1):
             link._receive(b"")  # as its peer connection does
         assert (told, len(link._early_packets)) == ([], MAX_EARLY_PACKETS)
@@ -668,12 +686,15 @@ def test_what_the_body_raises_comes_out_as_itself() -> None:
 
 
 def test_giving_up_to_wait_for_a_connection_that_closes_itself_breaks_nothing() -> None:
+    aiortc_connection = pytest.importorskip("rpcproto.livekit.aiortc_connection")
+
     async def main() -> None:
         told: list[str] = []
-        connection = PeerConnection(
-            [], loopback=True, on_packet=print, on_open=print, on_lost=told.append
+        connection = aiortc_connection.AiortcConnection(
+            Callbacks(packet=print, opened=print, lost=told.append, candidate=print), loopback=True
         )
-        await connection.offer()
+        await connection.create_offer()
+        await connection.begin(negotiated=False)
         closing_itself = asyncio.create_task(connection._connection.close())  # as aiortc does
         await asyncio.sleep(0)
         closing = asyncio.create_task(connection.close())
@@ -693,18 +714,24 @@ def test_the_largest_message_is_the_smaller_of_two() -> None:
     assert max_message_bytes("v=0\r\n") == 64_000
 
 
-def test_of_all_ice_servers_the_turn_server_that_gets_furthest_is_asked() -> None:
-    def chosen(*urls: str) -> list[object]:
+def test_of_all_ice_servers_the_turn_server_that_gets_furthest_comes_first() -> None:
+    def chosen(*urls: str) -> list[str]:
         servers = [IceServer((url,), "user", "secret") for url in urls]
-        return [server.urls for server in usable_ice_servers(servers)]
+        return [server.url for server in turn_servers(servers)]
 
     udp, tcp, tls = "turn:a:3478", "turn:a:443?transport=tcp", "turns:a:443?transport=tcp"
     assert chosen("stun:s:3478", "nonsense", "turns:a:443?transport=udp") == []
+    assert chosen("turn:a:65536", "turn:[1:2]", "turn:a b", "turn:a?transport=sctp", "turn:") == []
+    assert chosen("turn:[::1]:3478") == ["turn:[::1]:3478"]
     assert chosen(udp, "stun:s:3478") == [udp]
-    assert chosen(udp, tcp) == [tcp]
-    assert chosen(udp, tls, tcp) == [tls]
-    [server] = usable_ice_servers([IceServer((udp,), "user", "secret")])
-    assert (server.username, server.credential) == ("user", "secret")
+    assert chosen(udp, tcp) == [tcp, udp]
+    assert chosen(udp, tls, tcp) == [tls, tcp, udp]
+    assert chosen(*[udp] * 100, tls) == [tls, *[udp] * (MAX_TURN_SERVERS - 1)]
+    assert turn_servers([IceServer((udp,), "user", "secret")]) == [
+        TurnServer(udp, "user", "secret")
+    ]
+    assert turn_servers([IceServer((udp,), "user", "")]) == []
+    assert turn_servers([IceServer((udp,), "u" * 510, "secret")]) == []
 
 
 def test_a_server_on_this_machine_is_reached_by_its_loopback_address() -> None:

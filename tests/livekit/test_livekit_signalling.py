@@ -25,6 +25,7 @@ from livekit.protocol.rtc import (
     ParticipantUpdate,
     Pong,
     ReconnectResponse,
+    RoomMovedResponse,
     SessionDescription,
     SignalRequest,
     SignalResponse,
@@ -117,24 +118,26 @@ def join_request_of(text: str) -> JoinRequest:
 
 
 def test_the_new_path_has_all_in_one_message() -> None:
-    url = join_url("wss://example.org", PATH)
+    url = join_url("wss://example.org", PATH, "our sdp")
     assert url.startswith("wss://example.org/rtc/v1?join_request=")
     request = join_request_of(query_of(url)["join_request"])
     assert request.client_info.client_protocol == 2
     assert list(request.client_info.capabilities) == [ClientInfo.CAP_COMPRESSION_DEFLATE_RAW]
-    assert request.client_info.protocol == 15
+    assert request.client_info.protocol == 18
+    assert request.publisher_offer == SessionDescription(type="offer", sdp="our sdp", id=1)
     assert not request.connection_settings.auto_subscribe
     assert not request.reconnect
 
 
 def test_the_old_path_has_the_same_in_its_query() -> None:
-    url = join_url("ws://example.org:7880", OLD_PATH)
+    url = join_url("ws://example.org:7880", OLD_PATH, "our sdp")
     assert url.startswith("ws://example.org:7880/rtc?")
     query = query_of(url)
     assert query["client_protocol"] == "2"
     assert query["capabilities"] == "CAP_COMPRESSION_DEFLATE_RAW"
     assert query["auto_subscribe"] == "0"
-    assert query["protocol"] == "15"
+    assert query["protocol"] == "18"
+    assert "our sdp" not in query.values()
 
 
 @pytest.mark.parametrize(
@@ -159,12 +162,12 @@ def test_what_is_wrong_can_be_asked_over_http(scheme: str, http: str, path: str)
 
 def test_a_resumption_names_the_session_on_both_paths() -> None:
     resumption = Resumption("PA_1", ReconnectReason.RR_PUBLISHER_FAILED)
-    query = query_of(join_url("wss://example.org", PATH, resumption))
+    query = query_of(join_url("wss://example.org", PATH, resumption=resumption))
     request = join_request_of(query["join_request"])
     assert (request.reconnect, request.participant_sid) == (True, "PA_1")
     assert request.reconnect_reason == ReconnectReason.RR_PUBLISHER_FAILED
     assert request.client_info.client_protocol == 2
-    query = query_of(join_url("wss://example.org", OLD_PATH, resumption))
+    query = query_of(join_url("wss://example.org", OLD_PATH, resumption=resumption))
     assert (query["reconnect"], query["sid"], query["reconnect_reason"]) == ("1", "PA_1", "2")
     assert query["auto_subscribe"] == "0"
     assert "reconnect" not in query_of(join_url("wss://example.org", OLD_PATH))
@@ -196,7 +199,7 @@ def test_joining_tells_who_we_are_who_is_here_and_of_the_server() -> None:
     client = Client(joined=False)
     client.joined(
         room=Room(name="lobby"),
-        server_info=ServerInfo(version="1.13.5"),
+        server_info=ServerInfo(version="1.13.5", protocol=17),
         server_version="old",
         ice_servers=[ICEServer(urls=["turn:t", "stun:s"], username="u", credential="c")],
         other_participants=[
@@ -212,6 +215,7 @@ def test_joining_tells_who_we_are_who_is_here_and_of_the_server() -> None:
             "PA_A",
             "lobby",
             "1.13.5",
+            17,
             (IceServer(("turn:t", "stun:s"), "u", "c"),),
             (BOB_JOINED,),
             True,
@@ -263,7 +267,11 @@ def test_our_offer_is_answered() -> None:
     client = Client()
     client.signalling.offer("our sdp")
     [request] = client.said()
-    assert (request.offer.type, request.offer.sdp) == ("offer", "our sdp")
+    # 1 is the offer of the join.
+    assert request.offer == SessionDescription(type="offer", sdp="our sdp", id=2)
+    client.signalling.offer("another sdp")
+    [again] = client.said()
+    assert again.offer.id == 3
     client.hears(answer=SessionDescription(type="answer", sdp="their sdp", id=1))
     assert client.events() == [AnswerReceived("their sdp")]
 
@@ -275,6 +283,20 @@ def test_an_offer_of_the_server_is_answered_under_its_id() -> None:
     client.signalling.answer("our sdp", 7)
     [request] = client.said()
     assert (request.answer.type, request.answer.sdp, request.answer.id) == ("answer", "our sdp", 7)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_candidate_of_ours_is_told_for_its_connection(is_ours: bool) -> None:
+    client = Client()
+    client.signalling.tell_candidate("candidate:1", "0", None, is_ours=is_ours)
+    [request] = client.said()
+    target = SignalTarget.PUBLISHER if is_ours else SignalTarget.SUBSCRIBER
+    assert request.trickle.target == target
+    assert json.loads(request.trickle.candidateInit) == {
+        "candidate": "candidate:1",
+        "sdpMid": "0",
+        "sdpMLineIndex": None,
+    }
 
 
 def trickle(candidate: object, target: SignalTarget = SignalTarget.PUBLISHER) -> TrickleRequest:
@@ -419,6 +441,15 @@ def test_a_new_token_is_told() -> None:
     client = Client()
     client.hears(refresh_token="next time")
     assert client.events() == [TokenRefreshed("next time")]
+
+
+@pytest.mark.parametrize("token", ["for the other room", ""])
+def test_who_is_moved_to_another_room_joins_that(token: str) -> None:
+    client = Client()
+    client.hears(room_moved=RoomMovedResponse(room=Room(name="elsewhere"), token=token))
+    *before, last = client.events()
+    assert before == ([TokenRefreshed(token)] if token else [])
+    assert last == LeaveRequested(LeaveAction.RECONNECT, "ROOM_MOVED")
 
 
 @pytest.mark.parametrize(

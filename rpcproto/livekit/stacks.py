@@ -1,0 +1,50 @@
+"""The WebRTC stacks, and which one is used."""
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Final, Literal, TypeAlias, get_args
+
+from rpcproto.core.errors import LocalProtocolError
+from rpcproto.livekit.peer_connection import PeerConnection
+
+Stack: TypeAlias = Literal["wrtc", "aiortc"]
+"""A WebRTC stack, by the name of its package."""
+
+STACKS: Final[tuple[Stack, ...]] = get_args(Stack)
+"""The one that is taken if it is installed comes first."""
+
+
+def installed_stacks() -> tuple[Stack, ...]:
+    """The stacks that are installed, the one that is taken by itself first."""
+    return tuple(stack for stack in STACKS if find_spec(stack) is not None)
+
+
+def stack_version(stack: Stack) -> str:
+    """The version of an installed stack."""
+    return version(stack)
+
+
+def peer_connection(stack: Stack | None) -> type[PeerConnection]:
+    """The connections of a stack; of the first that is installed, if it is None.
+
+    Raises ModuleNotFoundError if that is not installed, LocalProtocolError if there is none of
+    that name.
+    """
+    if stack is None:
+        installed = installed_stacks()
+        if not installed:
+            raise ModuleNotFoundError(
+                "a LiveKit room needs wrtc or aiortc, neither of which is installed; get one with: "
+                "pip install 'rpcproto[livekit]', or 'rpcproto[livekit-aiortc]'",
+                name=STACKS[0],
+            )
+        stack = installed[0]
+    if stack == "wrtc":
+        from rpcproto.livekit.wrtc_connection import WrtcConnection  # noqa: PLC0415
+
+        return WrtcConnection
+    if stack == "aiortc":
+        from rpcproto.livekit.aiortc_connection import AiortcConnection  # noqa: PLC0415
+
+        return AiortcConnection
+    raise LocalProtocolError(f"there is no WebRTC stack {stack!r}; there are: {', '.join(STACKS)}")
