@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 import rpcproto
+from rpcproto.cli.conform import conform
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
 from rpcproto.cli.journals import opened, replay, trace
@@ -101,6 +102,7 @@ def decode(
 commands.add_command(serve)
 commands.add_command(call)
 commands.add_command(bench)
+commands.add_command(conform)
 commands.add_command(replay)
 commands.add_command(trace)
 

@@ -1,0 +1,51 @@
+"""The cases, a module for each section.
+
+How to write one
+================
+
+A case is an async function that is given a `Scene`, under the decorator `case`:
+
+    @case(
+        "2.1",
+        "A request arrives",
+        sees="an ack, before anything else about the request",
+        rule="R14",
+        why="A native SDK waits for the ack before it looks at a response that is already there.",
+    )
+    async def ack_comes_first(scene: Scene) -> None:
+        alice = await scene.join("alice")
+        request = alice.request("conform.echo", "hello")
+        await alice.gets_ack(request)
+        await alice.gets_answer(request, "hello")
+
+* The number is never given to another case, and never changed. A new case takes the next one of its
+  section.
+* `level` is `Level.MUST` unless given, `methods` are those of the testee that it needs
+  (`("conform.echo",)` unless given), `protocols` the client_protocols with which the participants
+  of the suite are announced (each of 0, 1 and 2 unless given), `reads` the least client_protocol
+  that the testee must announce, `seconds` how long it takes on real time, if that is 1 s or more.
+* What must be seen and is not raises `Unmet`; the methods below do. A case whose level is INFO
+  returns a sentence that says what it saw. `raise NotPossible(why)` makes a play unsupported.
+* Identities are new in each play, and whoever joined leaves when it ends.
+
+A case plays the others. `scene.join` lets a participant come; `alice.request`, `alice.send` (any
+message of `rpcproto.wire`, stamped as a server stamps it, with another `sid` or a `sequence` if
+wanted) and `alice.send_bytes` send at once. `writing.request_parts`, `answer_parts` and
+`stream_parts` give the messages of a body one by one, to be sent in another order or not at all.
+What must come is awaited: `alice.gets_ack`, `gets_answer`, `gets_error`, `gets_request`;
+`scene.nothing_more` says that nothing else has come, to anybody. `scene.settle` is the barrier: the
+testee has done all that it does now. `scene.sleep` lets time pass, virtual or real.
+
+The testee calls when it is asked to: `call = await scene.call(alice, "greet", "hi")`; then
+`request = await alice.gets_request()`, `alice.ack(request)`, `alice.answer(request, "there")` or
+`alice.refuse(request, 1500)`; then `await call.succeeds("there")` or
+`await call.fails(1502, at=10)`.
+"""
+
+from typing import Final
+
+from rpcproto.conformance.case import Case, registered
+from rpcproto.conformance.cases import s01_request, s02_acks, s03_answers  # noqa: F401 (they register their cases)
+
+CASES: Final[list[Case]] = registered()
+"""All cases, by their numbers."""

@@ -1,0 +1,220 @@
+"""The judge: plays cases with a testee, one after another or side by side, and says what it saw."""
+
+import json
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from rpcproto.conformance.attachment import Attachment, Encryption, Facts, NoTestee
+from rpcproto.conformance.case import Case, Level, NotPossible, Unmet
+from rpcproto.conformance.results import Play, Result, Run, Verdict, failure
+from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.stage import Stage, TesteeDied
+from rpcproto.extras import extra
+
+with extra("cli", __name__):
+    import anyio
+
+MAX_DEATHS: Final = 3
+"""After so many deaths of the testee the run ends."""
+MAX_SILENT: Final = 3
+"""After so many cases in a row in which a testee sent nothing at all, the others fail unplayed."""
+SIDE_BY_SIDE: Final = 64
+PASSPHRASE: Final = Encryption("a passphrase for the cases of encryption", 0)
+
+PROBES: Final = {
+    "conform.echo": "probe",
+    "conform.size": "1",
+    "conform.text": json.dumps({"text": "x", "times": 1}),
+    "conform.fail": json.dumps({"code": 2000, "message": "probe", "data": ""}),
+    "conform.crash": "probe",
+    "conform.wait": json.dumps({"seconds": 0, "answer": ""}),
+    "conform.count": "probe",
+    "conform.call": "{}",
+}
+"""A payload for each method, to see by the answer whether the testee serves it."""
+
+
+class Judge:
+    """Plays cases with one testee. `report` is given each result as soon as it is there."""
+
+    def __init__(
+        self,
+        attachment: Attachment,
+        report: Callable[[Result], None] = lambda result: None,
+        *,
+        timeout_scale: float = 1.0,
+    ) -> None:
+        self._stage = Stage(attachment, timeout_scale)
+        self._report = report
+        self._results: dict[Play, Result] = {}
+        self._served: set[str] = set()
+        self._deaths = 0
+        self._silent = 0
+        self._stopped = ""
+
+    async def run(self, plays: Sequence[Play]) -> Run:
+        """Play these. Raises NoTestee if there is none to begin with."""
+        plain = [play for play in plays if not play[0].is_encrypted]
+        encrypted = [play for play in plays if play[0].is_encrypted]
+        facts = await self._begin(None)
+        if plain:
+            await self._play_all(plain)
+        if encrypted and not self._stopped:
+            await self._play_encrypted(facts, encrypted)
+        for play in plays:
+            if play not in self._results:
+                self._add(self._unplayed(play, f"not played: {self._stopped}"))
+        return Run(facts, [self._results[play] for play in plays], self._stopped)
+
+    async def _begin(self, encryption: Encryption | None) -> Facts:
+        facts = await self._stage.start(encryption)
+        self._served = set(PROBES)
+        with suppress(TesteeDied, Unmet):  # the cases will tell
+            await self._probe()
+        return facts
+
+    async def _probe(self) -> None:
+        """See which methods are served; one that does not answer counts as served."""
+        stage = self._stage
+        scene = Scene(stage, 0)
+        prober = await scene.join("prober")
+        asked = {method: prober.request(method, payload) for method, payload in PROBES.items()}
+        await stage.until(
+            lambda: all(prober.has_outcome(request) for request in asked.values()) or None
+        )
+        for method, request in asked.items():
+            if prober.is_refused(request, 1400):
+                self._served.discard(method)
+        await scene.end()
+
+    async def _play_encrypted(self, facts: Facts, plays: Sequence[Play]) -> None:
+        if not facts.can_encrypt:
+            for play in plays:
+                self._add(self._unsupported(play, "the testee does not encrypt"))
+            return
+        try:
+            await self._begin(PASSPHRASE)
+        except NoTestee as error:
+            self._stopped = f"the testee cannot be started with a passphrase: {error}"
+            return
+        await self._play_all(plays)
+
+    async def _play_all(self, plays: Sequence[Play]) -> None:
+        if self._stage.is_virtual:
+            await self._one_by_one(plays)
+            return
+        await self._one_by_one([play for play in plays if not play[0].is_slow])
+        if not self._stopped:
+            await self._side_by_side([play for play in plays if play[0].is_slow])
+
+    async def _one_by_one(self, plays: Iterable[Play]) -> None:
+        for play in plays:
+            if self._stopped:
+                return
+            self._add(await self._judge(play))
+            if self._stage.ended:
+                await self._revive()
+
+    async def _side_by_side(self, plays: Sequence[Play]) -> None:
+        limit = anyio.Semaphore(SIDE_BY_SIDE)
+
+        async def one(play: Play) -> None:
+            async with limit:
+                if not self._stage.ended:
+                    self._add(await self._judge(play))
+
+        while plays and not self._stopped:
+            async with anyio.create_task_group() as tasks:
+                for play in plays:
+                    tasks.start_soon(one, play)
+            if self._stage.ended:
+                await self._revive()
+            plays = [play for play in plays if play not in self._results]
+
+    async def _revive(self) -> None:
+        self._deaths += 1
+        reason = self._stage.ended
+        if self._deaths >= MAX_DEATHS:
+            self._stopped = f"the testee has died {self._deaths} times, last so: {reason}"
+            return
+        try:
+            await self._begin(self._stage.encryption)
+        except NoTestee as error:
+            self._stopped = f"the testee cannot be started again: {error}"
+
+    async def _judge(self, play: Play) -> Result:
+        case, protocol = play
+        missing = [method for method in case.methods if method not in self._served]
+        if missing:
+            return self._unsupported(play, f"the testee does not serve {', '.join(missing)}")
+        if case.reads > self._stage.facts.client_protocol:
+            why = f"the testee announces client_protocol {self._stage.facts.client_protocol}"
+            return self._unsupported(play, why)
+        if self._silent >= MAX_SILENT:
+            return self._unplayed(play, f"not played: in {MAX_SILENT} cases it has sent nothing")
+        return await self._play(case, protocol)
+
+    async def _play(self, case: Case, protocol: int) -> Result:
+        stage = self._stage
+        stage.begin_case()
+        before = stage.packets
+        scene = Scene(stage, protocol)
+        verdict, seen, expected = Verdict.PASS, "", ""
+        try:
+            seen = await case.play(scene) or ""
+            if stage.unreadable:
+                raise Unmet("packets that can be read", stage.unreadable[0][:40].hex(" "))
+            verdict = Verdict.INFO if case.level is Level.INFO else Verdict.PASS
+        except Unmet as unmet:
+            verdict, seen, expected = failure(case.level), unmet.seen, unmet.expected
+        except TesteeDied as died:
+            verdict, seen, expected = Verdict.FAIL, str(died), case.sees
+        except NotPossible as reason:
+            verdict, seen = Verdict.UNSUPPORTED, str(reason)
+        except Exception:
+            verdict, seen = Verdict.HARNESS_ERROR, traceback.format_exc(limit=-3)
+        seconds = scene.now
+        with anyio.CancelScope(shield=True):
+            await scene.end()
+        self._silent = self._silent + 1 if stage.packets == before else 0
+        errors = stage.attachment.take_errors()
+        return Result(case, protocol, verdict, seen, expected, scene.passed, seconds, errors)
+
+    def _add(self, result: Result) -> None:
+        self._results[result.case, result.client_protocol] = result
+        self._report(result)
+
+    def _unplayed(self, play: Play, why: str) -> Result:
+        case, protocol = play
+        return Result(case, protocol, failure(case.level), why, case.sees)
+
+    def _unsupported(self, play: Play, why: str) -> Result:
+        return Result(*play, Verdict.UNSUPPORTED, why)
+
+
+def select(
+    cases: Iterable[Case],
+    *,
+    only: Sequence[str] = (),
+    levels: Sequence[Level] = tuple(Level),
+    protocols: Sequence[int] = (0, 1, 2),
+) -> list[Play]:
+    """The plays of the cases that are asked for.
+
+    `only` has case ids (`RPC-4.3`), sections (`RPC-4`) and rules (`R25`); all if it is empty.
+    """
+    chosen = [
+        case
+        for case in cases
+        if case.level in levels and (not only or any(_is_meant(case, name) for name in only))
+    ]
+    return [
+        (case, protocol) for case in chosen for protocol in protocols if protocol in case.protocols
+    ]
+
+
+def _is_meant(case: Case, name: str) -> bool:
+    name = name.upper()
+    return name in (case.case_id, f"RPC-{case.section}") or name in case.rule.split()

@@ -1,0 +1,219 @@
+"""One play of a case: its participants, the time, and the calls that the testee is asked for."""
+
+import json
+from typing import Final, NamedTuple
+
+from rpcproto.conformance.attachment import Facts
+from rpcproto.conformance.case import Unmet
+from rpcproto.conformance.participant import Participant
+from rpcproto.conformance.reading import describe, short
+from rpcproto.conformance.stage import EARLY, STEP, Stage, new_sid
+
+DRIVER_TIMEOUT_MS: Final = 120_000
+"""The timeout on the wire of requests for `conform.call`, which take as long as the call."""
+CAPABILITIES: Final = {0: (), 1: (), 2: (2,)}
+"""What participants announce unless the case wants something else."""
+
+
+class Passed(NamedTuple):
+    """A packet that passed, or a note if `data` is a text; `at` in seconds since the beginning."""
+
+    at: float
+    sender: str
+    receiver: str
+    data: bytes | str
+
+
+class Scene:
+    """What a case plays with: see `rpcproto.conformance.cases` for how to write one."""
+
+    def __init__(self, stage: Stage, client_protocol: int) -> None:
+        """The participants announce `client_protocol`, unless the case gives them another."""
+        self.stage = stage
+        self.client_protocol = client_protocol
+        self.passed: list[Passed] = []
+        """All that passed, in order."""
+        self._began = stage.now
+        self._participants: list[Participant] = []
+        self._driver: Participant | None = None
+
+    @property
+    def testee(self) -> Facts:
+        """What the testee said of itself."""
+        return self.stage.facts
+
+    # participants
+
+    async def join(
+        self,
+        name: str = "alice",
+        client_protocol: int | None = None,
+        capabilities: tuple[int, ...] | None = None,
+        *,
+        is_announced: bool = True,
+    ) -> Participant:
+        """Let a participant come. `is_announced` is false for one whom the server does not show."""
+        protocol = self.client_protocol if client_protocol is None else client_protocol
+        able = CAPABILITIES[protocol] if capabilities is None else capabilities
+        participant = await self.stage.join(
+            name, protocol, able, is_announced=is_announced, record=self._record
+        )
+        self._participants.append(participant)
+        if is_announced:
+            self._note(participant, "joins")
+        return participant
+
+    async def leave(self, participant: Participant) -> None:
+        """Let the testee know that a participant has left. What it sends to them still counts."""
+        self._note(participant, "leaves")
+        await self.stage.attachment.dismiss(participant.member)
+
+    async def return_(self, participant: Participant, *, is_told: bool = True) -> None:
+        """Let a participant come back with a new sid, after `leave` or without."""
+        participant.member = participant.member._replace(sid=new_sid())
+        if is_told:
+            self._note(participant, "joins with a new sid")
+            await self.stage.attachment.announce(participant.member)
+
+    # time
+
+    @property
+    def now(self) -> float:
+        """Seconds since the case began."""
+        return self.stage.now - self._began
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await self.stage.sleep(seconds)
+
+    async def settle(self) -> None:
+        """Wait until the testee has done all that it does now about what it was sent."""
+        await self.stage.settle()
+
+    async def nothing_more(self) -> None:
+        """Nothing has come that the case has not taken, to any participant."""
+        await self.settle()
+        for participant in self._participants:
+            for seen in participant.inbox:
+                if participant is not self._driver:
+                    expected = f"nothing more to {participant.identity}"
+                    raise Unmet(expected, describe(seen.message))
+
+    def is_at(self, seconds: float, expected: float) -> bool:
+        """Whether something happened when it should have, as exactly as can be known."""
+        early = STEP if self.stage.is_virtual else EARLY
+        return expected - early <= seconds <= expected + self.stage.tolerance
+
+    # the testee as a caller
+
+    async def call(
+        self,
+        callee: Participant | str,
+        method: str = "greet",
+        payload: str = "",
+        *,
+        times: int | None = None,
+        digest: bool = False,
+        response_timeout: float | None = None,
+    ) -> "TesteeCall":
+        """Ask the testee to call somebody (`conform.call`); `response_timeout` in seconds."""
+        if self._driver is None:
+            self._driver = await self.join("driver")
+        identity = callee if isinstance(callee, str) else callee.identity
+        wanted: dict[str, object] = {"destination": identity, "method": method, "payload": payload}
+        if times is not None:
+            wanted["times"] = times
+        if digest:
+            wanted["digest"] = True
+        if response_timeout is not None:
+            wanted["response_timeout_ms"] = round(response_timeout * 1000)
+        text = json.dumps(wanted, ensure_ascii=False)
+        request = self._driver.request("conform.call", text, timeout_ms=DRIVER_TIMEOUT_MS)
+        return TesteeCall(self, self._driver, request)
+
+    # within
+
+    async def end(self) -> None:
+        """Let all participants leave."""
+        for participant in self._participants:
+            self.stage.forget(participant)
+            if not self.stage.ended:
+                await self.stage.attachment.dismiss(participant.member)
+
+    def _record(self, sender: str, receiver: str, data: bytes) -> None:
+        self.passed.append(Passed(self.now, sender, receiver, data))
+
+    def _note(self, participant: Participant, text: str) -> None:
+        self.passed.append(Passed(self.now, participant.identity, "", text))
+
+
+class TesteeCall:
+    """A call that the testee was asked to make."""
+
+    def __init__(self, scene: Scene, driver: Participant, request_id: str) -> None:
+        self._scene = scene
+        self._driver = driver
+        self._request_id = request_id
+        self.began: float = scene.now
+        """When it was asked, in seconds since the case began; a case may set when it was seen."""
+        self.ended: float | None = None
+        """When its outcome came, in seconds since the case began."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether no outcome has come yet."""
+        return not self._driver.has_outcome(self._request_id)
+
+    async def outcome(self, within: float | None = None) -> dict[str, object]:
+        """What came of it, as the testee says: `payload`, or `code`, `message` and `data`, and so
+        on. It must be there now, or `within` so many seconds after the beginning."""
+        stage, driver = self._scene.stage, self._driver
+        if within is not None:
+            instant = stage.now + self.began + within + stage.tolerance - self._scene.now
+            found = await stage.until_at(lambda: driver.has_outcome(self._request_id), instant)
+            if found is None:
+                raise Unmet(f"the end of the call {within:g} s after it began", "no end of it")
+        self.ended = self._scene.now
+        body = await driver.gets_answer(self._request_id)
+        if not stage.is_virtual:
+            self.ended = body.parts[0].at - self._scene.stage.now + self._scene.now
+        try:
+            outcome = json.loads(body.payload)
+        except ValueError:
+            outcome = None
+        if not isinstance(outcome, dict):
+            raise Unmet("JSON as the answer of conform.call", short(repr(body.payload)))
+        return outcome
+
+    async def succeeds(self, payload: str) -> None:
+        """The call succeeds with this payload."""
+        outcome = await self.outcome()
+        if outcome.get("payload") != payload:
+            raise Unmet(f"a call that succeeds with {short(repr(payload))}", said(outcome))
+
+    async def fails(self, *codes: int, at: float | None = None) -> dict[str, object]:
+        """The call fails with one of these codes; `at` so many seconds after its beginning."""
+        outcome = await self.outcome(at)
+        when = "" if at is None else f", {at:g} s after it began"
+        what = f"a call that fails with {' or '.join(map(str, codes))}{when}"
+        if outcome.get("code") not in codes and not ("raised" in outcome and 1500 in codes):
+            raise Unmet(what, said(outcome))
+        assert self.ended is not None
+        if at is not None and not self._scene.is_at(self.ended - self.began, at):
+            raise Unmet(what, f"{said(outcome)}, {self.ended - self.began:.1f} s after it began")
+        return outcome
+
+    async def is_still_pending(self) -> None:
+        """The call has not ended."""
+        await self._scene.settle()
+        if not self.is_pending:
+            raise Unmet("a call that has not ended", said(await self.outcome()))
+
+
+def said(outcome: dict[str, object]) -> str:
+    """What the testee says of a call, in a few words."""
+    if "payload" in outcome:
+        return f"it succeeds with {short(repr(outcome['payload']))}"
+    if "code" in outcome:
+        return f"it fails with {outcome['code']} {short(repr(outcome.get('message', '')))}"
+    return f"conform.call answers {short(json.dumps(outcome))}"

@@ -1,0 +1,227 @@
+"""The suite's end of the seam: who is played, what time it is, where each packet goes."""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from rpcproto.conformance.attachment import Attachment, Encryption, Facts, Member
+from rpcproto.conformance.case import Unmet
+from rpcproto.conformance.participant import Participant
+from rpcproto.conformance.writing import new_id
+from rpcproto.extras import extra
+from rpcproto.wire import Packet, decode
+
+with extra("cli", __name__):
+    import anyio
+
+T = TypeVar("T")
+
+PATIENCE: Final = 5.0
+"""How long something that must come may take on real time, and an echo, in seconds."""
+SOON: Final = 0.3
+"""After so many seconds without it, an echo is asked for: is the testee that far?"""
+MOMENT: Final = 0.5
+"""How long after such an echo something that must come may still come, in seconds."""
+QUIET: Final = 0.03
+"""How long after an echo nothing more may come, in seconds."""
+EARLY: Final = 0.3
+"""How much too early something may come on real time, in seconds."""
+LATE: Final = 2.0
+"""How much too late something may come on real time, in seconds."""
+STEP: Final = 0.25
+"""Virtual time goes on by so many seconds at once."""
+MAX_PACKETS: Final = 50_000
+"""More packets than these during one case are a flood."""
+
+
+class TesteeDied(Exception):  # noqa: N818
+    """The testee has ended, or is of no use any more; the text says how."""
+
+
+class Stage:
+    """All participants that the suite plays for one testee, through one attachment."""
+
+    def __init__(self, attachment: Attachment, timeout_scale: float = 1.0) -> None:
+        """Patience and tolerances on real time are multiplied by `timeout_scale`."""
+        self.attachment = attachment
+        self.scale = timeout_scale
+        self.facts = Facts("testee", 0)
+        """What the testee says of itself."""
+        self.encryption: Encryption | None = None
+        self.ended = ""
+        """How the testee ended, if it has."""
+        self.packets = 0
+        """How many packets have come since the testee was started."""
+        self.unreadable: list[bytes] = []
+        """Packets that cannot be read, or have nobody to go to."""
+        self._participants: dict[str, Participant] = {}
+        self._numbers = 0
+        self._virtual_now = 0.0
+        self._came = anyio.Event()
+        self._bystander: Participant | None = None
+        self._flood_at = MAX_PACKETS
+        attachment.on_packet = self._receive
+        attachment.on_end = self._end
+
+    async def start(self, encryption: Encryption | None = None) -> Facts:
+        """Start the testee, or start it again. Raises NoTestee."""
+        self.ended, self.packets, self._virtual_now = "", 0, 0.0
+        self._flood_at = MAX_PACKETS
+        self._bystander = None
+        self.encryption = encryption
+        self.facts = await self.attachment.start(encryption)
+        return self.facts
+
+    # time
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the testee has virtual time."""
+        return self.facts.has_virtual_time
+
+    @property
+    def now(self) -> float:
+        """The time in seconds, of whichever clock."""
+        return self._virtual_now if self.is_virtual else time.monotonic()
+
+    @property
+    def tolerance(self) -> float:
+        """How much too late something may come, in seconds."""
+        return STEP if self.is_virtual else LATE * self.scale
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        if not self.is_virtual:
+            await anyio.sleep(seconds)
+            self.check_alive()
+            return
+        end = self._virtual_now + seconds
+        while self._virtual_now < end:
+            self._virtual_now = min(self._virtual_now + max(STEP, seconds / 200), end)
+            await self._set_now()
+
+    async def settle(self) -> None:
+        """Return when the testee has done all that it does now about what it was sent."""
+        self.check_alive()
+        if self.is_virtual:
+            await self._set_now()
+            return
+        if self._bystander is None:
+            self._bystander = await self.join("bystander", 0)
+        bystander = self._bystander
+        request = bystander.request("conform.echo", "are you that far?")
+        found = await self._wait(lambda: bystander.has_outcome(request), PATIENCE * self.scale)
+        bystander.forget(request)
+        if not found:
+            raise Unmet("an answer to an echo of a bystander", f"none within {PATIENCE:g} s")
+        await anyio.sleep(QUIET * self.scale)
+        self.check_alive()
+
+    async def until(self, look: Callable[[], T | None]) -> T | None:
+        """What `look` returns once it is not None; None if the testee is that far and it is not."""
+        if self.is_virtual:
+            if (found := look()) is None:
+                await self.settle()
+                found = look()
+            return found
+        found = await self._wait(look, SOON * self.scale)
+        if found is None:
+            await self.settle()
+            found = await self._wait(look, MOMENT * self.scale)
+        return found
+
+    async def until_at(self, look: Callable[[], T | None], instant: float) -> T | None:
+        """What `look` returns once it is not None; None if it does not until `instant`."""
+        if not self.is_virtual:
+            return await self._wait(look, max(instant - self.now, 0))
+        while (found := look()) is None and self._virtual_now < instant:
+            await self.sleep(min(STEP, instant - self._virtual_now))
+        return found
+
+    async def _wait(self, look: Callable[[], T | None], seconds: float) -> T | None:
+        with anyio.move_on_after(seconds):
+            while (found := look()) is None:
+                self.check_alive()
+                await self._came.wait()
+            return found
+        return look()
+
+    async def _set_now(self) -> None:
+        self.check_alive()
+        try:
+            await self.attachment.set_now(self._virtual_now)
+        except TimeoutError:
+            raise Unmet(f'an answer to {{"now": {self._virtual_now:g}}}', "none") from None
+        self.check_alive()
+
+    # participants
+
+    async def join(
+        self,
+        name: str,
+        client_protocol: int,
+        capabilities: tuple[int, ...] = (),
+        *,
+        is_announced: bool = True,
+        record: Callable[[str, str, bytes], None] = lambda *_: None,
+    ) -> Participant:
+        """Let a participant come, with an identity that nobody had before it."""
+        self._numbers += 1
+        member = Member(f"{name}-{self._numbers}", new_sid(), client_protocol, capabilities)
+        participant = Participant(self, member, record)
+        self._participants[member.identity] = participant
+        if is_announced:
+            await self.attachment.announce(member)
+        return participant
+
+    def forget(self, participant: Participant) -> None:
+        """A participant gets no packets any more."""
+        self._participants.pop(participant.identity, None)
+
+    def send(self, data: bytes) -> None:
+        """Send a packet to the testee as it is."""
+        self.attachment.send(data)
+
+    def check_alive(self) -> None:
+        """Raise TesteeDied if the testee is no more."""
+        if self.ended:
+            raise TesteeDied(self.ended)
+
+    # what comes
+
+    def _receive(self, data: bytes) -> None:
+        self.packets += 1
+        if self.packets > self._flood_at:
+            self.attachment.give_up(f"the testee floods: over {MAX_PACKETS:,} packets in one case")
+            return
+        packet = decode(data)
+        if packet is None:
+            self.unreadable = [*self.unreadable[-9:], data]
+        else:
+            for participant in self._receivers(packet):
+                participant.receive(data, packet, self.now)
+        self._wake()
+
+    def _receivers(self, packet: Packet) -> list[Participant]:
+        if not packet.destination_identities:
+            return list(self._participants.values())
+        names = dict.fromkeys(packet.destination_identities[:16])
+        return [self._participants[name] for name in names if name in self._participants]
+
+    def begin_case(self) -> None:
+        """From here on, packets count for another case."""
+        self._flood_at = self.packets + MAX_PACKETS
+        self.unreadable = []
+
+    def _end(self, reason: str) -> None:
+        self.ended = reason
+        self._wake()
+
+    def _wake(self) -> None:
+        self._came.set()
+        self._came = anyio.Event()
+
+
+def new_sid() -> str:
+    """A sid as LiveKit's server gives it, a new one each time."""
+    return f"PA_{new_id()[:8]}{new_id()[:4]}"

@@ -1,0 +1,258 @@
+"""One connection to a testee over the wire, from the hello to the end."""
+
+import json
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from rpcproto.conformance.attachment import Facts
+from rpcproto.extras import extra
+from rpcproto.transports.framing import BadPeer, FrameReader, frame
+
+with extra("cli", __name__):
+    import anyio
+    import anyio.lowlevel
+    from anyio.abc import ByteStream, Process
+
+MAX_FRAME_BYTES: Final = 1 << 20
+"""The largest frame that is taken from a testee; what is over 64,000 bytes is a case's business."""
+MAX_ERROR_BYTES: Final = 4_096
+ENDING_TIME: Final = 2.0
+"""How long a process may take to end once its standard input has ended, in seconds."""
+_CONTROL: Final = ord("{")
+_BATCH: Final = 65_536
+_BROKEN: Final = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+"""How a stream says that it has ended."""
+_NOTHING: Final[Callable[..., None]] = lambda *_: None  # noqa: E731
+
+
+class Session(ABC):
+    """Frames out, frames in. `read` and `write` run as tasks until the end."""
+
+    def __init__(self) -> None:
+        self.facts: Facts | None = None
+        """The testee's hello, once it has come."""
+        self.ended: str = ""
+        """Why the connection has ended; empty before."""
+        self.told: anyio.Event = anyio.Event()
+        """Set, and replaced, whenever something has come that is not a packet."""
+        self.finished: anyio.Event = anyio.Event()
+        """Set when nothing is read any more."""
+        self.now: float | None = None
+        """The last answer to `now`."""
+        self.on_packet: Callable[[bytes], None] = _NOTHING
+        self.on_end: Callable[[str], None] = _NOTHING
+        self._outgoing: deque[bytes] = deque()
+        self._has_outgoing = anyio.Event()
+
+    def send(self, data: bytes) -> None:
+        """Send a frame after those before."""
+        self._outgoing.append(frame(data))
+        self._has_outgoing.set()
+
+    def control(self, fields: dict[str, object]) -> None:
+        """Send a control frame."""
+        self.send(json.dumps(fields, separators=(",", ":")).encode())
+
+    async def write(self) -> None:
+        """Send what there is to send, until the connection ends."""
+        try:
+            while not self.ended:
+                await self._has_outgoing.wait()
+                self._has_outgoing = anyio.Event()
+                while self._outgoing:
+                    batch = self._outgoing.popleft()
+                    while self._outgoing and len(batch) < _BATCH:
+                        batch += self._outgoing.popleft()
+                    await self._send(batch)
+        except _BROKEN:
+            return  # the reader sees the end
+
+    async def read(self) -> None:
+        """Take what comes until the connection ends, also what nobody wants any more."""
+        try:
+            await self._read_frames()
+            with suppress(*_BROKEN):
+                while True:
+                    await self._receive()
+        finally:
+            self.finished.set()
+
+    async def _read_frames(self) -> None:
+        frames = FrameReader()
+        try:
+            while True:
+                frames.feed(await self._receive())
+                while batch := frames.next_frames(MAX_FRAME_BYTES, 64, _BATCH):
+                    for data in batch:
+                        self._take(data)
+                        if self.ended:
+                            return
+                    await anyio.lowlevel.checkpoint()
+        except BadPeer as error:
+            self.end(f"the testee sent {error}")
+        except _BROKEN:
+            if not self.ended:
+                self.end(await self._how_it_ended())
+
+    def end(self, reason: str) -> None:
+        """The connection is of no use any more."""
+        if self.ended:
+            return
+        self.ended = reason
+        self._has_outgoing.set()
+        self._wake()
+        self.on_end(reason)
+
+    async def close(self) -> None:
+        """End the connection, and what is behind it. Nothing is called after this."""
+        self.on_packet = self.on_end = _NOTHING
+        self.ended = self.ended or "the suite has closed it"
+        self._has_outgoing.set()
+        await self._close()
+
+    def take_errors(self) -> str:
+        """What came on standard error since this was last asked."""
+        return ""
+
+    def _take(self, data: bytes) -> None:
+        if data[0] != _CONTROL:
+            if self.facts is None:
+                raise BadPeer("a packet before its hello")
+            self.on_packet(data)
+            return
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):
+            raise BadPeer("a frame that begins with '{' and is not JSON") from None
+        if self.facts is None:
+            self.facts = _facts(fields)
+        elif _is_number(fields.get("now")):
+            self.now = float(fields["now"])
+        self._wake()
+
+    def _wake(self) -> None:
+        self.told.set()
+        self.told = anyio.Event()
+
+    @abstractmethod
+    async def _send(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    async def _receive(self) -> bytes: ...
+
+    @abstractmethod
+    async def _how_it_ended(self) -> str: ...
+
+    @abstractmethod
+    async def _close(self) -> None: ...
+
+
+def _facts(fields: dict[str, object]) -> Facts:
+    """A testee's hello. Raises BadPeer."""
+    if fields.get("rpcproto") != 1:
+        raise BadPeer('a first frame that is no hello of version 1 ({"rpcproto": 1, ...})')
+    identity, client_protocol = fields.get("identity"), fields.get("client_protocol", 0)
+    capabilities = fields.get("capabilities", [])
+    if not isinstance(identity, str) or not identity:
+        raise BadPeer("a hello without an identity")
+    if not (isinstance(client_protocol, int) and client_protocol in (0, 1, 2)):
+        raise BadPeer("a hello whose client_protocol is none of 0, 1 and 2")
+    if not (isinstance(capabilities, list) and all(map(_is_number, capabilities))):
+        raise BadPeer("a hello whose capabilities are no list of numbers")
+    return Facts(
+        identity,
+        client_protocol,
+        tuple(map(int, capabilities)),
+        fields.get("virtual_time") is True,
+        fields.get("e2ee") is True,
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class ProcessSession(Session):
+    """A process of the suite: its standard input and output."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
+        self._errors = b""
+
+    async def read_errors(self) -> None:
+        """Keep the end of standard error, and let the process never wait for it."""
+        with suppress(*_BROKEN):
+            while True:
+                data = await self._stderr.receive()
+                self._errors = (self._errors + data)[-MAX_ERROR_BYTES:]
+
+    def take_errors(self) -> str:
+        errors, self._errors = self._errors, b""
+        return errors.decode(errors="replace")
+
+    async def _send(self, data: bytes) -> None:
+        await self._stdin.send(data)
+
+    async def _receive(self) -> bytes:
+        return await self._stdout.receive()
+
+    async def _how_it_ended(self) -> str:
+        with anyio.move_on_after(ENDING_TIME):
+            code = await self._process.wait()
+            if code >= 0:
+                return f"the testee ended with exit code {code}"
+            return f"the testee was ended by signal {-code} ({signal.Signals(-code).name})"
+        return "the testee closed its standard output"
+
+    async def _close(self) -> None:
+        with suppress(*_BROKEN):
+            await self._stdin.aclose()
+        with anyio.move_on_after(ENDING_TIME):
+            await self._process.wait()
+        self._kill()
+        await self._process.wait()
+        with anyio.move_on_after(ENDING_TIME):
+            await self.finished.wait()
+        for stream in (self._stdout, self._stderr):
+            with suppress(*_BROKEN):
+                await stream.aclose()
+
+    def _kill(self) -> None:
+        """Also what the process has started: a shell may be the one that we know."""
+        with suppress(ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class TcpSession(Session):
+    """A connection to a testee that listens."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    async def _send(self, data: bytes) -> None:
+        await self._stream.send(data)
+
+    async def _receive(self) -> bytes:
+        return await self._stream.receive()
+
+    async def _how_it_ended(self) -> str:
+        return "the testee closed the connection"
+
+    async def _close(self) -> None:
+        with suppress(*_BROKEN):
+            await self._stream.aclose()
