@@ -1,6 +1,6 @@
 """A testee for the tests of the conformance suite: right but on real time, or wrong in one way.
 
-python tests/tools/testee.py MODE
+python tests/support/testee.py MODE
 """
 
 import contextlib
