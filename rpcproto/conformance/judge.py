@@ -11,6 +11,7 @@ from rpcproto.conformance.case import Case, Level, NotPossible, Unmet
 from rpcproto.conformance.results import Play, Result, Run, Verdict, failure
 from rpcproto.conformance.scene import Scene
 from rpcproto.conformance.stage import Stage, TesteeDied
+from rpcproto.e2ee import AesGcmCryptor
 from rpcproto.extras import extra
 
 with extra("cli", __name__):
@@ -90,9 +91,14 @@ class Judge:
         await scene.end()
 
     async def _play_encrypted(self, facts: Facts, plays: Sequence[Play]) -> None:
-        if not facts.can_encrypt:
+        why_not = "" if facts.can_encrypt else "the testee does not encrypt"
+        try:
+            AesGcmCryptor()
+        except ImportError as error:
+            why_not = f"the suite cannot encrypt: {error}"
+        if why_not:
             for play in plays:
-                self._add(self._unsupported(play, "the testee does not encrypt"))
+                self._add(self._unsupported(play, why_not))
             return
         try:
             await self._begin(PASSPHRASE)

@@ -8,6 +8,8 @@ from rpcproto.conformance.attachment import Attachment, Encryption, Facts, Membe
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
 from rpcproto.conformance.writing import new_id
+from rpcproto.core.sealing import Cryptor
+from rpcproto.e2ee import AesGcmCryptor, derive_key
 from rpcproto.extras import extra
 from rpcproto.wire import Packet, decode
 
@@ -48,6 +50,7 @@ class Stage:
         self.facts = Facts("testee", 0)
         """What the testee says of itself."""
         self.encryption: Encryption | None = None
+        self._key: bytes | None = None
         self.ended = ""
         """How the testee ended, if it has."""
         self.packets = 0
@@ -69,6 +72,7 @@ class Stage:
         self._flood_at = MAX_PACKETS
         self._bystander = None
         self.encryption = encryption
+        self._key = None if encryption is None else derive_key(encryption.passphrase)
         self.facts = await self.attachment.start(encryption)
         return self.facts
 
@@ -169,6 +173,8 @@ class Stage:
         self._numbers += 1
         member = Member(f"{name}-{self._numbers}", new_sid(), client_protocol, capabilities)
         participant = Participant(self, member, record)
+        if self._key is not None and self.encryption is not None:
+            participant.cryptor = cryptor_with(self._key, self.encryption.key_index)
         self._participants[member.identity] = participant
         if is_announced:
             await self.attachment.announce(member)
@@ -220,6 +226,14 @@ class Stage:
     def _wake(self) -> None:
         self._came.set()
         self._came = anyio.Event()
+
+
+def cryptor_with(key: bytes, key_index: int) -> Cryptor:
+    """A cryptor that seals with this key at this index. Raises ImportError without the extra."""
+    cryptor = AesGcmCryptor()
+    cryptor.set_shared_key(key, key_index)
+    cryptor.use(key_index)
+    return cryptor
 
 
 def new_sid() -> str:

@@ -42,10 +42,14 @@ The testee calls when it is asked to: `call = await scene.call(alice, "greet", "
 `await call.fails(1502, at=10)`.
 """
 
+import importlib
+import pkgutil
 from typing import Final
 
 from rpcproto.conformance.case import Case, registered
-from rpcproto.conformance.cases import s01_request, s02_acks, s03_answers  # noqa: F401 (they register their cases)
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)  # which registers its cases
 
 CASES: Final[list[Case]] = registered()
 """All cases, by their numbers."""
