@@ -161,7 +161,7 @@ def why(error: BaseException) -> str:
     """An error in words for people."""
     match error:
         case ConnectionRefusedError():
-            return "connection refused: nothing is listening there"
+            return "connection refused"
         case OSError(strerror=str() as text):
             return text
         case HTTPException():

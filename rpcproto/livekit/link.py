@@ -11,8 +11,9 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from rpcproto import OutgoingPacket, stamp
-from rpcproto.livekit.dialing import dial, why
+from rpcproto.livekit.dialing import dial
 from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError, departure
+from rpcproto.livekit.http_requests import why
 from rpcproto.livekit.negotiation import PeerConnections
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import (
