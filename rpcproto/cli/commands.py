@@ -17,6 +17,7 @@ from rpcproto.cli.output import (
     OUTPUT_FAILED,
     OutputError,
     console,
+    drop_pending,
     put_as_it_is,
     read_standard_input,
     say,
@@ -25,6 +26,7 @@ from rpcproto.cli.output import (
     writing,
 )
 from rpcproto.cli.remote_commands import bench, call, serve
+from rpcproto.cli.running import quiet_finalizers
 from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.recording import Journal
 
@@ -37,7 +39,7 @@ _DEBUG: Final = "RPCPROTO_DEBUG"
 def run() -> int:
     """Run the command line; returns the exit code."""
     try:
-        with standard_output():
+        with quiet_finalizers(), standard_output():
             return _run()
     except OutputError as error:
         show_error(error)
@@ -55,6 +57,7 @@ def _run() -> int:
     except SystemExit:
         return OUTPUT_FAILED  # whoever reads the output of click or rich has stopped reading
     except OSError as error:
+        drop_pending()
         what = f"{error.filename}: " if error.filename else ""
         say(f"{what}{error.strerror or error}")
         return OUTPUT_FAILED

@@ -1,6 +1,5 @@
 """What the commands print, and what becomes of it when it cannot be written."""
 
-import errno
 import io
 import os
 import sys
@@ -100,6 +99,7 @@ def writing(path: str = "-") -> Iterator[None]:
         raise OutputError("") from None
     except OSError as error:
         name = "standard output" if path == "-" else path
+        drop_pending()  # once is enough
         raise OutputError(f"cannot write {name}: {error.strerror or error}") from None
 
 
@@ -124,7 +124,7 @@ class _Closed(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
-        raise OSError(errno.EBADF, "it is closed")
+        raise OutputError("cannot write standard output: it is closed")
 
 
 @contextmanager
@@ -139,12 +139,11 @@ def standard_output() -> Iterator[None]:
     try:
         yield
         with writing():
-            pass
+            pass  # but what is pending
     finally:
         if was_closed:
             give_up_standard_output()
-        _drop_pending(sys.stdout)
-        _drop_pending(sys.stderr)
+        drop_pending()
 
 
 def give_up_standard_output() -> None:
@@ -153,18 +152,18 @@ def give_up_standard_output() -> None:
         setattr(sys, "stdout", None)  # noqa: B010 (as Python itself has it, unlike its types)
 
 
-def _drop_pending(file: TextIO | None) -> None:
-    """If a stream cannot be written, see to it that Python does not try that again at the end
-    of the process, and complain."""
-    try:
-        if file is not None and not file.closed:
-            file.flush()
-    except OSError:
-        with suppress(OSError, ValueError):
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            assert file is not None
-            os.dup2(nothing, file.fileno())
-            os.close(nothing)
+def drop_pending() -> None:
+    """If standard output or error cannot be written, see to it that nobody tries that again, and
+    complains: at the end of the process, Python would."""
+    for file in (sys.stdout, sys.stderr):
+        try:
+            if file is not None and not file.closed:
+                file.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, file.fileno())
+                os.close(nothing)
 
 
 # standard input

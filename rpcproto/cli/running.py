@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import signal
+import sys
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -25,13 +27,10 @@ def run(main: Coroutine[Any, Any, T], *, in_detail: bool = False) -> T:
     Ctrl-C cancels it, and a second Ctrl-C ends the process at once. Raises click.exceptions.Exit
     where it was cancelled.
     """
-    logger, handler = logging.getLogger("rpcproto"), _Lines(in_detail)
-    level = logger.level
-    logger.setLevel(logging.INFO if in_detail else logging.WARNING)
-    logger.addHandler(handler)
     interruptible = _until_interrupted(main)
     try:
-        return asyncio.run(interruptible)
+        with _logged(logging.INFO if in_detail else logging.WARNING, in_detail):
+            return asyncio.run(interruptible)
     except LocalProtocolError as error:
         raise click.UsageError(str(error)) from None
     except asyncio.CancelledError:
@@ -39,8 +38,6 @@ def run(main: Coroutine[Any, Any, T], *, in_detail: bool = False) -> T:
     finally:
         for coroutine in (interruptible, main):
             coroutine.close()  # if there could be no event loop, they have never begun
-        logger.removeHandler(handler)
-        logger.setLevel(level)
 
 
 async def _until_interrupted(main: Coroutine[Any, Any, T]) -> T:
@@ -81,11 +78,45 @@ def stopped_by(stop: Stop, *signals: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _logged(level: int, in_detail: bool) -> Iterator[None]:
+    """Print what is logged, and what threads raise, as lines."""
+    logger, handler = logging.getLogger("rpcproto"), _Lines(in_detail)
+    before = logger.level, logging.lastResort, threading.excepthook
+
+    def raised_in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            logger.error("a thread failed", exc_info=args.exc_value)
+
+    logger.setLevel(level)
+    logger.addHandler(handler)
+    logging.lastResort = _Lines(in_detail, logging.WARNING)  # for all other loggers
+    threading.excepthook = raised_in_thread
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logging.lastResort, threading.excepthook = before[1:]
+        logger.setLevel(before[0])
+
+
+@contextmanager
+def quiet_finalizers() -> Iterator[None]:
+    """Print nothing of exceptions that nobody can handle, such as those of half-made event loops
+    where file descriptors have run out."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 class _Lines(logging.Handler):
     """Prints what is logged, a line each; in detail, with the tracebacks."""
 
-    def __init__(self, in_detail: bool) -> None:
-        super().__init__()
+    def __init__(self, in_detail: bool, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
         self._in_detail = in_detail
 
     def emit(self, record: logging.LogRecord) -> None:
