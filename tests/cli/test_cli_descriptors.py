@@ -15,6 +15,7 @@ from test_cli_calls import GUARD, RPCPROTO, Process, Serving, environment
 
 PACKET = "2203626f622a05616c6963655a040a027231"
 CLOSED = "closed"
+COUNT = itertools.count()
 STATES = ("open", CLOSED, "full", "without a reader", "the wrong way round")
 
 
@@ -77,7 +78,7 @@ COMMANDS = {
     "call, no connection": ("call", "--transport", "unix:/no", "--identity", "alice", "bob", "m"),
     "call over stdio": ("call", "--transport", "stdio:", "--identity", "alice", "bob", "echo"),
     "bench": ("bench", "--transport", "URL", "--calls", "2"),
-    "serve": ("serve", "--transport", "unix:carol", "--identity", "carol"),
+    "serve": ("serve", "--transport", "SOCKET", "--identity", "carol"),
     "serve over stdio": ("serve", "--transport", "stdio:", "--identity", "carol"),
     "decode": ("decode", PACKET),
     "decode --json": ("decode", "--json", PACKET),
@@ -111,9 +112,11 @@ EXPECTED = {
 
 
 def run(forks: Forks, name: str, streams: tuple[str, ...], url: str, directory: Path) -> Told:
-    arguments = [url if each == "URL" else each for each in COMMANDS[name]]
-    stop_at = str(directory / "carol") if name == "serve" else ""
-    return forks.run(streams, *arguments, stop_at=stop_at)
+    # A service that is stopped while it begins to listen may leave its socket.
+    socket = directory / f"carol{next(COUNT)}"
+    words = {"URL": url, "SOCKET": f"unix:{socket}"}
+    arguments = [words.get(each, each) for each in COMMANDS[name]]
+    return forks.run(streams, *arguments, stop_at=str(socket) if name == "serve" else "")
 
 
 @pytest.fixture(scope="module")
