@@ -2,13 +2,12 @@
 
 Official clients join it, on both paths (`/rtc/v1` with one peer connection, `/rtc` with two), and
 their data packets are routed as LiveKit's server routes them (`routing.py`). It listens on
-127.0.0.1 alone, believes every token, carries no media, resumes no session and encrypts nothing.
+127.0.0.1 alone, believes every token, carries no media and encrypts nothing. It resumes sessions,
+but cannot restart ICE: a client that wants that has to join anew.
 `__main__.py` starts it by hand.
 """
 
 import asyncio
-import base64
-import gzip
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -25,14 +24,13 @@ from livekit.protocol.rtc import (
     JoinResponse,
     LeaveRequest,
     ParticipantUpdate,
-    Ping,
-    Pong,
+    ReconnectResponse,
     SessionDescription,
     SignalRequest,
     SignalResponse,
-    WrappedJoinRequest,
 )
 
+from rpcproto.conformance.room_signals import asked, leave, pong
 from rpcproto.conformance.routing import Room
 
 LOOPBACK = "127.0.0.1"
@@ -42,6 +40,8 @@ RELIABLE_ID, LOSSY_ID = 100, 101
 SERVER_VERSION = "1.13.5"
 NEGOTIATED_CHANNELS = 18
 """From this version of the signalling on, the channels of `/rtc/v1` are negotiated ones."""
+RESUME_TIME = 20.0
+"""LiveKit's server forgets a session about as long after its network was lost."""
 logger: logging.Logger = logging.getLogger("rpcproto.room_server")
 
 
@@ -56,6 +56,7 @@ class RoomServer:
     `paths` are those that are answered; the others are not found. `refusal` is the HTTP status for
     whoever wants in, if not None. `record` is given a JSON line for all that passes in the rooms.
     `protocol` is the version of the signalling.
+    A session whose socket is lost can be resumed for `resume_time` seconds; 0 ends it at once.
     """
 
     def __init__(
@@ -67,19 +68,24 @@ class RoomServer:
         ping_interval: int = 5,
         ping_timeout: int = 15,
         protocol: int = NEGOTIATED_CHANNELS,
+        resume_time: float = RESUME_TIME,
     ) -> None:
         self.port: int = port
         self.paths = paths
         self.refusal: int | None = None
+        self.refused = 0
+        """How many have been refused."""
         self.answers_pings = True
         self.activation_delay = 0.0
         """Seconds from a participant's open channel to its being ACTIVE."""
         self.ping_interval: int = ping_interval
         self.ping_timeout: int = ping_timeout
         self.protocol: int = protocol
+        self.resume_time: float = resume_time
         self.sessions: set[Session] = set()
         self._record = record
         self._rooms: dict[str, Room] = {}
+        self._expiring: set[asyncio.Future[None]] = set()
         app = web.Application()
         app.on_response_prepare.append(_let_pages_read)
         for path in PATHS:
@@ -106,8 +112,9 @@ class RoomServer:
 
     async def aclose(self) -> None:
         """Let go of all clients."""
+        self.resume_time = 0
         for session in list(self.sessions):
-            await session.aclose()
+            await self._end(session)
         await self._runner.cleanup()
 
     @property
@@ -141,6 +148,7 @@ class RoomServer:
         if request.path not in self.paths:
             raise web.HTTPNotFound
         if self.refusal is not None:
+            self.refused += 1
             return web.Response(status=self.refusal, text="refused on command")
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
@@ -150,22 +158,51 @@ class RoomServer:
             identity, room = str(claims["sub"]), str(claims["video"]["room"])
         except (jwt.InvalidTokenError, KeyError, TypeError):
             return web.Response(status=401, text="no token that names an identity and a room")
-        join, client_info = _asked(request)
+        join, client_info = asked(request)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        session = Session(self, self.room(room), socket, identity, client_info)
-        self.sessions.add(session)
+        session: Session | None
+        if request.query.get("reconnect") == "1" or (join is not None and join.reconnect):
+            session = self._session_of(self.room(room), identity)
+            if session is None:
+                await _refuse_to_resume(socket)
+                return socket
+            playing = session.resume(socket)
+        else:
+            session = Session(self, self.room(room), socket, identity, client_info)
+            self.sessions.add(session)
+            playing = session.run(join)
         try:
-            if request.query.get("reconnect") == "1" or (join is not None and join.reconnect):
-                await session.refuse_to_resume()
-            else:
-                await session.run(join)
+            await playing
         except ConnectionError:
             logger.info("%s: the socket broke", identity)
         finally:
-            self.sessions.discard(session)
-            await session.aclose()
+            if session.socket is socket and session.lose_socket(self.resume_time):
+                await self._end(session)
         return socket
+
+    def _session_of(self, room: Room, identity: str) -> "Session | None":
+        for session in self.sessions:
+            if session.room is room and session.info.identity == identity and not session.is_over:
+                return session
+        return None
+
+    async def _end(self, session: "Session") -> None:
+        self.sessions.discard(session)
+        await session.aclose()
+
+    def expire(self, session: "Session") -> None:
+        """Nobody has resumed the session in time."""
+        task = asyncio.ensure_future(self._end(session))
+        self._expiring.add(task)
+        task.add_done_callback(self._expiring.discard)
+
+
+async def _refuse_to_resume(socket: web.WebSocketResponse) -> None:
+    """The server does not know this session; the client has to join anew."""
+    response = leave(LeaveRequest.RECONNECT, DisconnectReason.STATE_MISMATCH)
+    await socket.send_bytes(response.SerializeToString())
+    await socket.close()
 
 
 async def _let_pages_read(_: web.Request, response: web.StreamResponse) -> None:
@@ -173,28 +210,8 @@ async def _let_pages_read(_: web.Request, response: web.StreamResponse) -> None:
     response.headers["Access-Control-Allow-Origin"] = "*"
 
 
-def _asked(request: web.Request) -> tuple[JoinRequest | None, ClientInfo]:
-    """What a client says in its first request; without JoinRequest on the older path."""
-    if "join_request" in request.query:
-        text = request.query["join_request"]
-        wrapped = WrappedJoinRequest.FromString(
-            base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        )
-        data = wrapped.join_request
-        if wrapped.compression == WrappedJoinRequest.GZIP:
-            data = gzip.decompress(data)
-        join = JoinRequest.FromString(data)
-        return join, join.client_info
-    names = filter(None, request.query.get("capabilities", "").split(","))
-    return None, ClientInfo(
-        protocol=int(request.query.get("protocol", "0")),
-        client_protocol=int(request.query.get("client_protocol", "0")),
-        capabilities=list(names),
-    )
-
-
 class Session:
-    """One client's time in a room: its socket, its peer connections, its data channels."""
+    """One client's time in a room: its sockets, its peer connections, its data channels."""
 
     def __init__(
         self,
@@ -221,22 +238,35 @@ class Session:
         self._publisher: RTCPeerConnection | None = None
         self._down: RTCDataChannel | None = None
         self._outgoing: asyncio.Queue[SignalResponse | None] = asyncio.Queue()
-        self._is_over = False
         self._is_single = False
         """Whether there is one peer connection for both ways."""
+        self.is_over = False
+        self.loses_packets = False
+        """Whether packets are lost, both ways, until the session is resumed."""
+        self._has_socket = True
+        self._missed: list[ParticipantInfo] = []
+        """Those that left while there was no socket."""
+        self._expiry: asyncio.TimerHandle | None = None
+        self._ufrag = ""
 
     # what the room does
 
     def take_packet(self, data: bytes) -> None:
+        if self.loses_packets:
+            return
         if self._down is not None and self._down.readyState == "open":
             self._down.send(data)
 
     def take_update(self, info: ParticipantInfo) -> None:
+        if not self._has_socket and info.state == ParticipantInfo.DISCONNECTED:
+            self._missed.append(info)
         self.send(SignalResponse(update=ParticipantUpdate(participants=[info])))
 
     def put_out(self, reason: DisconnectReason) -> None:
         self.say_leave(LeaveRequest.DISCONNECT, reason)
         self.hang_up()
+        if not self._has_socket:
+            self._server.expire(self)
 
     def hang_up(self) -> None:
         """Close the socket, when all is said."""
@@ -248,25 +278,15 @@ class Session:
         reason: DisconnectReason = DisconnectReason.SERVER_SHUTDOWN,
     ) -> None:
         """Tell the client to go, or to come again."""
-        self.send(
-            SignalResponse(
-                leave=LeaveRequest(
-                    action=action, reason=reason, can_reconnect=action != LeaveRequest.DISCONNECT
-                )
-            )
-        )
+        self.send(leave(action, reason))
+        self.is_over = action != LeaveRequest.RESUME
 
     def send(self, response: SignalResponse) -> None:
-        """Say something over the socket."""
-        self._outgoing.put_nowait(response)
+        """Say something over the socket, if there is one."""
+        if self._has_socket:
+            self._outgoing.put_nowait(response)
 
     # the session
-
-    async def refuse_to_resume(self) -> None:
-        """Sessions are not resumed here; the client has to join anew."""
-        self.say_leave(LeaveRequest.RECONNECT, DisconnectReason.STATE_MISMATCH)
-        self.hang_up()
-        await self._write()
 
     async def run(self, join: JoinRequest | None) -> None:
         """From the join to the end of the socket."""
@@ -286,16 +306,48 @@ class Session:
             )
         )
         self.room.join(self)
-        writer = asyncio.create_task(self._write())
+        if join is None:
+            await self._offer_subscriber()
+        elif join.HasField("publisher_offer"):
+            await self._answer(join.publisher_offer)
+        await self._converse(self.socket)
+
+    async def resume(self, socket: web.WebSocketResponse) -> None:
+        """From a new socket to its end."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        previous, self.socket = self.socket, socket
+        self._outgoing = asyncio.Queue()
+        self._has_socket, self.loses_packets = True, False
+        reconnect = ReconnectResponse(
+            server_info=ServerInfo(version=SERVER_VERSION),
+            last_message_seq=self.room.last_sequence(self),
+        )
+        self.send(SignalResponse(reconnect=reconnect))
+        here = [*self.room.others(self.info.identity), self.info]
+        for participants in (self._missed, here):
+            self.send(SignalResponse(update=ParticipantUpdate(participants=participants)))
+        self._missed = []
+        await previous.close()
+        await self._converse(socket)
+
+    def lose_socket(self, resume_time: float) -> bool:
+        """The socket is closed. Whether that is the end, and nobody can resume the session."""
+        self._has_socket = False
+        if self.is_over or not resume_time or self.info.state != ParticipantInfo.ACTIVE:
+            return True
+        loop = asyncio.get_running_loop()
+        self._expiry = loop.call_later(resume_time, self._server.expire, self)
+        return False
+
+    async def _converse(self, socket: web.WebSocketResponse) -> None:
+        writer = asyncio.create_task(self._write(socket))
         try:
-            if join is None:
-                await self._offer_subscriber()
-            elif join.HasField("publisher_offer"):
-                await self._answer(join.publisher_offer)
-            async for message in self.socket:
+            async for message in socket:
                 if message.type is WSMsgType.BINARY:
                     request = SignalRequest.FromString(message.data)
                     if request.HasField("leave"):
+                        self.is_over = True
                         return
                     await self._receive(request)
         finally:
@@ -304,16 +356,19 @@ class Session:
 
     async def aclose(self) -> None:
         """Out of the room, and let go of everything."""
-        self._is_over = True
+        self.is_over = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         self.room.leave(self)
         await self.socket.close()
         for connection in self._connections:
             await connection.close()
 
-    async def _write(self) -> None:
-        while (response := await self._outgoing.get()) is not None:
-            await self.socket.send_bytes(response.SerializeToString())
-        await self.socket.close()
+    async def _write(self, socket: web.WebSocketResponse) -> None:
+        outgoing = self._outgoing
+        while (response := await outgoing.get()) is not None:
+            await socket.send_bytes(response.SerializeToString())
+        await socket.close()
 
     async def _receive(self, request: SignalRequest) -> None:
         match request.WhichOneof("message"):
@@ -323,8 +378,11 @@ class Session:
                 await self._connections[0].setRemoteDescription(
                     RTCSessionDescription(request.answer.sdp, "answer")
                 )
+            case "sync_state":
+                states = request.sync_state.datachannel_receive_states
+                self.room.send_again(self, {one.publisher_sid: one.last_seq for one in states})
             case "ping_req" if self._server.answers_pings:
-                self.send(SignalResponse(pong_resp=_pong(request.ping_req)))
+                self.send(SignalResponse(pong_resp=pong(request.ping_req)))
             case "ping" if self._server.answers_pings:
                 self.send(SignalResponse(pong=int(time.time() * 1000)))
             # No other request matters here. Candidates (`trickle`) are not needed either: our own
@@ -342,6 +400,13 @@ class Session:
     async def _answer(self, offer: SessionDescription) -> None:
         """The client's own connection, new or negotiated again."""
         is_first = self._publisher is None
+        ufrag = next(line for line in offer.sdp.splitlines() if line.startswith("a=ice-ufrag:"))
+        if self._publisher is not None and ufrag != self._ufrag:
+            # aiortc cannot restart ICE.
+            self.say_leave(LeaveRequest.RECONNECT, DisconnectReason.STATE_MISMATCH)
+            self.hang_up()
+            return
+        self._ufrag = ufrag
         connection = self._publisher or self._connection()
         self._publisher = connection
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
@@ -395,13 +460,9 @@ class Session:
             self._become_active()
 
     def _become_active(self) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self.room.ready(self)
 
     def _message(self, data: bytes | str) -> None:
-        if isinstance(data, bytes):
+        if isinstance(data, bytes) and not self.loses_packets:
             self.room.carry(self, data)
-
-
-def _pong(ping: Ping) -> Pong:
-    return Pong(last_ping_timestamp=ping.timestamp, timestamp=int(time.time() * 1000))

@@ -9,7 +9,7 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -124,7 +124,7 @@ class Room:
         self._record = record
         self._sids = itertools.count(1)
         self._sequences: dict[str, int] = {}
-        self._routed: deque[Passing] = deque(maxlen=REPLAYED)
+        self._routed: deque[tuple[Member, Passing]] = deque(maxlen=REPLAYED)
         self._changed = asyncio.Event()
 
     # who is here
@@ -239,7 +239,7 @@ class Room:
             self._hand_over(member, passing)
 
     def _hand_over(self, member: Member, passing: Passing) -> None:
-        self._routed.append(passing)
+        self._routed.append((member, passing))
         data = passing.packet.SerializeToString()
         self._write(sender=passing.sender, destination=passing.destination, packet=data.hex())
         if self.packet_delay or self._late_packets:
@@ -260,8 +260,20 @@ class Room:
 
     def replay(self, identity: str) -> None:
         """Send again all that is kept of what `identity` was sent, as after a re-join."""
-        for passing in [passing for passing in self._routed if passing.destination == identity]:
+        for passing in [one for _, one in self._routed if one.destination == identity]:
             self.deliver(passing)
+
+    def last_sequence(self, member: Member) -> int:
+        """The last number of a participant's reliable packets; 0 before the first."""
+        return self._sequences.get(member.info.sid, 0)
+
+    def send_again(self, member: Member, last_sequences: Mapping[str, int]) -> None:
+        """Send a participant what it has missed of what is kept: packets after the last number
+        that it has from each sender, by sid."""
+        for routed, (_, _, packet) in list(self._routed):
+            last = last_sequences.get(packet.participant_sid, 0)
+            if routed is member and packet.sequence > last:
+                member.take_packet(packet.SerializeToString())
 
     def _pass(self, passing: Passing) -> None:
         passings = [passing] if self.interference is None else self.interference(passing)

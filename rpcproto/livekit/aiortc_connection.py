@@ -128,11 +128,11 @@ class AiortcConnection(PeerConnection):
     @property
     def is_open(self) -> bool:
         channel = self._channel
-        return (
-            channel is not None
-            and channel.readyState == "open"
-            and self._connection.connectionState == "connected"
-        )
+        return channel is not None and channel.readyState == "open" and self.is_connected
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection.connectionState == "connected"
 
     @property
     def _buffered_bytes(self) -> int:

@@ -1,4 +1,8 @@
-"""One connection to a room: WebSocket, signalling and data channel; done with when it breaks."""
+"""One session in a room: signalling and data channel.
+
+When the signalling is lost, the session is resumed. When that fails, or when the data channel is
+lost, the link is broken, and it takes another one to join again.
+"""
 
 import asyncio
 import ipaddress
@@ -7,27 +11,23 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from google.protobuf.message import DecodeError
+from livekit.protocol.models import DataPacket
 
 from rpcproto import OutgoingPacket, stamp
-from rpcproto.livekit.dialing import dial
-from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError, departure
-from rpcproto.livekit.http_requests import why
+from rpcproto.livekit.dialing import why
+from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError
 from rpcproto.livekit.negotiation import PeerConnections
 from rpcproto.livekit.peer_connection import PeerConnection
+from rpcproto.livekit.signal_socket import SignalSocket
 from rpcproto.livekit.signalling import (
     PATH,
     AnswerReceived,
     CandidateReceived,
     Joined,
-    LeaveAction,
-    LeaveRequested,
     OfferReceived,
-    Signalling,
+    Resumed,
     SignallingEvent,
-    TimedOut,
-    TokenRefreshed,
 )
 from rpcproto.logs import logger
 from rpcproto.transports import (
@@ -39,6 +39,7 @@ from rpcproto.transports import (
     ParticipantLeft,
     TransportEvent,
 )
+from rpcproto.transports.reliable import ReliableReceiver, ReliableSender
 
 CLOSING_TIME: Final = 0.5
 """How long a connection may take to close, in seconds; then it is cut."""
@@ -49,12 +50,18 @@ MAX_EARLY_PACKETS: Final = 500
 sends none of more than 64,000 bytes, so that is 32 MB."""
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
+BELIEF_TIME: Final = 3.0
+"""How long after resuming, in seconds, the connection for packets must be there until the session
+counts as resumed: it notices late that its network is gone."""
+ICE_TIME: Final = 15.0
+"""How long after resuming it may take until packets get through, in seconds."""
 
 
 class Link:
-    """One connection. `tell` gets its events: who is here, then that it is connected, then packets.
+    """One session. `tell` gets its events: who is here, then that it is connected, then packets.
 
-    Nothing is told before it is connected, so that an attempt that fails leaves no trace.
+    Nothing is told before it is connected, so that an attempt that fails leaves no trace. While the
+    session is resumed, packets go on over the data channel.
     """
 
     joined: Joined
@@ -68,33 +75,29 @@ class Link:
         stack: type[PeerConnection],
         tell: Callable[[TransportEvent], None],
     ) -> None:
-        self.token: str = token
-        """The last one that the server gave us, for the next time."""
-        self.path: str = path
-        """The way in that the server knows."""
+        self.on_resuming: Callable[[ConnectionError], None] = lambda _: None
+        """Called when the session is to be resumed, with the reason."""
+        self.on_resumed: Callable[[], None] = lambda: None
+        """Called when it is."""
         loop = asyncio.get_running_loop()
         self.broken: asyncio.Future[ConnectionError] = loop.create_future()
         """Why the connection is no more."""
-        self.is_final: bool = False
-        """Whether the server does not want us back."""
         self._url = url
         self._tell = tell
         self._now = loop.time
-        self._signalling = Signalling()
-        self._has_said = asyncio.Event()
-        """Set when there may be messages to write."""
+        self._socket = SignalSocket(url, token, path, self._handle, self._begin_to_resume)
+        self._signalling = self._socket.signalling
         self._connections = PeerConnections(
             stack,
             self._signalling,
             loopback=is_loopback(url),
-            said=self._has_said.set,
+            said=self._socket.flush_soon,
             packet=self._receive,
             opened=self._channel_opened,
             lost=self._lose,
         )
-        self._socket: ClientConnection | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._taking_part: asyncio.Task[None] | None = None
+        self._confirming: asyncio.Task[None] | None = None
         self._is_in = False
         self._opened: asyncio.Future[ConnectionError | None] = loop.create_future()
         """None, or why nothing has come of it."""
@@ -103,24 +106,40 @@ class Link:
         self._presence: list[TransportEvent] = []
         self._losing: asyncio.TimerHandle | None = None
         """Set while it is lost, and it is not known yet why."""
-        self._sequence = 0
+        self._has_failed = False
+        """Whether no packet gets through until ICE is restarted."""
+        self._sent = ReliableSender()
+        self._received = ReliableReceiver()
 
     async def open(self) -> None:
         """Join the room, until packets can be sent. Raises ConnectError."""
         await self._connections.create_offer()
-        offer = self._connections.offer
-        self._socket, self.path = await dial(self._url, self.path, self.token, offer)
-        self._reading = asyncio.create_task(self._read(self._socket))
-        self._writing = asyncio.create_task(self._write(self._socket))
+        await self._socket.open(self._connections.offer)
+        self._taking_part = asyncio.create_task(self._take_part())
         error = await self._opened
         if error is not None:
             kind = ConnectError if isinstance(error, LeaveError) else UnreachableError
             raise kind(f"cannot join the room: {error}") from error
 
     @property
+    def token(self) -> str:
+        """The last token that the server gave us, for the next time."""
+        return self._socket.token
+
+    @property
+    def path(self) -> str:
+        """The way in that the server knows."""
+        return self._socket.path
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the server does not want us back."""
+        return self._socket.is_final
+
+    @property
     def progress(self) -> str:
         """How far joining has come, for those who have no time for more."""
-        if self._socket is None:
+        if not self._socket.is_open:
             return "no answer from the server"
         if not self._is_in:
             return "the server does not let us in"
@@ -152,10 +171,11 @@ class Link:
         sender = self._connections.sender
         if self.broken.done() or not sender.is_open:
             return True
-        numbered = stamp(data, sequence=self._sequence + 1)
-        if len(numbered) > sender.max_message_bytes:
+        numbered = self._sent.number(
+            lambda sequence: stamp(data, sequence=sequence), sender.max_message_bytes
+        )
+        if numbered is None:
             return False
-        self._sequence += 1
         sender.send(numbered)
         return True
 
@@ -169,65 +189,83 @@ class Link:
         try:
             await asyncio.wait(tasks, timeout=CLOSING_TIME)
         finally:
-            if self._socket is not None:
-                self._socket.transport.abort()
-            tasks += [task for task in (self._reading, self._writing) if task is not None]
+            self._socket.abort()
+            tasks += self._tasks
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _close(self, is_lost: bool) -> None:
-        if self._reading is not None and self._writing is not None:
-            self._reading.cancel()
-            self._writing.cancel()
-            await asyncio.wait([self._reading, self._writing])
+        if self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
         if not is_lost:
             # After the goodbye the server reads no more of us.
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSHING_TIME):
                     await self._connections.sender.flush()
-        self._signalling.leave()
-        closing = (self._say_goodbye(), self._connections.close())
+        closing = (self._socket.say_goodbye(), self._connections.close())
         for outcome in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.debug("closing a connection: %r", outcome)
 
-    async def _say_goodbye(self) -> None:
-        if self._socket is not None:
-            await self._flush(self._socket)
-            await self._socket.close()
+    @property
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._taking_part, self._confirming) if task is not None]
 
-    # the WebSocket
+    # the signalling
 
-    async def _read(self, socket: ClientConnection) -> None:
+    async def _take_part(self) -> None:
         try:
-            while not self.broken.done():
-                try:
-                    async with asyncio.timeout_at(self._signalling.next_deadline):
-                        message = await socket.recv(decode=False)
-                except TimeoutError:
-                    self._signalling.handle_deadline(now=self._now())
-                else:
-                    self._signalling.receive(message, now=self._now())
-                for event in self._signalling.take_events():
-                    await self._handle(event)
-                self._has_said.set()
-        except (ConnectionClosed, OSError) as error:
-            self._break(ConnectionError(f"the signalling connection is lost: {error}"))
+            reason = await self._socket.run()
         except Exception as error:  # whatever the stack makes of a description
             logger.warning("signalling failed", exc_info=True)
-            self._break(ConnectionError(f"signalling failed: {why(error)}"))
+            reason = ConnectionError(f"signalling failed: {why(error)}")
+        self._break(reason)
 
-    async def _write(self, socket: ClientConnection) -> None:
-        with suppress(ConnectionClosed, OSError):  # the reading task hears of it, too
-            while True:
-                await self._has_said.wait()
-                self._has_said.clear()
-                await self._flush(socket)
+    def _begin_to_resume(self, reason: ConnectionError) -> None:
+        logger.info("%s: %s: resuming the session", self.joined.identity, reason)
+        if self._confirming is not None:
+            self._confirming.cancel()
+        self.on_resuming(reason)
 
-    async def _flush(self, socket: ClientConnection) -> None:
-        while (message := self._signalling.next_message()) is not None:
-            await socket.send(message)
+    def _resume(self, resumed: Resumed) -> None:
+        """The server has taken the session up again: each side says what it has, and sends again
+        what the other has not."""
+        self._signalling.sync(self._received.last_sequences())
+        sender = self._connections.sender
+        if resumed.last_sequence and sender.is_open:
+            if self._sent.has_forgotten(resumed.last_sequence):
+                logger.warning("%s: some packets may be lost", self.joined.identity)
+            for packet in self._sent.seen(resumed.last_sequence):
+                sender.send(packet)
+        self._confirming = asyncio.create_task(self._confirm())
+
+    async def _confirm(self) -> None:
+        """Restart ICE if need be, and see whether the session is really resumed."""
+        connections = self._connections
+        give_up_at = self._now() + ICE_TIME
+        may_restart = connections.can_restart_ice
+        while True:
+            if may_restart and (self._has_failed or not connections.is_connected):
+                may_restart = self._has_failed = False
+                await self._restart_ice()
+            await asyncio.sleep(BELIEF_TIME)
+            if connections.is_connected:
+                break
+            if self._now() >= give_up_at:
+                self._break(ConnectionError("no packet gets through to the server any more"))
+                return
+        logger.info("%s: the session is resumed", self.joined.identity)
+        self.on_resumed()
+
+    async def _restart_ice(self) -> None:
+        try:
+            await self._connections.restart()
+        except Exception as error:  # whatever the stack makes of it
+            logger.warning("%s: cannot restart ICE", self.joined.identity, exc_info=True)
+            self._break(ConnectionError(f"cannot restart ICE: {why(error)}"))
 
     # what comes of it
 
@@ -239,14 +277,8 @@ class Link:
                 self._tell_presence(event)
             case OfferReceived() | AnswerReceived() | CandidateReceived():
                 await self._connections.handle(event)
-            case TokenRefreshed():
-                self.token = event.token
-            case LeaveRequested():
-                self.is_final = event.action is LeaveAction.DISCONNECT
-                self._break(departure(event.reason))
-            case TimedOut():
-                seconds = event.seconds
-                self._break(ConnectionError(f"the server was silent for {seconds:g} seconds"))
+            case Resumed():
+                self._resume(event)
 
     async def _enter(self, joined: Joined) -> None:
         self.joined = joined
@@ -265,6 +297,8 @@ class Link:
             self._presence.append(event)
 
     def _receive(self, data: bytes) -> None:
+        if not self._is_new(data):
+            return
         packet = PacketReceived(data)
         newcomer = self._signalling.participants.packet_received(data)
         if newcomer is not None:
@@ -274,6 +308,14 @@ class Link:
         elif len(self._early_packets) < MAX_EARLY_PACKETS:
             self._early_packets.append(packet)
 
+    def _is_new(self, data: bytes) -> bool:
+        """Whether a packet has not arrived before. One that cannot be read is for the engine."""
+        try:
+            packet = DataPacket.FromString(data)
+        except (DecodeError, ValueError, RecursionError):
+            return True
+        return self._received.is_new(packet.participant_sid, packet.sequence)
+
     def _channel_opened(self) -> None:
         """A channel is open; told from within its own event, in which its state is not set yet."""
         asyncio.get_running_loop().call_soon(self._look_whether_open)
@@ -281,8 +323,9 @@ class Link:
     def _look_whether_open(self) -> None:
         if not self._is_open and not self.broken.done() and self._connections.is_open:
             self._is_open = True
+            # On the old path, a server that resumes restarts ICE on the connection that it offers.
+            self._socket.can_resume = self.path == PATH or self._connections.can_restart_ice
             self._opened.set_result(None)
-            self._sequence = 0
             connected = Connected(server_version=self.joined.server_version or None)
             for event in [*self._presence, connected, *self._early_packets]:
                 self._tell(event)
@@ -290,9 +333,12 @@ class Link:
             self._early_packets.clear()
 
     def _lose(self, reason: str) -> None:
-        """A data channel is no more. The server closes it when it puts us out, and says so: to
-        join again before hearing it would be to come back uninvited."""
-        if self._losing is None and not self.broken.done():
+        """A connection, or a channel, is no more. The server closes a channel when it puts us out,
+        and says so: to join again before hearing it would be to come back uninvited."""
+        if self._is_open and self._connections.can_restart_ice and self._connections.is_open:
+            self._has_failed = True
+            self._socket.drop(ConnectionError(reason))
+        elif self._losing is None and not self.broken.done():
             loop = asyncio.get_running_loop()
             self._losing = loop.call_later(LEAVE_TIME, self._break, ConnectionError(reason))
 

@@ -56,6 +56,11 @@ class PeerConnections:
         )
 
     @property
+    def is_connected(self) -> bool:
+        """Whether packets get through, as far as the stack knows."""
+        return self.sender.is_connected and (self._receiver is None or self._receiver.is_connected)
+
+    @property
     def can_restart_ice(self) -> bool:
         """Whether `restart` can be called."""
         return self._stack.can_restart_ice

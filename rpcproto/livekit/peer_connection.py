@@ -146,6 +146,11 @@ class PeerConnection(ABC):
 
     @property
     @abstractmethod
+    def is_connected(self) -> bool:
+        """Whether packets get through, as far as the stack knows."""
+
+    @property
+    @abstractmethod
     def _buffered_bytes(self) -> int:
         """What waits in the reliable channel."""
 

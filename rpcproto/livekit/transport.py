@@ -1,21 +1,17 @@
 """A LiveKit room as a participant's transport, for asyncio."""
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from copy import copy
+from enum import Enum
+from functools import partial
 from typing import Final, final
 from urllib.parse import urlsplit
 
 from rpcproto.core.errors import LocalProtocolError, require_text, require_timeout
 from rpcproto.core.messages import OutgoingPacket
-from rpcproto.livekit.errors import (
-    FORBIDDEN,
-    UNAUTHORIZED,
-    ConnectError,
-    RefusedError,
-    UnreachableError,
-)
+from rpcproto.livekit.backoff import waits
+from rpcproto.livekit.errors import ConnectError, UnreachableError, is_final
 from rpcproto.livekit.link import Link
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import PATH
@@ -32,10 +28,6 @@ from rpcproto.transports.inbox import Inbox
 
 CONNECT_TIMEOUT: Final = 15.0
 """How long joining may take, in seconds."""
-FIRST_WAIT: Final = 0.25
-"""How long to wait before the first attempt to join again, in seconds, give or take a half."""
-LONGEST_WAIT: Final = 8.0
-"""Each further attempt waits twice as long, up to this."""
 DEPARTURE_GRACE: Final = 2.0
 """See `LiveKitTransport.departure_grace`; LiveKit's own clients wait as long."""
 _SCHEMES: Final = ("ws", "wss", "http", "https")
@@ -84,12 +76,25 @@ def checked_token(token: str) -> str:
     return stripped
 
 
+class ConnectionState(Enum):
+    """What a transport is doing about its connection."""
+
+    CONNECTED = "connected"
+    RESUMING = "resuming"
+    """The session goes on without a word from the server: nothing has failed yet."""
+    REJOINING = "rejoining"
+    """The session is lost, and we join again."""
+    DISCONNECTED = "disconnected"
+    """We have left, or the server does not want us back."""
+
+
 @final
 class LiveKitTransport:
     """One participant's place in a LiveKit room; see `Transport`. For asyncio.
 
-    A connection that is lost is made anew by joining again, for ever, under a new sid. `receive`
-    comes to its end when the server puts us out, or does not let us in any more. The list of
+    When the signalling is lost, the session is resumed. If that fails, or if the data channel is
+    lost, we join again, for ever, under a new sid. `receive` comes to its end when the server puts
+    us out, or does not let us in any more. The list of
     participants is never complete (R12): some may be hidden. Who sent a packet is what the server
     has written into it.
     """
@@ -101,7 +106,10 @@ class LiveKitTransport:
         self._url = url
         self._connect_timeout = connect_timeout
         self._stack = stack
-        self._link = Link(url, token, PATH, stack, self._tell)
+        self.on_state: Callable[[ConnectionState, ConnectionError | None], None] = lambda *_: None
+        """Called with each new state, and the reason for it."""
+        self._state = ConnectionState.CONNECTED
+        self._link = self._new_link(token, PATH)
         self._inbox = Inbox()
         self._end: ConnectionError | None = None
         """Why nothing comes any more."""
@@ -128,6 +136,11 @@ class LiveKitTransport:
     def server_version(self) -> str:
         """The version of the server, as it says itself."""
         return self._joined.server_version
+
+    @property
+    def state(self) -> ConnectionState:
+        """What is being done about the connection."""
+        return self._state
 
     @property
     def departure_grace(self) -> float:
@@ -165,6 +178,7 @@ class LiveKitTransport:
         if self._end is None:
             self._end = ConnectionError("the transport is closed")
             self._inbox.end()
+            self._set_state(ConnectionState.DISCONNECTED)
         try:
             if self._runner is not None:
                 self._runner.cancel()
@@ -189,6 +203,17 @@ class LiveKitTransport:
         self._inbox.owner = self.identity
         self._runner = asyncio.create_task(self._run())
 
+    def _new_link(self, token: str, path: str) -> Link:
+        link = Link(self._url, token, path, self._stack, self._tell)
+        link.on_resuming = partial(self._set_state, ConnectionState.RESUMING)
+        link.on_resumed = partial(self._set_state, ConnectionState.CONNECTED)
+        return link
+
+    def _set_state(self, state: ConnectionState, reason: ConnectionError | None = None) -> None:
+        if self._state is not state and self._state is not ConnectionState.DISCONNECTED:
+            self._state = state
+            self.on_state(state, reason)
+
     async def _open(self, link: Link) -> None:
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -209,8 +234,10 @@ class LiveKitTransport:
                     return
                 logger.warning("%s: %s", self.identity, reason)
                 self._tell(Disconnected(reason))
+                self._set_state(ConnectionState.REJOINING, reason)
                 await self._link.close()
                 await self._come_back()
+                self._set_state(ConnectionState.CONNECTED)
         except ConnectError as error:
             self._end_with(error)
         except Exception as error:
@@ -221,16 +248,15 @@ class LiveKitTransport:
 
     async def _come_back(self) -> None:
         """Join again, however long that takes. Raises ConnectError if there is no use in it."""
-        wait, path = FIRST_WAIT, self._link.path
-        while True:
-            await asyncio.sleep(wait * random.uniform(0.5, 1.5))
-            wait = min(wait * 2, LONGEST_WAIT)
-            self._link = Link(self._url, self._link.token, path, self._stack, self._tell)
+        path = self._link.path
+        for wait in waits():
+            await asyncio.sleep(wait)
+            self._link = self._new_link(self._link.token, path)
             try:
                 await self._open(self._link)
             except ConnectError as error:
                 await self._link.close()
-                if self._link.is_final or _is_final(error):
+                if self._link.is_final or is_final(error):
                     raise
                 logger.info("%s: %s", self.identity, error)
             else:
@@ -248,13 +274,9 @@ class LiveKitTransport:
         self._end = error
         self._inbox.end()
         self._tell(Disconnected(error))
+        self._set_state(ConnectionState.DISCONNECTED, error)
         self._over.set()
 
     def _tell(self, event: TransportEvent) -> None:
         if not isinstance(event, PacketReceived) or self._inbox.has_room():
             self._inbox.put(event)
-
-
-def _is_final(error: ConnectError) -> bool:
-    """Whether trying again cannot help: the server has understood, and says no."""
-    return isinstance(error, RefusedError) and error.status in (UNAUTHORIZED, FORBIDDEN)

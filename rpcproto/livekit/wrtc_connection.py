@@ -110,6 +110,10 @@ class WrtcConnection(PeerConnection):
         return self._channel is not None and self._channel.ready_state == "open"
 
     @property
+    def is_connected(self) -> bool:
+        return self._connection.connection_state == "connected"
+
+    @property
     def _buffered_bytes(self) -> int:
         return 0 if self._channel is None else self._channel.buffered_amount
 

@@ -1,0 +1,313 @@
+"""A room client whose signalling is lost, and a room server that resumes its session."""
+
+import asyncio
+import gc
+
+import pytest
+from fake_transports import all_events, of
+from livekit.protocol.rtc import LeaveRequest
+from livekit_scenes import abort, bob_and_alice, call, run, session_of, token, until
+
+from rpcproto import OutgoingPacket, PacketKind
+from rpcproto.conformance.room_server import RoomServer
+from rpcproto.livekit import Room, RpcError, RpcInvocationData, TokenError, connect, join_room
+from rpcproto.livekit.backoff import waits
+from rpcproto.livekit.stacks import STACKS, Stack, installed_stacks, peer_connection
+from rpcproto.livekit.transport import ConnectionState, LiveKitTransport
+from rpcproto.transports import PacketReceived
+
+
+@pytest.fixture(params=STACKS, autouse=True)
+def stack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """Every test plays with every WebRTC stack."""
+    name: Stack = request.param
+    if name not in installed_stacks():
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setattr("rpcproto.livekit.stacks.STACKS", (name,))
+    return name
+
+
+class Slow:
+    """A method that answers when the test says so, and counts how often it runs."""
+
+    def __init__(self, room: Room) -> None:
+        self.runs = 0
+        self.started = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        room.local_participant.register_rpc_method("slow", self._answer)
+
+    async def _answer(self, data: RpcInvocationData) -> str:
+        self.runs += 1
+        self.started.set()
+        await self.may_answer.wait()
+        return data.payload
+
+
+def transport_of(room: Room) -> LiveKitTransport:
+    return room.local_participant._place
+
+
+def states_of(room: Room) -> list[ConnectionState]:
+    """What the states of the connection will have been."""
+    states: list[ConnectionState] = []
+    transport_of(room).on_state = lambda state, _: states.append(state)
+    return states
+
+
+async def resumed(server: RoomServer, identity: str) -> None:
+    """Cut the signalling of a participant, and wait until it is there again."""
+    session = session_of(server, identity)
+    socket = session.socket
+    abort(session)
+    await until(lambda: session.socket is not socket)
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_a_call_lives_through_a_loss_of_the_signalling(who: str) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            slow = Slow(bob)
+            sids = [room.local_participant.sid for room in (bob, alice)]
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
+            await resumed(server, who)
+            # New calls are made, too.
+            assert await call(alice) == "Hello, alice!"
+            slow.may_answer.set()
+            assert await calling == "Hi"
+            assert slow.runs == 1
+            assert [room.local_participant.sid for room in (bob, alice)] == sids
+            assert (bob.participants, alice.participants) == (("alice",), ("bob",))
+
+    run(scene)
+
+
+def test_what_the_server_has_not_seen_is_sent_again() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            slow = Slow(bob)
+            assert await call(alice) == "Hello, alice!"
+            session_of(server, "alice").loses_packets = True
+            sent = transport_of(alice)._link._sent
+            before = sent.last_sequence
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await until(lambda: sent.last_sequence > before)
+            await resumed(server, "alice")
+            await slow.started.wait()
+            slow.may_answer.set()
+            assert await calling == "Hi"
+            assert slow.runs == 1
+
+    run(scene)
+
+
+def test_what_we_have_not_seen_the_server_sends_again() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            slow = Slow(bob)
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
+            session = session_of(server, "alice")
+            session.loses_packets = True
+            its_session, last = session_of(server, "bob"), server.room("lobby").last_sequence
+            before = last(its_session)
+            slow.may_answer.set()
+            await until(lambda: last(its_session) > before)
+            await resumed(server, "alice")
+            assert await calling == "Hi"
+            assert slow.runs == 1
+
+    run(scene)
+
+
+def test_what_comes_twice_is_delivered_once() -> None:
+    async def scene(server: RoomServer) -> None:
+        alice = await join_room(server.url, token("alice"))
+        bob = await join_room(server.url, token("bob"))
+        for number in range(3):
+            data = b"*\x03bob\xa0\x06%c" % number  # a field that nobody knows
+            await alice.send(of(OutgoingPacket(data, "bob", "", PacketKind.ACK, 0)))
+        received = bob._link._received
+        await until(lambda: received.last_sequences() == {alice.sid: 3})
+        session = session_of(server, "bob")
+        session.room.send_again(session, {alice.sid: 1})
+        data = b"*\x03bob"
+        await alice.send(of(OutgoingPacket(data, "bob", "", PacketKind.ACK, 0)))
+        await until(lambda: received.last_sequences() == {alice.sid: 4})
+        await alice.aclose()
+        await bob.aclose()
+        events = await all_events(bob)
+        assert sum(isinstance(event, PacketReceived) for event in events) == 4
+
+    run(scene)
+
+
+def test_a_server_that_cannot_be_reached_for_a_while_is_tried_again() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            slow = Slow(bob)
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
+            server.refusal = 503
+            session = session_of(server, "alice")
+            socket = session.socket
+            abort(session)
+            await until(lambda: server.refused >= 2)
+            # The data channel carries on.
+            assert await call(alice) == "Hello, alice!"
+            server.refusal = None
+            await until(lambda: session.socket is not socket)
+            slow.may_answer.set()
+            assert await calling == "Hi"
+
+    run(scene)
+
+
+def test_a_server_that_asks_us_to_resume_sees_the_same_session() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            session = session_of(server, "bob")
+            sid, socket = bob.local_participant.sid, session.socket
+            session.say_leave(LeaveRequest.RESUME)
+            await until(lambda: session.socket is not socket)
+            assert await call(alice) == "Hello, alice!"
+            assert bob.local_participant.sid == sid
+
+    run(scene)
+
+
+def test_the_session_of_a_silent_server_is_resumed() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            session = session_of(server, "bob")
+            sid, socket = bob.local_participant.sid, session.socket
+            server.answers_pings = False
+            await until(lambda: session.socket is not socket)
+            server.answers_pings = True
+            assert bob.local_participant.sid == sid
+
+    run(scene, ping_interval=1, ping_timeout=1)
+
+
+def test_who_left_in_the_meantime_has_left() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            async with connect(server.url, token("carol")):
+                await alice.wait_for_participant("carol")
+                server.refusal = 503
+                abort(session_of(server, "alice"))
+                await until(lambda: server.refused >= 1)
+            server.refusal = None
+            async with connect(server.url, token("dave")):
+                await until(lambda: alice.participants == ("bob", "dave"))
+
+    run(scene)
+
+
+def test_a_session_that_the_server_has_forgotten_is_joined_anew() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            states = states_of(bob)
+            sid = bob.local_participant.sid
+            slow = Slow(bob)
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
+            await server._end(session_of(server, "bob"))
+            with pytest.raises(RpcError) as caught:
+                await calling
+            assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+            await until(lambda: bob.local_participant.sid != sid)
+            await until(lambda: states[-1:] == [ConnectionState.CONNECTED])
+            assert ConnectionState.REJOINING in states
+
+    run(scene)
+
+
+def test_a_server_that_refuses_to_resume_has_the_last_word() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            server.refusal = 401
+            abort(session_of(server, "bob"))
+            with pytest.raises(TokenError):
+                await bob.wait_closed()
+
+    run(scene)
+
+
+def test_calls_fail_when_the_session_cannot_be_resumed_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpcproto.livekit.signal_socket.RESUME_TIME", 0.2)
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            slow = Slow(bob)
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
+            server.refusal = 503
+            abort(session_of(server, "alice"))
+            with pytest.raises(RpcError) as caught:
+                await calling
+            assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
+            server.refusal = None
+            await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene)
+
+
+def test_the_state_of_the_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpcproto.livekit.link.BELIEF_TIME", 0.0)
+
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")) as bob:
+            states = states_of(bob)
+            assert transport_of(bob).state is ConnectionState.CONNECTED
+            await resumed(server, "bob")
+            await until(lambda: len(states) == 2)
+        assert states == [
+            ConnectionState.RESUMING,
+            ConnectionState.CONNECTED,
+            ConnectionState.DISCONNECTED,
+        ]
+        assert transport_of(bob).state is ConnectionState.DISCONNECTED
+
+    run(scene)
+
+
+def test_leaving_while_resuming_leaves_nothing_behind() -> None:
+    async def scene(server: RoomServer) -> None:
+        async with connect(server.url, token("bob")):
+            server.refusal = 503
+            abort(session_of(server, "bob"))
+            await until(lambda: server.refused >= 1)
+        gc.collect()
+
+    run(scene)
+
+
+def test_the_older_path_is_resumed_if_ice_can_be_restarted_since_its_server_does_that(
+    stack: Stack,
+) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            states, sid = states_of(bob), bob.local_participant.sid
+            session = session_of(server, "bob")
+            socket = session.socket
+            abort(session)
+            if peer_connection(stack).can_restart_ice:
+                await until(lambda: session.socket is not socket)
+                assert bob.local_participant.sid == sid
+            else:
+                await until(lambda: bob.local_participant.sid != sid)
+                assert states[0] is ConnectionState.REJOINING
+                await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene, paths=["/rtc"])
+
+
+def test_attempts_wait_at_most_twice_as_long_each_time_up_to_7_seconds() -> None:
+    longest = waits(lambda _, most: most)
+    assert [next(longest) for _ in range(7)] == [0.3, 0.6, 1.2, 2.4, 4.8, 7.0, 7.0]
+    assert all(0 <= next(each) <= 0.3 for each in (waits() for _ in range(100)))
