@@ -17,6 +17,7 @@ from rpcproto.conformance.reading import (
     short,
 )
 from rpcproto.conformance.writing import TIMEOUT_MS, answer_parts, new_id, request_parts
+from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.recording.rows import unsealed
 from rpcproto.wire import (
     Ack,
@@ -80,17 +81,23 @@ class Participant:
         sid: str | None = None,
         sequence: int = 0,
         destination: str | None = None,
+        change: Callable[[DataPacket], None] | None = None,
     ) -> None:
         """Send messages to the testee, stamped as a server stamps them.
 
         `sid` in place of its own, `destination` in place of the testee (empty for a packet to the
-        whole room), and a `sequence` number if the case wants one.
+        whole room), and a `sequence` number if the case wants one. `change` alters each packet
+        before it is stamped, for what `rpcproto.wire` does not write.
         """
         for message in messages:
             to = self._stage.facts.identity if destination is None else destination
             data = wire.encode(self._sealed(message), "", to)
             if not to:
                 data = data.removeprefix(b"\x2a\x00")
+            if change is not None:
+                packet = DataPacket.FromString(data)
+                change(packet)
+                data = packet.SerializeToString()
             sender_sid = self.member.sid if sid is None else sid
             self.send_bytes(
                 wire.stamp(

@@ -8,6 +8,7 @@ from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
 from rpcproto.conformance.reading import describe, short
 from rpcproto.conformance.stage import EARLY, STEP, Stage, new_sid
+from rpcproto.wire import Response, StreamHeader
 
 DRIVER_TIMEOUT_MS: Final = 120_000
 """The timeout on the wire of requests for `conform.call`, which take as long as the call."""
@@ -98,6 +99,18 @@ class Scene:
                 if participant is not self._driver:
                     expected = f"nothing more to {participant.identity}"
                     raise Unmet(expected, describe(seen.message))
+
+    async def is_not_believed(
+        self, sender: Participant, request_id: str, unless: str | None = None
+    ) -> None:
+        """A request is not answered with a payload; with `unless`, with no other one than that."""
+        await self.settle()
+        about = [seen for seen in sender.inbox if seen.about == request_id]
+        if not any(isinstance(seen.message, Response | StreamHeader) for seen in about):
+            return
+        body = await sender.gets_answer(request_id)
+        if unless is None or body.payload != unless:
+            raise Unmet("no answer with a payload", f"the answer {short(repr(body.payload))}")
 
     def is_at(self, seconds: float, expected: float) -> bool:
         """Whether something happened when it should have, as exactly as can be known."""
@@ -202,6 +215,15 @@ class TesteeCall:
         if at is not None and not self._scene.is_at(self.ended - self.began, at):
             raise Unmet(what, f"{said(outcome)}, {self.ended - self.began:.1f} s after it began")
         return outcome
+
+    async def does_not_succeed(self, unless: str | None = None) -> None:
+        """The call has not succeeded by now; with `unless`, with no other payload than that."""
+        await self._scene.settle()
+        if self.is_pending:
+            return
+        outcome = await self.outcome()
+        if "payload" in outcome and (unless is None or outcome["payload"] != unless):
+            raise Unmet("a call that does not succeed", said(outcome))
 
     async def is_still_pending(self) -> None:
         """The call has not ended."""

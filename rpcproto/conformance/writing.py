@@ -2,7 +2,8 @@
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from rpcproto import wire
 from rpcproto.conformance.reading import Form
@@ -70,6 +71,46 @@ def stream_parts(
     pieces = _cut(content) if form.is_compressed else cut_text(content)
     chunks = [StreamChunk(stream_id, index, piece) for index, piece in enumerate(pieces)]
     return [header, *chunks, StreamTrailer(stream_id, "")]
+
+
+class Stream(NamedTuple):
+    """The parts of a stream in chunks, for cases that send them otherwise than they should."""
+
+    header: StreamHeader
+    chunks: list[StreamChunk]
+    trailer: StreamTrailer
+
+    @property
+    def parts(self) -> list[OutgoingMessage]:
+        """All of them, in order."""
+        return [self.header, *self.chunks, self.trailer]
+
+    @property
+    def request_id(self) -> str:
+        return self.header.request_id
+
+
+def request_stream(
+    pieces: Sequence[bytes], method: str = "conform.echo", timeout_ms: int = TIMEOUT_MS
+) -> Stream:
+    """A request with a new id whose body comes in these pieces."""
+    attributes = wire.request_attributes(new_id(), method, timeout_ms)
+    return stream_of(wire.REQUEST_TOPIC, attributes, pieces)
+
+
+def answer_stream(request_id: str, pieces: Sequence[bytes]) -> Stream:
+    """An answer whose body comes in these pieces."""
+    return stream_of(wire.RESPONSE_TOPIC, wire.response_attributes(request_id), pieces)
+
+
+def stream_of(topic: str, attributes: Mapping[str, str], pieces: Sequence[bytes]) -> Stream:
+    """A stream whose body comes in these pieces, cut wherever they are."""
+    stream_id = new_id()
+    header = StreamHeader(
+        stream_id, topic, attributes, sum(map(len, pieces)), int(time.time() * 1000)
+    )
+    chunks = [StreamChunk(stream_id, index, piece) for index, piece in enumerate(pieces)]
+    return Stream(header, chunks, StreamTrailer(stream_id, ""))
 
 
 def deflate(body: bytes) -> bytes:

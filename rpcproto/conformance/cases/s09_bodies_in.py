@@ -1,0 +1,392 @@
+"""9: bodies coming in."""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Final
+
+from rpcproto.conformance.case import Level, Unmet, case
+from rpcproto.conformance.reading import Form
+from rpcproto.conformance.scene import Scene, TesteeCall
+from rpcproto.conformance.writing import Stream, answer_stream, cut_text, request_stream
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import ErrorResponse, OutgoingMessage
+
+CALL = ("conform.call",)
+STREAMS: Final = (1, 2)
+"""The client_protocols of participants that send streams."""
+PIECES: Final = tuple(text.encode() for text in ("one, ", "zwei, ", "três, ", "четыре, ", "五"))
+OTHER_PIECES: Final = tuple(piece + b"!" for piece in PIECES)
+TEXT: Final = b"".join(PIECES).decode()
+
+
+async def answered(
+    scene: Scene,
+    pieces: Sequence[bytes],
+    change: Callable[[Stream], Sequence[OutgoingMessage]] = lambda stream: stream.parts,
+) -> TesteeCall:
+    """A call of the testee that is answered with a stream in these pieces, or what `change` makes
+    of it."""
+    alice = await scene.join("alice")
+    call = await scene.call(alice)
+    request = await alice.gets_request()
+    alice.ack(request)
+    alice.send(*change(answer_stream(request.request_id, pieces)))
+    return call
+
+
+def with_stream_id(stream: Stream, stream_id: str) -> Stream:
+    """The same stream under another id."""
+    return Stream(
+        stream.header._replace(stream_id=stream_id),
+        [chunk._replace(stream_id=stream_id) for chunk in stream.chunks],
+        stream.trailer._replace(stream_id=stream_id),
+    )
+
+
+@case(
+    "9.1",
+    "A request of 100,000 bytes arrives in chunks",
+    sees="its payload, whole, in the answer",
+    rule="R25 A4",
+    why="A payload that does not fit one packet travels in no other way.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def request_of_many_chunks(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    text = "ä€😀z" * 10_000
+    await alice.gets_answer(alice.request("conform.echo", text, form=Form.CHUNKS), text)
+
+
+@case(
+    "9.2",
+    "An answer of 100,000 bytes arrives in chunks",
+    sees="the call succeeds with exactly these bytes",
+    rule="R6 R25",
+    why="A payload that does not fit one packet travels in no other way.",
+    methods=CALL,
+    protocols=STREAMS,
+    reads=1,
+)
+async def answer_of_many_chunks(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call = await scene.call(alice, digest=True)
+    request = await alice.gets_request()
+    alice.ack(request)
+    text = "ä€😀z" * 10_000
+    alice.answer(request, text, Form.CHUNKS)
+    outcome, body = await call.outcome(), text.encode()
+    if outcome != (expected := {"bytes": len(body), "sha256": sha256(body).hexdigest()}):
+        raise Unmet(str(expected), str(outcome))
+
+
+@case(
+    "9.3",
+    "A request stream arrives with a header and a trailer, and no chunk",
+    sees="an answer with the empty payload",
+    rule="R25",
+    why="Some senders make no chunk for an empty body.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def no_chunks(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream([])
+    alice.send(*stream.parts)
+    await alice.gets_answer(stream.request_id, "")
+
+
+@case(
+    "9.4",
+    "A request stream arrives with an empty chunk in it",
+    sees="the answer",
+    rule="R25",
+    why="Some senders make one empty chunk of an empty body, and compressors flush without output.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def empty_chunks(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for pieces in ([b""], [b"", *PIECES, b""]):
+        stream = request_stream(pieces)
+        alice.send(*stream.parts)
+        await alice.gets_answer(stream.request_id, b"".join(pieces).decode())
+
+
+@case(
+    "9.5",
+    "A request stream arrives without a total_length",
+    sees="the answer",
+    rule="R25 A4",
+    why="The SDKs for Swift, Android and Flutter do not send it.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def request_without_total_length(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    stream = stream._replace(header=stream.header._replace(total_length=None))
+    alice.send(*stream.parts)
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.6",
+    "An answer arrives as a stream without a total_length",
+    sees="the call succeeds",
+    rule="R25 A4",
+    why="The SDKs for Swift, Android and Flutter do not send it.",
+    methods=CALL,
+    protocols=STREAMS,
+    reads=1,
+)
+async def answer_without_total_length(scene: Scene) -> None:
+    def change(stream: Stream) -> Sequence[OutgoingMessage]:
+        return stream._replace(header=stream.header._replace(total_length=None)).parts
+
+    call = await answered(scene, PIECES, change)
+    await call.succeeds(TEXT)
+
+
+@case(
+    "9.7",
+    "A request stream arrives without a mime_type",
+    sees="the answer",
+    rule="R27 A4",
+    why="The SDK for Android leaves it empty for text.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def no_mime_type(scene: Scene) -> None:
+    def change(packet: DataPacket) -> None:
+        packet.stream_header.ClearField("mime_type")
+
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(stream.header, change=change)
+    alice.send(*stream.parts[1:])
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.8",
+    "The trailer of a request stream has attributes",
+    sees="the answer",
+    rule="R27 R34",
+    why="Data streams may end with attributes; what they say is no concern of a call.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def trailer_with_attributes(scene: Scene) -> None:
+    def change(packet: DataPacket) -> None:
+        packet.stream_trailer.attributes["lk.rpc_request_id"] = "another id"
+        packet.stream_trailer.attributes["more"] = "of it"
+
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(stream.header, *stream.chunks)
+    alice.send(stream.trailer, change=change)
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.9",
+    "A request stream arrives in chunks of 15,360 bytes, and in chunks of one byte or character",
+    sees="the answers",
+    rule="R25 R29",
+    why="The SDKs for Swift and Android cut at 15,360 bytes, others at 15,000.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def chunks_of_any_size(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    text = "ä€😀z" * 4_000
+    for pieces in (list(cut_text(text.encode(), 15_360)), [one.encode() for one in text[:500]]):
+        stream = request_stream(pieces)
+        alice.send(*stream.parts)
+        await alice.gets_answer(stream.request_id, b"".join(pieces).decode())
+
+
+@case(
+    "9.10",
+    "A request stream arrives in chunks of 60,000 bytes",
+    sees="the answer",
+    rule="R25",
+    why="The protocol names no largest chunk, only a largest packet of 64,000 bytes.",
+    level=Level.SHOULD,
+    protocols=STREAMS,
+    reads=1,
+)
+async def large_chunks(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    text = "ä€😀z" * 10_000
+    stream = request_stream(list(cut_text(text.encode(), 60_000)))
+    alice.send(*stream.parts)
+    await alice.gets_answer(stream.request_id, text)
+
+
+@case(
+    "9.11",
+    "Two request streams of one participant arrive, their chunks in turn",
+    sees="both answers, each with its own payload",
+    rule="R23 R30",
+    why="Senders let the chunks of streams take turns, so that none has to wait for another.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def streams_take_turns(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    first = request_stream(PIECES)
+    second = request_stream(OTHER_PIECES)
+    for one, other in zip(first.parts, second.parts, strict=True):
+        alice.send(one, other)
+    await alice.gets_answer(second.request_id)
+    await alice.gets_answer(first.request_id, TEXT)
+
+
+@case(
+    "9.12",
+    "While a request stream is half there, another request arrives, of the same participant",
+    sees="the answer to that, then, when the rest has come, to the first",
+    rule="R23 R30",
+    why="A large body would hold up all small calls until their callers give up.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def a_half_read_stream_holds_up_nothing(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(*stream.parts[:3])
+    await alice.gets_answer(alice.request("conform.echo", "in between"), "in between")
+    alice.send(*stream.parts[3:])
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.13",
+    "Two participants send request streams with the same stream id at the same time",
+    sees="both answers, each with its own payload",
+    rule="R23",
+    why="Stream ids are the senders' own: no participant may spoil or steal another's stream.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def stream_ids_are_the_senders_own(scene: Scene) -> None:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    stream_id = "the same id"
+    first = with_stream_id(request_stream(PIECES), stream_id)
+    second = with_stream_id(request_stream(OTHER_PIECES), stream_id)
+    for one, other in zip(first.parts, second.parts, strict=True):
+        alice.send(one)
+        bob.send(other)
+    await alice.gets_answer(first.request_id, TEXT)
+    await bob.gets_answer(second.request_id, b"".join(OTHER_PIECES).decode())
+
+
+@case(
+    "9.14",
+    "Chunks and a trailer arrive of a stream that nobody has begun",
+    sees="nothing, and no harm to what comes next",
+    rule="R23",
+    why="Two SDKs send their chunks to the whole room, so that everybody gets those of others.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def chunks_of_no_stream(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    alice.send(*request_stream(PIECES).parts[1:], destination="")
+    await scene.nothing_more()
+    await alice.gets_answer(alice.request("conform.echo", "next"), "next")
+
+
+@case(
+    "9.15",
+    "The trailer of a request stream arrives twice",
+    sees="one answer",
+    rule="R23 R25",
+    why="After a resumed connection, packets can arrive twice.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def a_second_trailer(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(*stream.parts, stream.trailer)
+    await alice.gets_answer(stream.request_id, TEXT)
+    await scene.nothing_more()
+
+
+@case(
+    "9.16",
+    "The header of a request stream arrives again in the middle of the stream",
+    sees="the answer, with the payload as it was sent",
+    rule="R25",
+    why="After a resumed connection, packets can arrive twice.",
+    level=Level.SHOULD,
+    protocols=STREAMS,
+    reads=1,
+)
+async def a_second_header(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(*stream.parts[:3], stream.header, *stream.parts[3:])
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.17",
+    "A chunk of a request stream arrives twice",
+    sees="the answer, with the payload as it was sent",
+    rule="R25",
+    why="After a resumed connection, packets can arrive twice: such a call would fail.",
+    level=Level.SHOULD,
+    protocols=STREAMS,
+    reads=1,
+)
+async def a_second_chunk(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(stream.header, *stream.chunks[:2], *stream.chunks[1:], stream.trailer)
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.18",
+    "An error packet arrives in the middle of an answer's stream",
+    sees="the call fails with that error",
+    rule="R6 R10",
+    why="A responder that cannot send the rest of its answer says so by an error packet.",
+    level=Level.SHOULD,
+    methods=CALL,
+    protocols=STREAMS,
+    reads=1,
+)
+async def an_error_in_the_middle(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call = await scene.call(alice)
+    request = await alice.gets_request()
+    alice.ack(request)
+    alice.send(*answer_stream(request.request_id, PIECES).parts[:3])
+    alice.send(ErrorResponse(request.request_id, 1505, "", ""))
+    await call.fails(1505)
+
+
+@case(
+    "9.19",
+    "The body of a request stream has all come by its total_length, and its trailer has not",
+    sees="INFO: whether it is answered at once, or once the trailer is there",
+    rule="R25",
+    why="Both are right: the trailer is the end of a stream, and comes right after its body.",
+    level=Level.INFO,
+    protocols=STREAMS,
+    reads=1,
+)
+async def before_the_trailer(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(stream.header, *stream.chunks)
+    await scene.settle()
+    early = alice.has_outcome(stream.request_id)
+    alice.send(stream.trailer)
+    await alice.gets_answer(stream.request_id, TEXT)
+    return f"a request stream is answered {'before' if early else 'after'} its trailer has come"

@@ -1,0 +1,243 @@
+"""9: bodies coming in that are not as they should be."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from rpcproto.conformance.case import Level, Unmet, case
+from rpcproto.conformance.cases.s09_bodies_in import CALL, PIECES, STREAMS, TEXT, answered
+from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.writing import Stream, new_id, request_stream
+from rpcproto.wire import OutgoingMessage, StreamChunk, StreamTrailer
+
+
+def lost(stream: Stream) -> list[OutgoingMessage]:
+    """A chunk in the middle is missing, and no length tells of it."""
+    header = stream.header._replace(total_length=None)
+    return [header, *stream.chunks[:2], *stream.chunks[3:], stream.trailer]
+
+
+def short(stream: Stream) -> list[OutgoingMessage]:
+    """The last chunk is missing."""
+    return [stream.header, *stream.chunks[:-1], stream.trailer]
+
+
+def ended(stream: Stream) -> list[OutgoingMessage]:
+    """The sender gives up in the middle; no length tells that there would be more."""
+    header = stream.header._replace(total_length=None)
+    return [header, *stream.chunks[:2], StreamTrailer(stream.header.stream_id, "cancelled")]
+
+
+def swapped(stream: Stream) -> list[OutgoingMessage]:
+    """Two chunks come in the wrong order."""
+    first, second, *more = stream.chunks
+    return [stream.header, second, first, *more, stream.trailer]
+
+
+def twice(stream: Stream) -> list[OutgoingMessage]:
+    """A chunk comes twice."""
+    return [stream.header, *stream.chunks[:2], *stream.chunks[1:], stream.trailer]
+
+
+def foreign_numbers(stream: Stream) -> list[OutgoingMessage]:
+    """The chunks are numbered from 1."""
+    chunks = [chunk._replace(chunk_index=chunk.chunk_index + 1) for chunk in stream.chunks]
+    return [stream.header._replace(total_length=None), *chunks, stream.trailer]
+
+
+def beyond(stream: Stream) -> list[OutgoingMessage]:
+    """More comes than the header says."""
+    header = stream.header._replace(total_length=sum(map(len, PIECES[:-1])))
+    return [header, *stream.chunks, stream.trailer]
+
+
+def no_text(stream: Stream) -> list[OutgoingMessage]:
+    """A byte of the body is not UTF-8."""
+    chunks = [*stream.chunks[:-1], stream.chunks[-1]._replace(content=b"\xe4\xba\xff")]
+    return [stream.header, *chunks, stream.trailer]
+
+
+def cut_within(stream: Stream) -> list[OutgoingMessage]:
+    """Characters are cut: each chunk has one byte."""
+    parts = [bytes([byte]) for byte in TEXT.encode()]
+    stream_id = stream.header.stream_id
+    chunks = [StreamChunk(stream_id, index, part) for index, part in enumerate(parts)]
+    return [stream.header, *chunks, stream.trailer]
+
+
+class Breaking(NamedTuple):
+    """One way to spoil a stream; the numbers are of the cases for requests and for answers."""
+
+    request_number: str
+    answer_number: str
+    what: str
+    parts: Callable[[Stream], list[OutgoingMessage]]
+    level: Level
+    why: str
+    may_succeed: bool = False
+    """Whether the payload as it was meant is right as well."""
+
+
+MUST, SHOULD = Level.MUST, Level.SHOULD
+BREAKING: Final = (
+    Breaking("9.20", "9.30", "lacks a chunk in the middle", lost, MUST,
+             "A lost packet would become a text with a hole that nobody notices."),
+    Breaking("9.21", "9.31", "is shorter than its total_length", short, MUST,
+             "Lost packets at the end would become a text that is cut, and nobody notices."),
+    Breaking("9.22", "9.32", "ends in the middle by a trailer with a reason", ended, MUST,
+             "The sender says that the body is not whole: half of a text would pass for all."),
+    Breaking("9.23", "9.33", "has two chunks in the wrong order", swapped, MUST,
+             "The text would be another one than was sent.", True),
+    Breaking("9.24", "9.34", "has a chunk twice", twice, MUST,
+             "After a resumed connection packets can arrive twice: the text would be another one.",
+             True),
+    Breaking("9.25", "9.35", "lacks its first chunk", foreign_numbers, MUST,
+             "A lost packet would become a text without its beginning, and nobody notices."),
+    Breaking("9.26", "9.36", "is longer than its total_length", beyond, SHOULD,
+             "Sender and receiver do not mean the same body."),
+    Breaking("9.27", "9.37", "is not valid UTF-8", no_text, SHOULD,
+             "The text would have other characters than were sent, and nobody notices."),
+    Breaking("9.28", "9.38", "is cut inside of characters", cut_within, SHOULD,
+             "A receiver that decodes each chunk by itself garbles the text, and nobody notices.",
+             True),
+)  # fmt: skip
+
+
+def _register(row: Breaking) -> None:
+    right = TEXT if row.may_succeed else None
+    or_right = ", and no other payload than was sent" if row.may_succeed else ""
+
+    @case(
+        row.request_number,
+        f"A request stream arrives whose body {row.what}",
+        sees=f"an error, or no answer{or_right}",
+        rule="R25 R26",
+        why=row.why,
+        level=row.level,
+        protocols=STREAMS,
+        reads=1,
+    )
+    async def request(scene: Scene) -> None:
+        alice = await scene.join("alice")
+        stream = request_stream(PIECES)
+        alice.send(*row.parts(stream))
+        await scene.is_not_believed(alice, stream.request_id, unless=right)
+
+    @case(
+        row.answer_number,
+        f"An answer arrives as a stream whose body {row.what}",
+        sees=f"a call that does not succeed{or_right}",
+        rule="R25 R26",
+        why=row.why,
+        level=row.level,
+        methods=CALL,
+        protocols=STREAMS,
+        reads=1,
+    )
+    async def answer(scene: Scene) -> None:
+        call = await answered(scene, PIECES, row.parts)
+        await call.does_not_succeed(unless=right)
+
+
+for _row in BREAKING:
+    _register(_row)
+
+
+@case(
+    "9.29",
+    "Request streams arrive whose bodies are broken, each in another way",
+    sees="error 1500 for each, at once",
+    rule="R26",
+    why="A caller that is told nothing waits until its timeout, and reports a slow peer.",
+    level=Level.SHOULD,
+    protocols=STREAMS,
+    reads=1,
+)
+async def broken_requests_are_refused(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for row in BREAKING:
+        if not row.may_succeed:
+            stream = request_stream(PIECES)
+            alice.send(*row.parts(stream))
+            try:
+                await alice.gets_error(stream.request_id, 1500)
+            except Unmet as unmet:
+                raise Unmet(f"{unmet.expected}, when a body {row.what}", unmet.seen) from None
+
+
+@case(
+    "9.39",
+    "Answers arrive whose bodies are broken, each in another way",
+    sees="the calls fail with 1500 at once",
+    rule="R26",
+    why="The application waits for nothing until the call's timeout.",
+    level=Level.SHOULD,
+    methods=CALL,
+    protocols=STREAMS,
+    reads=1,
+)
+async def broken_answers_end_calls(scene: Scene) -> None:
+    for row in BREAKING:
+        if not row.may_succeed:
+            call = await answered(scene, PIECES, row.parts)
+            try:
+                await call.fails(1500)
+            except Unmet as unmet:
+                raise Unmet(f"{unmet.expected}, when a body {row.what}", unmet.seen) from None
+
+
+@case(
+    "9.40",
+    "In the middle of a request stream, another participant sends a chunk with its stream id",
+    sees="the answer, with the payload as its sender sent it",
+    rule="R23",
+    why="Where chunks go to the whole room everybody knows the id: others could change the text.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def chunks_of_a_third_participant(scene: Scene) -> None:
+    alice, mallory = await scene.join("alice"), await scene.join("mallory")
+    stream = request_stream(PIECES)
+    alice.send(stream.header, stream.chunks[0])
+    mallory.send(stream.chunks[1]._replace(content=b"forged"))
+    mallory.send(StreamTrailer(stream.header.stream_id, "forged"))
+    alice.send(*stream.chunks[1:], stream.trailer)
+    await alice.gets_answer(stream.request_id, TEXT)
+
+
+@case(
+    "9.41",
+    "A request stream is broken, and the next one has the same request in a new stream and id",
+    sees="the answer to that",
+    rule="R25 R26",
+    why="A caller tries again after a failure.",
+    protocols=STREAMS,
+    reads=1,
+)
+async def after_a_broken_stream(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    broken, whole = request_stream(PIECES), request_stream(PIECES)
+    alice.send(*lost(broken))
+    alice.send(*whole.parts)
+    await alice.gets_answer(whole.request_id, TEXT)
+
+
+@case(
+    "9.42",
+    "A participant leaves in the middle of its request stream, and comes back with the rest",
+    sees="no answer to half of a body; what it asks for then is answered",
+    rule="R31 R23",
+    why="The rest belongs to a session that is over: together they need not be one text.",
+    level=Level.SHOULD,
+    protocols=STREAMS,
+    reads=1,
+)
+async def a_stream_does_not_outlive_its_sender(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream(PIECES)
+    alice.send(*stream.parts[:3])
+    await scene.leave(alice)
+    await scene.return_(alice)
+    alice.send(*stream.parts[3:])
+    await scene.is_not_believed(alice, stream.request_id)
+    request = alice.request("conform.echo", "again", request_id=new_id())
+    await alice.gets_answer(request, "again")
