@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from rpcproto.conformance.attachment import Facts
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import describe, short
+from rpcproto.conformance.reading import IncomingRequest, describe, short
 from rpcproto.conformance.stage import EARLY, STEP, Stage, new_sid
 from rpcproto.wire import Response, StreamHeader
 
@@ -144,6 +144,33 @@ class Scene:
         request = self._driver.request("conform.call", text, timeout_ms=DRIVER_TIMEOUT_MS)
         return TesteeCall(self, self._driver, request)
 
+    async def called(
+        self,
+        callee: Participant,
+        method: str = "greet",
+        payload: str = "",
+        *,
+        response_timeout: float | None = None,
+    ) -> "tuple[TesteeCall, IncomingRequest]":
+        """Ask the testee to call a participant, and wait for its request."""
+        call = await self.call(callee, method, payload, response_timeout=response_timeout)
+        request = await callee.gets_request(method, payload)
+        if not self.stage.is_virtual:
+            call.began = request.body.parts[0].at - self._began
+        return call, request
+
+    async def runs_of(self, participant: Participant, payload: str) -> int:
+        """How often `conform.echo` has run with this payload, as the testee says."""
+        body = await participant.gets_answer(participant.request("conform.count", payload))
+        if not body.payload.isdecimal():
+            raise Unmet("a decimal number as the answer of conform.count", short(body.payload))
+        return int(body.payload)
+
+    async def has_run_once(self, participant: Participant, payload: str) -> None:
+        """The handler of `conform.echo` has run once with this payload."""
+        if (runs := await self.runs_of(participant, payload)) != 1:
+            raise Unmet("one run of the handler", f"{runs} runs")
+
     # within
 
     async def end(self) -> None:
@@ -171,6 +198,11 @@ class TesteeCall:
         """When it was asked, in seconds since the case began; a case may set when it was seen."""
         self.ended: float | None = None
         """When its outcome came, in seconds since the case began."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, in seconds, once its outcome was asked for."""
+        return (self._scene.now if self.ended is None else self.ended) - self.began
 
     @property
     def is_pending(self) -> bool:

@@ -1,0 +1,411 @@
+"""4: timers."""
+
+import json
+
+from rpcproto.conformance.case import Level, Unmet, case
+from rpcproto.conformance.reading import Form
+from rpcproto.conformance.scene import Scene, said
+from rpcproto.conformance.writing import answer_parts
+
+CALL = ("conform.call",)
+WAIT = ("conform.wait",)
+
+
+def waiting(seconds: float, answer: str = "done") -> str:
+    """The payload of `conform.wait`."""
+    return json.dumps({"seconds": seconds, "answer": answer})
+
+
+@case(
+    "4.1",
+    "A call of the testee is neither acknowledged nor answered",
+    sees="error 1501, before the response timeout of 10 s is over",
+    rule="R3 A2",
+    why="1501 tells an application that nobody is there, which it may try again at once.",
+    methods=CALL,
+    seconds=8,
+)
+async def no_ack_is_1501(scene: Scene) -> None:
+    call, _ = await scene.called(await scene.join("alice"), response_timeout=10)
+    outcome = await call.outcome(9)
+    if outcome.get("code") != 1501:
+        raise Unmet("a call that fails with 1501", said(outcome))
+
+
+@case(
+    "4.2",
+    "A call of the testee is neither acknowledged nor answered",
+    sees="error 1501 after 7 s",
+    rule="R3 A2",
+    why="An ack window of 2 s, as SDKs of the first generation have it, loses calls on slow links.",
+    level=Level.SHOULD,
+    methods=CALL,
+    seconds=8,
+)
+async def the_ack_window_is_7_seconds(scene: Scene) -> None:
+    call, _ = await scene.called(await scene.join("alice"), response_timeout=10)
+    await call.fails(1501, at=7)
+
+
+@case(
+    "4.3",
+    "A call of the testee with a timeout of 3 s is acknowledged and not answered",
+    sees="error 1502 after 3 s",
+    rule="R2 R3",
+    why="The application has said how long it waits.",
+    methods=CALL,
+    seconds=4,
+)
+async def no_answer_is_1502(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=3)
+    alice.ack(request)
+    await call.fails(1502, at=3)
+
+
+@case(
+    "4.4",
+    "A call of the testee with a timeout of 6 s is acknowledged after 4 s and not answered",
+    sees="error 1502 after 6 s: the ack starts no timer anew",
+    rule="R2",
+    why="A call that takes longer than its application said delays whatever waits for it.",
+    level=Level.SHOULD,
+    methods=CALL,
+    seconds=7,
+)
+async def an_ack_starts_no_timer(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=6)
+    await scene.sleep(4)
+    alice.ack(request)
+    await call.fails(1502, at=6)
+
+
+@case(
+    "4.5",
+    "A call of the testee with a timeout of 2 s, shorter than the ack window, gets nothing back",
+    sees="error 1501 or 1502 after 2 s",
+    rule="R3",
+    why="A call that takes longer than its application said delays whatever waits for it.",
+    level=Level.SHOULD,
+    methods=CALL,
+    seconds=3,
+)
+async def the_timeout_ends_the_ack_window(scene: Scene) -> None:
+    call, _ = await scene.called(await scene.join("alice"), response_timeout=2)
+    await call.fails(1501, 1502, at=2)
+
+
+@case(
+    "4.6",
+    "A call of the testee with a timeout of 2 s, shorter than the ack window, gets nothing back",
+    sees="INFO: the code",
+    rule="R3",
+    why="1501 and 1502 are both true then.",
+    level=Level.INFO,
+    methods=CALL,
+    seconds=3,
+)
+async def code_of_a_short_call(scene: Scene) -> str:
+    call, _ = await scene.called(await scene.join("alice"), response_timeout=2)
+    outcome = await call.outcome(10)
+    return f"{said(outcome)}, after {call.seconds:.0f} s"
+
+
+@case(
+    "4.7",
+    "The testee calls with a timeout of 10 s",
+    sees="a timeout on the wire in milliseconds, from 1,000 to 10,000",
+    rule="R5",
+    why="A responder gives its handler this time: none, or 10 ms, ends it before it has begun.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def timeout_on_the_wire(scene: Scene) -> None:
+    _, request = await scene.called(await scene.join("alice"), response_timeout=10)
+    if request.timeout_ms is None or not 1_000 <= request.timeout_ms <= 10_000:
+        raise Unmet("a timeout of 1,000 to 10,000 ms", str(request.timeout_ms))
+
+
+@case(
+    "4.8",
+    "The testee calls with a timeout of 10 s",
+    sees="INFO: the timeout on the wire",
+    rule="R5",
+    why="SDKs subtract what the network may take: nothing, 2 s or 7 s.",
+    level=Level.INFO,
+    methods=CALL,
+)
+async def part_of_the_timeout_on_the_wire(scene: Scene) -> str:
+    _, request = await scene.called(await scene.join("alice"), response_timeout=10)
+    return f"of 10,000 ms, the wire says {request.timeout_ms}"
+
+
+@case(
+    "4.9",
+    "The testee calls without a timeout",
+    sees="INFO: the timeout on the wire",
+    rule="R2 R5 A2",
+    why="10 s are documented; the newest SDKs use 15 s.",
+    level=Level.INFO,
+    methods=CALL,
+)
+async def default_timeout(scene: Scene) -> str:
+    _, request = await scene.called(await scene.join("alice"))
+    return f"without a timeout of the application, the wire says {request.timeout_ms} ms"
+
+
+@case(
+    "4.10",
+    "The testee calls without a timeout",
+    sees="a timeout on the wire of at least 1,000 ms and at most 15,000 ms",
+    rule="R5 A2",
+    why="Without one, responders fall back on figures of their own, or end the handler at once.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def default_timeout_is_on_the_wire(scene: Scene) -> None:
+    _, request = await scene.called(await scene.join("alice"))
+    if request.timeout_ms is None or not 1_000 <= request.timeout_ms <= 15_000:
+        raise Unmet("a timeout of 1,000 to 15,000 ms", str(request.timeout_ms))
+
+
+@case(
+    "4.11",
+    "The testee calls with a timeout of 1 s",
+    sees="a timeout on the wire of 1 to 1,000 ms",
+    rule="R5",
+    why="What the network may take, subtracted from a short timeout, gives 0 or some 49 days.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def short_timeout_on_the_wire(scene: Scene) -> None:
+    _, request = await scene.called(await scene.join("alice"), response_timeout=1)
+    if request.timeout_ms is None or not 1 <= request.timeout_ms <= 1_000:
+        raise Unmet("a timeout of 1 to 1,000 ms", str(request.timeout_ms))
+
+
+@case(
+    "4.12",
+    "The testee calls with a timeout of an hour",
+    sees="a timeout on the wire of about an hour",
+    rule="R5",
+    why="A handler that is ended after 10 s cannot answer a call that waits for an hour.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def long_timeout_on_the_wire(scene: Scene) -> None:
+    _, request = await scene.called(await scene.join("alice"), response_timeout=3600)
+    if request.timeout_ms is None or not 3_590_000 <= request.timeout_ms <= 3_600_000:
+        raise Unmet("a timeout of 3,590,000 to 3,600,000 ms", str(request.timeout_ms))
+
+
+@case(
+    "4.13",
+    "The answer to a call of the testee with a timeout of 5 s comes after 4 s",
+    sees="the call succeeds",
+    rule="R2",
+    why="The application has said how long it waits.",
+    methods=CALL,
+    seconds=4,
+)
+async def an_answer_in_time(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=5)
+    alice.ack(request)
+    await scene.sleep(4)
+    alice.answer(request, "in time")
+    await call.succeeds("in time")
+
+
+@case(
+    "4.14",
+    "The answer to a call of the testee comes after its timeout",
+    sees="the call has failed with 1502, and the next call is none the worse for it",
+    rule="R6",
+    why="A late answer must not become the answer to another call.",
+    methods=CALL,
+    seconds=3,
+)
+async def a_late_answer(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await call.fails(1502, at=2)
+    second, another = await scene.called(alice)
+    alice.ack(another)
+    alice.answer(request, "late")
+    await second.is_still_pending()
+    alice.answer(another, "right")
+    await second.succeeds("right")
+
+
+@case(
+    "4.15",
+    "The testee makes two calls at once, with timeouts of 5 s and of 2 s, that are not answered",
+    sees="the second fails after 2 s, the first after 5 s",
+    rule="R2",
+    why="A call that takes longer than its application said delays whatever waits for it.",
+    methods=CALL,
+    seconds=6,
+)
+async def no_timer_waits_for_another(scene: Scene) -> None:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    first, one = await scene.called(alice, response_timeout=5)
+    second, two = await scene.called(bob, response_timeout=2)
+    alice.ack(one)
+    bob.ack(two)
+    await second.fails(1502, at=2)
+    await first.fails(1502, at=5)
+
+
+@case(
+    "4.16",
+    "A call of the testee is answered without an ack",
+    sees="the call succeeds at once",
+    rule="R4",
+    why="A response says more than an ack: to wait for one loses an answer that is there.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def an_answer_implies_the_ack(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice)
+    alice.answer(request, "no ack")
+    await call.succeeds("no ack")
+
+
+@case(
+    "4.17",
+    "A call of the testee is answered, and acknowledged after that",
+    sees="the call succeeds, and the next one too",
+    rule="R4",
+    why="Transports that reorder packets deliver the ack after a response.",
+    methods=CALL,
+)
+async def the_ack_comes_last(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for text in ("first", "second"):
+        call, request = await scene.called(alice)
+        alice.answer(request, text)
+        alice.ack(request)
+        await call.succeeds(text)
+
+
+@case(
+    "4.18",
+    "The header of a response stream comes without an ack, its body after 8 s",
+    sees="the call succeeds: the header implies the ack",
+    rule="R4",
+    why="The responder is at work on it: 1501 says that nobody is there.",
+    level=Level.SHOULD,
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=9,
+)
+async def a_header_implies_the_ack(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=20)
+    parts = answer_parts(request.request_id, "slowly", Form.CHUNKS)
+    alice.send(parts[0])
+    await scene.sleep(8)
+    alice.send(*parts[1:])
+    await call.succeeds("slowly")
+
+
+@case(
+    "4.19",
+    "A response stream is not complete when the call's timeout of 3 s is over",
+    sees="error 1502 after 3 s",
+    rule="R6",
+    why="A responder that sends slowly, or stops, must not hold its caller for ever.",
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=4,
+)
+async def a_stream_does_not_extend_the_timeout(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=3)
+    alice.ack(request)
+    parts = answer_parts(request.request_id, "y" * 40_000, Form.CHUNKS)
+    for part in parts[:3]:
+        alice.send(part)
+        await scene.sleep(0.75)
+    await call.fails(1502, at=3)
+
+
+@case(
+    "4.20",
+    "A handler takes 2 s, and the timeout on the wire was 1 s",
+    sees="the answer: callers wait up to 7 s longer than they say",
+    rule="R20",
+    why="SDKs subtract up to 7 s from what they really wait, and lose calls to stricter peers.",
+    level=Level.SHOULD,
+    methods=WAIT,
+    seconds=3,
+)
+async def a_handler_over_its_time(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    request = alice.request("conform.wait", waiting(2), timeout_ms=1_000)
+    await alice.gets_outcome(request, within=2)
+    await alice.gets_answer(request, "done")
+
+
+@case(
+    "4.21",
+    "A handler takes 10 s, and the timeout on the wire was 1 s",
+    sees="INFO: whether the answer is sent although nobody waits for it",
+    rule="R20",
+    why="It costs a packet, or a body, that its caller ignores.",
+    level=Level.INFO,
+    methods=WAIT,
+    seconds=11,
+)
+async def a_handler_far_over_its_time(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    request = alice.request("conform.wait", waiting(10), timeout_ms=1_000)
+    await scene.sleep(11)
+    if alice.has_outcome(request):
+        return "an answer that is 9 s too late is sent"
+    return "an answer that is 9 s too late is not sent"
+
+
+@case(
+    "4.22",
+    "A handler takes 4 s, within its time",
+    sees="the answer after 4 s",
+    rule="R20",
+    why="The caller gave the handler 8 s.",
+    methods=WAIT,
+    seconds=5,
+)
+async def a_slow_handler(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    request = alice.request("conform.wait", waiting(4), timeout_ms=8_000)
+    await scene.sleep(2)
+    if alice.has_outcome(request):
+        raise Unmet("no answer before the handler has ended", "an answer after 2 s")
+    await alice.gets_outcome(request, within=2)
+    await alice.gets_answer(request, "done")
+
+
+@case(
+    "4.23",
+    "A handler takes 3 s, and another request arrives meanwhile",
+    sees="the other request is answered at once",
+    rule="L12",
+    why="One slow handler must not hold up all callers.",
+    methods=("conform.wait", "conform.echo"),
+    seconds=4,
+)
+async def handlers_do_not_wait_for_each_other(scene: Scene) -> None:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    slow = alice.request("conform.wait", waiting(3))
+    await alice.gets_ack(slow)
+    for caller in (alice, bob):
+        await caller.gets_answer(caller.request("conform.echo", "quick"), "quick")
+    if alice.has_outcome(slow):
+        raise Unmet("an answer to the quick request before that to the slow one", "the reverse")
+    await alice.gets_outcome(slow, within=3)
