@@ -13,7 +13,7 @@ ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.in
 GO_CLIENT := $(if $(shell command -v go),.venv/livekit-go/client)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
-	mutants kit-faults mutation dist proto format clean
+	mutants kit-faults mutation docs dist proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -43,6 +43,7 @@ check: $(ENVIRONMENTS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes rpcproto --ignoreexternal
 	$(MAKE) test PYTEST_ARGS="--cov --cov-fail-under=100"
 	RPCPROTO_PROFILE=deep $(BIN)/pytest -q -n auto --dist worksteal tests/proof/test_search.py
+	$(MAKE) docs
 	$(BIN)/pytest -q -m environments
 	$(BIN)/pytest -q -m "(interop or interop_browser or interop_server) and not interop_load" -n 3 tests
 
@@ -86,6 +87,11 @@ kit-faults: .venv/dev/.installed
 mutation: .venv/dev/.installed
 	$(BIN)/python tests/proof mutation $(SAMPLE:%=--sample %) $(SEED:%=--seed %) \
 		$(if $(MODULES),--modules $(MODULES))
+
+# The documentation, in build/site; it also works from files.
+docs: .venv/docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet
+	@echo build/site/index.html
 
 # The release files, checked; the tests run in the sdist: make dist [PYTEST_ARGS="-k rules"]
 dist: .venv/dist/.installed

@@ -9,7 +9,9 @@ from enum import IntEnum
 from typing import Final, TypeAlias
 
 MAX_ERROR_MESSAGE_BYTES: Final = 256
+"""The longest message of an error, in bytes of UTF-8 (R18)."""
 MAX_ERROR_DATA_BYTES: Final = 15_360
+"""The longest data of an error, in bytes of UTF-8 (R18)."""
 MAX_CODE: Final = 2**32 - 1
 
 
@@ -17,16 +19,27 @@ class ErrorCode(IntEnum):
     """The codes of the protocol; 1001 to 1999 are reserved for it (LiveKit docs)."""
 
     UNSUPPORTED_METHOD = 1400
+    """The method is not registered at the destination (R15)."""
     RECIPIENT_NOT_FOUND = 1401
+    """No participant has the identity, or it is our own (R12)."""
     REQUEST_PAYLOAD_TOO_LARGE = 1402
+    """The payload is too large for its form, or for the recipient (R8, R26)."""
     UNSUPPORTED_SERVER = 1403
+    """The server is older than 1.8.0 (R11)."""
     UNSUPPORTED_VERSION = 1404
+    """The recipient does not support the version of the request (R15)."""
     APPLICATION_ERROR = 1500
+    """The handler failed, or the request or response could not be read (R18, R26)."""
     CONNECTION_TIMEOUT = 1501
+    """The recipient did not acknowledge the request in time (R3)."""
     RESPONSE_TIMEOUT = 1502
+    """The recipient did not answer in time (R3)."""
     RECIPIENT_DISCONNECTED = 1503
+    """The recipient left, or the connection is lost (R9, R41)."""
     RESPONSE_PAYLOAD_TOO_LARGE = 1504
+    """The answer is too large for its form, or for the caller (R17, R26)."""
     SEND_FAILED = 1505
+    """A packet could not be sent, or too many wait to be sent (R1, R10)."""
 
 
 STANDARD_MESSAGES: Final[dict[int, str]] = {

@@ -71,9 +71,13 @@ class AbandonReason(Enum):
     """Why an answer is no longer wanted."""
 
     CALLER_LEFT = "caller left"
+    """The caller left, or came back under a new sid (R19)."""
     EXPIRED = "expired"
+    """The time for the answer has passed (R20)."""
     DISCONNECTED = "disconnected"
+    """The connection was lost (R41)."""
     CLOSED = "closed"
+    """The engine was closed (R42)."""
 
 
 @final
@@ -89,24 +93,43 @@ class IgnoreReason(Enum):
     """Why a received packet had no effect (R32)."""
 
     MALFORMED = "malformed"
+    """The packet is not valid protobuf, or a name or id in it has an invalid length (R28)."""
     TOO_LARGE = "too large"
+    """The packet is larger than `max_packet_bytes` (R28)."""
     NOT_FOR_US = "not for us"
+    """The packet has destinations, and our identity is not one of them (R39)."""
     FROM_OURSELVES = "from ourselves"
+    """The sender is our own identity (R39)."""
     NO_SENDER = "no sender"
+    """The request has no sender, so it cannot be answered (R21)."""
     WRONG_SENDER = "wrong sender"
+    """The answer does not come from the participant that was called (R7)."""
     IMPERSONATION = "impersonation"
+    """The sid is announced for another identity, or the stream is marked as generated (R24)."""
     ENCRYPTED = "encrypted"
+    """The packet is encrypted, and the engine has no cryptor (R43)."""
     UNKNOWN_KIND = "unknown kind"
+    """The packet is not one of RPC (R34). Only counted."""
     UNKNOWN_TOPIC = "unknown topic"
+    """The stream has a topic that is not one of RPC (R24)."""
     UNKNOWN_STREAM = "unknown stream"
+    """The chunk or trailer belongs to no open stream (R23). Only counted."""
     UNKNOWN_CALL = "unknown call"
+    """The answer belongs to no call of ours."""
     LATE = "late"
+    """The answer belongs to a call that has ended. Only counted."""
     REPEAT = "repeat"
+    """The packet, header, chunk or request is a duplicate (R16, R25, R37). Only counted."""
     OVERLOADED = "overloaded"
+    """Too many packets or events wait for the host, so the request was not accepted."""
     DISCONNECTED = "disconnected"
+    """The connection is lost (R41), or the engine is closed."""
     PLAIN = "plain"
+    """The packet is not encrypted, and the engine has a cryptor (R45)."""
     NO_KEY = "no key"
+    """The engine has no key of the sender at the index that the packet names (R44)."""
     UNDECRYPTABLE = "undecryptable"
+    """The packet was encrypted with another key, or modified (R44)."""
 
 
 ONLY_COUNTED = frozenset(
@@ -132,6 +155,7 @@ Event: TypeAlias = (
     | InvocationAbandoned
     | PacketIgnored
 )
+"""Every event of an engine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,28 +10,41 @@ from enum import Enum
 from typing import Final, NamedTuple, TypeAlias, final
 
 MAX_V1_PAYLOAD_BYTES: Final = 15_360
+"""The largest payload that a packet of RPC v1 may carry, in bytes of UTF-8 (R8, R17)."""
 MAX_METHOD_BYTES: Final = 64
+"""The longest name of a method, in bytes of UTF-8."""
 MAX_IDENTITY_BYTES: Final = 256
+"""The longest identity or sid, in bytes of UTF-8."""
 MAX_ID_BYTES: Final = 128
+"""The longest request id or stream id, in bytes of UTF-8 (R28)."""
 USUAL_ID_BYTES: Final = 36
 """A UUID as text, which nearly all ids are (R13)."""
 MAX_UINT32: Final = 2**32 - 1
+"""The largest number in a field of 32 bits."""
 PACKET_VERSION: Final = 1
+"""The version in a request packet (RPC v1)."""
 
 REQUEST_TOPIC: Final = "lk.rpc_request"
+"""The topic of request streams."""
 RESPONSE_TOPIC: Final = "lk.rpc_response"
+"""The topic of response streams."""
 UNCOMPRESSED: Final = 0
+"""The compression of a stream header whose body is not compressed."""
 DEFLATE_RAW: Final = 1
+"""The compression of a stream header whose body is raw DEFLATE (RFC 1951)."""
 
 
 Attributes: TypeAlias = Mapping[str, str]
+"""The attributes of a stream header."""
 
 new_value: Final = tuple.__new__
 """Makes a NamedTuple from its class and a tuple in half the time that calling the class takes."""
 
 
 IV_BYTES: Final = 12
+"""The size of an initialization vector (R43)."""
 TAG_BYTES: Final = 16
+"""The size of an authentication tag, which ends the ciphertext (R43)."""
 
 
 class PacketKind(Enum):

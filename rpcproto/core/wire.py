@@ -40,10 +40,15 @@ from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
 
 # The attributes of a stream's header; a response has the id alone.
 REQUEST_ID: Final = "lk.rpc_request_id"
+"""The attribute that holds the request id."""
 METHOD: Final = "lk.rpc_request_method"
+"""The attribute that holds the name of the method."""
 RESPONSE_TIMEOUT_MS: Final = "lk.rpc_request_response_timeout_ms"
+"""The attribute that holds the time for the handler, in milliseconds (R5)."""
 VERSION: Final = "lk.rpc_request_version"
+"""The attribute that holds the version of RPC."""
 STREAM_VERSION: Final = "2"
+"""The value of the attribute `VERSION` (RPC v2)."""
 UNSTATED_TIMEOUT_MS: Final = 15_000
 """What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
 MAX_TIMEOUT_DIGITS: Final = 20
@@ -236,6 +241,7 @@ def read_response(packet: Value) -> Response | ErrorResponse:
 # --- writing
 
 MAX_UINT64: Final = 2**64 - 1
+"""The largest number in a field of 64 bits."""
 _MIME_TYPE: Final = "text/plain"
 
 

@@ -13,8 +13,9 @@ from rpcproto.participant.calling import CallingParticipant
 from rpcproto.participant.waiting import Cancel, Waiter, noop
 
 DRAINED: Final = "drained"
+"""The outcome of draining when nothing is under way any more."""
 NOT_DRAINED: Final = ""
-"""The two outcomes of draining."""
+"""The outcome of draining when the timeout has passed, or the participant has left."""
 
 NOT_SENDING: Final = -1
 """Instead of the number of a connection."""

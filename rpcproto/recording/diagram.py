@@ -59,6 +59,7 @@ class Note(NamedTuple):
 
 
 Row: TypeAlias = Arrow | Note
+"""A row of a diagram."""
 
 
 @final
@@ -76,7 +77,9 @@ class Glyphs(NamedTuple):
 
 
 BOXES: Final = Glyphs("│", "─", "▶", "◀", "├", "┤", "✗", "●")
+"""Box-drawing characters."""
 ASCII: Final = Glyphs("|", "-", ">", "<", "|", "|", "x", "*")
+"""ASCII characters."""
 
 
 class Text(NamedTuple):

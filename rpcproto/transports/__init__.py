@@ -26,14 +26,16 @@ __all__ = [
 
 
 OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
+"""The `client_protocol` that a participant announces unless told otherwise."""
 OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
-"""What a participant is announced with unless it says otherwise: all that our engine reads."""
+"""The capabilities that a participant announces unless told otherwise: all that the engine has."""
 
 BATCH_EVENTS: Final = 64
+"""The maximum number of events that one `Transport.receive` returns."""
 BATCH_BYTES: Final = 262_144
-"""The most that one `Transport.receive` returns: so many events, or so many bytes of packets."""
+"""The maximum size of all packets that one `Transport.receive` returns, in bytes."""
 HIGH_WATER_MARK: Final = 65_536
-"""With so many bytes waiting in a transport, it takes no more packets."""
+"""A transport takes no more packets while it holds this many bytes."""
 
 
 @final
@@ -95,6 +97,7 @@ class Disconnected:
 TransportEvent: TypeAlias = (
     PacketReceived | ParticipantJoined | ParticipantLeft | Connected | Disconnected
 )
+"""What a transport reports."""
 
 
 class PacketsNotSent(Exception):  # noqa: N818 (what happened, not an error of the program)

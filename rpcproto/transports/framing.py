@@ -14,21 +14,13 @@ from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES
 from rpcproto.transports import BATCH_BYTES, BATCH_EVENTS, OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL
 
-__all__ = [
-    "MAX_CAPABILITIES",
-    "MAX_HELLO_BYTES",
-    "MAX_NUMBER",
-    "VERSION",
-    "BadPeer",
-    "FrameReader",
-    "Hello",
-    "Link",
-    "frame",
-]
+__all__ = ["MAX_HELLO_BYTES", "VERSION", "BadPeer", "FrameReader", "Hello", "Link", "frame"]
 
 
 VERSION: Final = 1
+"""The version of the framing, which the hello names."""
 MAX_HELLO_BYTES: Final = 4_096
+"""The maximum size of a hello."""
 MAX_CAPABILITIES: Final = 64
 MAX_NUMBER: Final = 2**31 - 1
 """Of `client_protocol` and of a capability, which are int32 and an enum with LiveKit."""

@@ -16,7 +16,7 @@ from rpcproto.transports import (
 )
 from rpcproto.transports.batches import take_batch, take_welcome
 
-__all__ = ["MAX_WAITING_BYTES", "MAX_WAITING_EVENTS", "RESERVE", "SHARE", "SMALL_SHARE", "Inbox"]
+__all__ = ["MAX_WAITING_BYTES", "MAX_WAITING_EVENTS", "Inbox"]
 
 
 MAX_WAITING_BYTES: Final = 32 << 20

@@ -36,6 +36,7 @@ __all__ = ["MemoryRoom", "MemoryTransport", "RoomObserver"]
 
 
 RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | ParticipantLeft], None]
+"""A function that `MemoryRoom` calls with each packet and each announcement."""
 
 
 @final

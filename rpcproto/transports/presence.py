@@ -16,20 +16,9 @@ from rpcproto.core.messages import MAX_UINT32
 from rpcproto.transports import ParticipantJoined, ParticipantLeft
 
 __all__ = [
-    "ANSWERS_TIME",
     "HEARTBEAT_INTERVAL",
-    "MAX_ANNOUNCEMENT_BYTES",
-    "MAX_ANSWERS",
-    "MAX_ANSWERS_EACH",
-    "MAX_BRACKETS",
-    "MAX_CAPABILITIES",
-    "MAX_DEPARTURES",
-    "MAX_GENERATION",
-    "MAX_HEARTBEAT_INTERVAL",
     "MAX_PARTICIPANTS",
-    "MIN_HEARTBEAT_INTERVAL",
     "MISSED_HEARTBEATS",
-    "NOTHING",
     "Announcement",
     "Heard",
     "Kind",

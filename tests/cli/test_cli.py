@@ -555,9 +555,9 @@ def test_garbage_is_told_with_json_as_well(run: Run) -> None:
     assert err.count("\n") == 1
 
 
-def test_what_the_readme_shows_is_real(run: Run) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    [shown] = re.findall(r"^```text\n(stream header .*)\n```$", readme, re.MULTILINE)
+def test_the_packet_that_the_page_on_the_wire_shows_is_real(run: Run) -> None:
+    page = (ROOT / "docs" / "wire.md").read_text("utf-8")
+    [shown] = re.findall(r"^```text\n(stream header .*)\n```$", page, re.MULTILINE)
     _, out, _ = run("decode", *(vector.forwarded.hex() for vector in VECTORS))
     assert shown in out.splitlines()
 

@@ -12,7 +12,7 @@ from test_cli import Run, run  # noqa: F401 (a fixture)
 
 PICTURE = ROOT / "docs" / "overtaking.svg"
 OVERTAKING = tuple(f"--call=e0000000-0000-4000-8000-{number:012}" for number in (3, 5))
-"""The two calls of the scene that the README shows."""
+"""The two calls of the scene that the page on journals shows."""
 
 # ruff: noqa: F811
 
@@ -201,13 +201,13 @@ def test_all_of_the_demo_is_drawn_in_the_order_of_time(demo: Path, run: Run) -> 
     ]
 
 
-def test_the_picture_in_the_readme_is_the_one_that_the_demo_makes(
+def test_the_picture_in_the_page_on_journals_is_the_one_that_the_demo_makes(
     demo: Path, run: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.svg"
     assert run("trace", str(demo), *OVERTAKING, "--svg", str(path)) == (0, "", "")
     assert path.read_bytes() == PICTURE.read_bytes()
-    assert "](docs/overtaking.svg)" in (ROOT / "README.md").read_text("utf-8")
+    assert "](overtaking.svg)" in (ROOT / "docs" / "journal.md").read_text("utf-8")
 
 
 def test_a_picture_goes_to_standard_output_too(demo: Path) -> None:

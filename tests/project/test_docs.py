@@ -1,6 +1,9 @@
 """The documents, held against the code: they are complete and up to date."""
 
+import ast
+import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -8,10 +11,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+import generated
 import host_driver
 import pytest
 from paths import ROOT
 
+import rpcproto
 from rpcproto import ErrorCode, Event, RpcConfig
 from rpcproto.core.errors import STANDARD_MESSAGES
 from rpcproto.participant import CallArguments, ParticipantBase
@@ -23,6 +28,9 @@ RULES = (ROOT / "docs" / "rules.md").read_text("utf-8")
 HOSTING = (ROOT / "docs" / "hosting.md").read_text("utf-8")
 WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
 
+REFERENCE = {ROOT / "docs" / path: text for path, text in generated.pages().items()}
+"""The pages that only the site has. Making them raises for a public name without a docstring."""
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -33,7 +41,8 @@ def prose(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of the page may name."""
-    headings = re.findall(r"^#+ +(.*)$", prose(page), re.MULTILINE)
+    text = prose(page) if page.exists() else REFERENCE[page]
+    headings = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
@@ -185,7 +194,7 @@ def test_local_links_lead_somewhere(page: Path) -> None:
         name, _, anchor = link.partition("#")
         target = (page.parent / name).resolve() if name else page
         assert target.is_relative_to(ROOT), link
-        assert target.exists(), link
+        assert target.exists() or target in REFERENCE, link
         assert not anchor or anchor in anchors(target), link
 
 
@@ -199,3 +208,41 @@ def test_a_test_that_is_named_exists(page: Path) -> None:
     written = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
     there = set(re.findall(r"def (test_\w+)\(", written))
     assert set(re.findall(r"`(test_\w+)`", page.read_text("utf-8"))) <= there
+
+
+def test_every_public_module_is_in_the_reference_with_all_its_names() -> None:
+    names = ["rpcproto", *(m.name for m in pkgutil.walk_packages(rpcproto.__path__, "rpcproto."))]
+    public = {
+        name: module.__all__
+        for name in names
+        if "__main__" not in name and hasattr(module := importlib.import_module(name), "__all__")
+    }
+    assert set(public) == set(generated.MODULES)
+    for name, exported in public.items():
+        page = REFERENCE[ROOT / "docs" / "reference" / f"{name}.md"]
+        shown = {*re.findall(r"^::: [\w.]+\.(\w+)$", page, re.MULTILINE)}
+        shown |= {*re.findall(r"^\* \[`(\w+)`\]", page, re.MULTILINE)}
+        assert shown == set(exported) - {"__version__"}, name
+
+
+def test_a_public_name_without_a_docstring_is_not_documented(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = ast.parse('"""A module."""\n__all__ = ["f"]\ndef f(): ...')
+    monkeypatch.setattr(generated, "MODULES", ("rpcproto.new",))
+    monkeypatch.setattr(generated, "tree_of", {"rpcproto.new": tree}.__getitem__)
+    generated.public_names.cache_clear()
+    generated.find.cache_clear()
+    with pytest.raises(generated.UndocumentedError, match=r"rpcproto\.new\.f"):
+        generated.pages()
+    generated.public_names.cache_clear()
+    generated.find.cache_clear()
+
+
+def test_every_page_is_on_the_site_and_every_page_of_the_site_is_there() -> None:
+    listed = set(
+        re.findall(r"([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    )
+    there = {page.name for page in (ROOT / "docs").glob("*.md")}
+    there |= {path.relative_to(ROOT / "docs").as_posix() for path in REFERENCE}
+    assert listed == there | {"changelog.md", "contributing.md", "security.md"}

@@ -252,6 +252,7 @@ Step: TypeAlias = (
     | Cause
     | Close
 )
+"""A step of a scenario."""
 
 
 @final
