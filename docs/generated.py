@@ -85,7 +85,8 @@ EXTRAS: Final = {
     "trio": "the host for trio",
     "nats": "rooms on a NATS server",
     "websockets": "WebSockets",
-    "livekit": "LiveKit rooms",
+    "livekit": "LiveKit rooms, with `wrtc` on the platforms that it supports, and elsewhere `aiortc`",
+    "livekit-aiortc": "LiveKit rooms with `aiortc` on every platform",
     "e2ee": "end-to-end encryption; `derive_key` alone needs no extra",
     "conformance": "the room server of the conformance suite",
     "cli": "the command `rpcproto`",
@@ -490,7 +491,7 @@ def extras_page() -> str:
     if missing:
         raise UndocumentedError(f"extras: {missing}")
     rows = (
-        (f"`{name}`", purposes[name], ", ".join(f"`{r}`" for r in required[name]))
+        (f"`{name}`", purposes[name], ", ".join(f"`{r.split(';')[0]}`" for r in required[name]))
         for name in purposes
     )
     return "# Extras\n" + EXTRAS_INTRODUCTION + table(("extra", "for", "requires"), rows) + "\n"
