@@ -85,7 +85,7 @@ EXTRAS: Final = {
     "trio": "the host for trio",
     "nats": "rooms on a NATS server",
     "websockets": "WebSockets",
-    "livekit": "LiveKit rooms, with `wrtc` on the platforms that it supports, and elsewhere `aiortc`",
+    "livekit": "LiveKit rooms, with `wrtc` where it has a wheel, and elsewhere with `aiortc`",
     "livekit-aiortc": "LiveKit rooms with `aiortc` on every platform",
     "e2ee": "end-to-end encryption; `derive_key` alone needs no extra",
     "conformance": "the room server of the conformance suite",
