@@ -5,6 +5,11 @@ of one's own needs is in this module; ready-made hosts are in modules of their o
 `rpcproto.asyncio`.
 """
 
+from rpcproto import interrupts
+
+if interrupts.is_the_command():  # what follows takes a tenth of a second
+    interrupts.end_at_ctrl_c()
+
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError

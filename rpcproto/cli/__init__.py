@@ -1,22 +1,56 @@
 """The command `rpcproto`; needs the extra `cli`."""
 
+import os
+import signal
 import sys
+
+from rpcproto import interrupts
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    _occupy_standard_streams()
+    before = signal.getsignal(signal.SIGINT)
+    is_handled = _handle_ctrl_c()
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        return interrupts.INTERRUPTED
+    finally:
+        # At the end of the process Python has work to do as well.
+        if is_handled and not interrupts.is_the_command():
+            signal.signal(signal.SIGINT, before)
+
+
+def _run() -> int:
     try:
         from rpcproto.cli.commands import run  # noqa: PLC0415 (it may be missing)
-    except KeyboardInterrupt:
-        return 130  # as later on: see INTERRUPTED
     except ImportError as error:
         missing = str(error.name).partition(".")[0]
         if missing not in ("anyio", "click", "rich"):
             raise
         print(
-            f"rpcproto: the command line needs {missing}, which is not installed; "
-            "get it with: pip install 'rpcproto[cli]'",
+            f"rpcproto: the command line needs the package {missing!r}, which is not installed; "
+            "install rpcproto with the extra 'cli'",
             file=sys.stderr,
         )
         return 1
     return run()
+
+
+def _occupy_standard_streams() -> None:
+    """Open the null device where standard input, output or error is closed, so that no socket and
+    no file gets a number that other code takes for one of these."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _handle_ctrl_c() -> bool:
+    try:
+        interrupts.end_at_ctrl_c()
+    except ValueError:
+        return False  # in another thread than the main one
+    return True

@@ -1,35 +1,71 @@
 """What can be typed: the commands, their arguments and their exit codes."""
 
-import sys
+import os
 from collections.abc import Iterator
-from io import TextIOWrapper
+from pathlib import Path
+from typing import Final
 
 import click
-from rich.console import Console
 
 import rpcproto
+from rpcproto import interrupts
 from rpcproto.cli.conform import conform
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
 from rpcproto.cli.journals import opened, replay, trace
+from rpcproto.cli.output import (
+    OUTPUT_FAILED,
+    OutputError,
+    console,
+    drop_pending,
+    put_as_it_is,
+    read_standard_input,
+    say,
+    show_error,
+    standard_output,
+    writing,
+)
 from rpcproto.cli.remote_commands import bench, call, serve
+from rpcproto.cli.running import quiet_finalizers
 from rpcproto.cli.sealing import Keys, keyed
+from rpcproto.recording import Journal
 
-INTERRUPTED = 130
-"""What a shell expects of a command that Ctrl-C has ended."""
+BUG: Final = 70
+"""The exit code after an error that no command expects."""
+_DEBUG: Final = "RPCPROTO_DEBUG"
+"""The environment variable that lets such an error through, with its traceback."""
 
 
 def run() -> int:
     """Run the command line; returns the exit code."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show
+    try:
+        with quiet_finalizers(), standard_output():
+            return _run()
+    except OutputError as error:
+        show_error(error)
+        return error.exit_code
+
+
+def _run() -> int:
     try:
         code = commands.main(prog_name="rpcproto", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return interrupts.INTERRUPTED
+    except SystemExit:
+        return OUTPUT_FAILED  # whoever reads the output of click or rich has stopped reading
+    except OSError as error:
+        drop_pending()
+        what = f"{error.filename}: " if error.filename else ""
+        say(f"{what}{error.strerror or error}")
+        return OUTPUT_FAILED
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        say(f"a bug: {type(error).__name__}: {error}; with {_DEBUG}=1 there is a traceback")
+        return BUG
     return code if isinstance(code, int) else 0
 
 
@@ -53,11 +89,16 @@ def demo(journal: str | None) -> int:
     takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if
     anything is not as it should be.
     """
-    console = Console(highlight=False)
     if journal is None:
-        return 0 if play(console) else 1
+        with writing():
+            return 0 if play(console()) else 1
     with opened(journal, "w") as file:
-        return 0 if play(console, record=file.write) else 1
+        recorded = Journal(file.write)
+        with writing():
+            is_good = play(console(), journal=recorded)
+        if recorded.error is not None:
+            raise recorded.error
+    return 0 if is_good else 1
 
 
 @commands.command()
@@ -84,17 +125,18 @@ def decode(
     """
     if not packets and not files:
         raise click.UsageError("give packets, --file, or - for standard input")
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    code = 0
+    code, out = 0, console()
     cryptor = None if keys is None else keys.cryptor()
     for name, source in _sources(packets, files):
         try:
             if in_json:
-                click.echo(as_json(source, cryptor))
+                put_as_it_is(as_json(source, cryptor))
             else:
-                console.print(describe(source, cryptor))
+                line = describe(source, cryptor)
+                with writing():
+                    out.print(line, soft_wrap=True)
         except NotAPacket as error:
-            click.echo(f"rpcproto: {name}: {error}", err=True)
+            say(f"{name}: {error}")
             code = 2
     return code
 
@@ -119,8 +161,11 @@ def _sources(packets: tuple[str, ...], files: tuple[str, ...]) -> Iterator[tuple
 
 
 def _packets_of(name: str, path: str) -> Iterator[tuple[str, str | bytes]]:
-    with click.open_file(path, "rb") as file:
-        sources = packets_in(file.read())
+    try:
+        data = read_standard_input() if path == "-" else Path(path).read_bytes()
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror or error}") from None
+    sources = packets_in(data)
     if not sources:
         yield name, b""
     for number, source in enumerate(sources, 1):

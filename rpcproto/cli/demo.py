@@ -113,16 +113,13 @@ SCENES: Final = (
 
 
 def play(
-    console: Console,
-    scenes: Sequence[Scene] = SCENES,
-    *,
-    record: Callable[[str], object] | None = None,
+    console: Console, scenes: Sequence[Scene] = SCENES, *, journal: Journal | None = None
 ) -> bool:
     """Play all scenes and print them; False if anything in them is not as it should be.
 
-    `record` is what the journal of it is written by, the same bytes each time.
+    What is written to `journal` are the same bytes each time.
     """
-    stage = _Stage(console, None if record is None else Journal(record))
+    stage = _Stage(console, journal)
     with _logged_by_hosts(stage):
         good_calls, flaws, seconds = virtual_time_run(_play(stage, scenes))
     calls = sum(len(scene.calls) for scene in scenes)

@@ -1,17 +1,19 @@
 """The commands `rpcproto replay` and `rpcproto trace`."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from itertools import zip_longest
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import click
-from rich.console import Console
 
 import rpcproto
 from rpcproto.cli.decode import NotAPacket, describe, shown_value
 from rpcproto.cli.drawing import draw
+from rpcproto.cli.output import console, put, standard_input, writing
 from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.e2ee import AesGcmCryptor
 from rpcproto.recording import Divergence, JournalError
@@ -29,9 +31,6 @@ class _NoJournal(click.ClickException):
     """A file that is no journal, or cannot be opened."""
 
     exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"rpcproto: {self.message}", file=file, err=file is None)
 
 
 @click.command()
@@ -59,10 +58,10 @@ def replay(journal: str, other: str | None, keys: Keys | None) -> int:
     inputs = sum(isinstance(line.record, Done) for line in records)
     what = f"{engines} engine{'' if engines == 1 else 's'}, {inputs:,} inputs"
     if not divergences:
-        click.echo(f"{what}: the same, byte for byte")
+        put(f"{what}: the same, byte for byte")
         return 0
     differ = "engine differs" if len(divergences) == 1 else "engines differ"
-    click.echo(f"{what}: {len(divergences)} {differ} from the journal")
+    put(f"{what}: {len(divergences)} {differ} from the journal")
     for divergence in divergences:
         _print_divergence(divergence, lines, records)
     _print_versions(records)
@@ -90,7 +89,8 @@ def trace(journal: str, request_ids: tuple[str, ...], svg: str | None, keys: Key
     if not seen.rows:
         raise _NoJournal(f"{journal}: there is nothing to draw")
     if svg is None:
-        draw(seen, Console(highlight=False))
+        with writing():
+            draw(seen, console())
         return 0
     with opened(svg, "w") as file:
         file.write(seen.svg())
@@ -107,13 +107,18 @@ def _cryptors(records: Sequence[Line], keys: Keys | None) -> Mapping[str, AesGcm
 
 @contextmanager
 def opened(path: str, mode: str = "r") -> Iterator[IO[str]]:
-    """A file of text, or standard input or output for -; ends the program if there is none, or if
-    what is read is no journal."""
+    """A file of text, or standard input or output for -; ends the program if there is none, if what
+    is read is no journal, or if it cannot be written."""
+    explained = writing(path) if mode == "w" else _explained(path)
+    if path == "-":
+        with explained:
+            yield sys.stdout if mode == "w" else TextIOWrapper(standard_input(), "utf-8", "replace")
+        return
     try:
-        file = click.open_file(path, mode, "utf-8", errors="replace")
+        file = open(path, mode, encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
     except OSError as error:
         raise _NoJournal(f"{path}: {error.strerror or error}") from None
-    with file, _explained(path):
+    with explained, file:
         yield file
 
 
@@ -123,6 +128,8 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except JournalError as error:
         raise _NoJournal(f"{path}: {error}") from None
+    except OSError as error:
+        raise _NoJournal(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _compare(one: Sequence[Line], two: Sequence[Line]) -> int:
@@ -134,10 +141,10 @@ def _compare(one: Sequence[Line], two: Sequence[Line]) -> int:
         place = f"line {numbers[0]}"
         if len(numbers) > 1:
             place = f"lines {numbers[0]} and {numbers[1]}"
-        click.echo(f"they differ at {place}:")
+        put(f"they differ at {place}:")
         _print_two("the one", mine, "the other", other)
         return 1
-    click.echo(f"the same {len(one):,} lines")
+    put(f"the same {len(one):,} lines")
     return 0
 
 
@@ -152,7 +159,8 @@ def _print_divergence(
     """Print what was recorded, what came in its place, and which input led to it."""
     before = [line for line in records if line.number <= divergence.line]
     expected = before.pop()
-    click.echo(f"\nline {divergence.line}, {shown_value(divergence.identity)}:")
+    put()
+    put(f"line {divergence.line}, {shown_value(divergence.identity)}:")
     assert not isinstance(expected.record, Begun)
     if not isinstance(expected.record, Done):
         cause = next(
@@ -160,7 +168,7 @@ def _print_divergence(
             for line in reversed(before)
             if isinstance(line.record, Done | Made) and line.record.engine == expected.record.engine
         )
-        click.echo(f"  after     line {cause.number}: {_said(cause)}")
+        put(f"  after     line {cause.number}: {_said(cause)}")
     got = None
     if divergence.got:
         # Names are those that the lines before it define.
@@ -172,12 +180,12 @@ def _print_two(name: str, one: Line | None, other_name: str, two: Line | None) -
     """Print two lines, and if they read the same, where they differ."""
     texts = [_said(line) for line in (one, two)]
     for text, label in zip(texts, (name, other_name), strict=True):
-        click.echo(f"  {label:<9} {text}")
+        put(f"  {label:<9} {text}")
     if texts[0] == texts[1] and one and two:
         sources = [json.dumps(line.source) for line in (one, two)]
         at = next(at for at, pair in enumerate(zip_longest(*sources)) if pair[0] != pair[1])
         for source, label in zip(sources, (name, other_name), strict=True):
-            click.echo(f"  {label:<9} ...{source[max(at - 20, 0) : at + 20]}... (character {at})")
+            put(f"  {label:<9} ...{source[max(at - 20, 0) : at + 20]}... (character {at})")
 
 
 def _print_versions(records: Sequence[Line]) -> None:
@@ -187,7 +195,8 @@ def _print_versions(records: Sequence[Line]) -> None:
     then = f"rpcproto {begun.rpcproto} with zlib {begun.zlib}"
     now = f"rpcproto {rpcproto.__version__} with zlib {zlib_version()}"
     if then != now:
-        click.echo(f"\nrecorded by {then}; this is {now}")
+        put()
+        put(f"recorded by {then}; this is {now}")
 
 
 def _said(line: Line | None) -> str:

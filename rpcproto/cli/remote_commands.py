@@ -2,32 +2,39 @@
 
 import asyncio
 import json
-import logging
-import os
 import signal
 import sys
-import traceback
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, TextIO, TypeVar
+from typing import Any, Final
 
 import click
-from rich.console import Console
 
+from rpcproto import interrupts
 from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
+from rpcproto.cli.output import (
+    OUTPUT_FAILED,
+    OutputError,
+    console,
+    give_up_standard_output,
+    is_terminal,
+    put,
+    put_as_it_is,
+    read_standard_input,
+    say,
+)
 from rpcproto.cli.reaching import identity as identity_type
 from rpcproto.cli.reaching import reaching
+from rpcproto.cli.running import run, stopped_by
 from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.cli.serving import Service, load_methods
 from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
 from rpcproto.cli.watching import Watcher
-from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.core.errors import RpcError
 from rpcproto.participant import LEAVING_TIME
 from rpcproto.transports.stream import MAX_CONNECTIONS, SEND_TIMEOUT
-
-T = TypeVar("T")
 
 _PATIENCE: Final = LEAVING_TIME + 0.5
 """How long after a signal a service says which handlers it waits for, in seconds."""
@@ -104,13 +111,14 @@ def serve(
     those that run are finished, and then it ends with exit code 0. The second one ends it at once.
     """
     methods = load_methods(functions)
-    tells = _is_terminal(sys.stderr) if verbose is None else verbose
+    tells = is_terminal(sys.stderr) if verbose is None else verbose
+    give_up_standard_output()
     if keys is not None:
         keys.cryptor()  # the extra may be missing
-    service = Service(identity, methods, _say, _say if tells else None, keys)
+    service = Service(identity, methods, say, say if tells else None, keys)
     serving = service.serve(address, max_connections=max_connections, send_timeout=send_timeout)
-    with suppress(KeyboardInterrupt, asyncio.CancelledError):
-        _run(_until_stopped(service, serving), in_detail=bool(verbose))
+    with suppress(click.exceptions.Exit):
+        run(_until_stopped(service, serving), in_detail=bool(verbose))
 
 
 @click.command()
@@ -175,18 +183,19 @@ def call(
         keys=keys,
         watcher=watcher,
     )
+    is_drawn = True
     try:
-        outcome: str | RpcError = _run(answering)
+        outcome: str | RpcError = run(answering)
     except RpcError as error:
         outcome = error
     finally:
         if watcher is not None:
-            watcher.draw(Console(stderr=True, highlight=False))
+            is_drawn = _draw_on_standard_error(watcher)
     if isinstance(outcome, RpcError):
         _print_error(outcome, in_json)
         return 1
-    _print(json.dumps({"payload": outcome}) if in_json else outcome)
-    return 0
+    put_as_it_is(json.dumps({"payload": outcome}) if in_json else outcome)
+    return 0 if is_drawn else OUTPUT_FAILED
 
 
 @click.command()
@@ -252,9 +261,9 @@ def bench(
     if isinstance(address, Nats | LiveKit) and destination is None:
         raise click.UsageError("in a room, say whom to call: --destination NAME")
     load, tally = Load(method, calls, concurrency, size), Tally()
-    progress = Console(stderr=True) if _is_terminal(sys.stderr) else None
+    progress = console(stderr=True) if is_terminal(sys.stderr) else None
     try:
-        _run(
+        run(
             make_calls(
                 address, identity, destination, load, tally, wait=wait, keys=keys, progress=progress
             )
@@ -264,7 +273,7 @@ def bench(
         return 1
     finally:  # also where the connection is lost, or Ctrl-C ends it
         for line in report(load, tally):
-            click.echo(_printable(line))
+            put(line)
     return 1 if tally.errors else 0
 
 
@@ -275,12 +284,10 @@ async def _until_stopped(service: Service, serving: Coroutine[Any, Any, None]) -
     assert us is not None
     stopping: list[asyncio.Task[None]] = []
 
-    def stop(number: signal.Signals) -> None:
-        if stopping:
-            os._exit(128 + number)  # what a shell expects of a process that a signal has ended
+    def stop(number: int) -> None:
         if number == signal.SIGINT:
-            _echo("")  # a terminal has shown a ^C
-        stopping.append(loop.create_task(drain()))
+            interrupts.new_line()
+        loop.call_soon_threadsafe(lambda: stopping.append(loop.create_task(drain())))
 
     async def drain() -> None:
         await service.drain(lambda: say_what_we_wait_for("answers that have not been sent"))
@@ -290,97 +297,33 @@ async def _until_stopped(service: Service, serving: Coroutine[Any, Any, None]) -
     def say_what_we_wait_for(otherwise: str) -> None:
         methods = ", ".join(method for method, count in service.running.items() if count)
         what = f"the handlers of {methods}" if methods else otherwise
-        _say(f"waiting for {what}; interrupt again to stop at once")
+        say(f"waiting for {what}; interrupt again to stop at once")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):  # on Windows
-            loop.add_signal_handler(number, stop, number)
-    await serving
+    with stopped_by(stop, signal.SIGTERM, signal.SIGINT):
+        await serving
 
 
-def _run(main: Coroutine[Any, Any, T], *, in_detail: bool = False) -> T:
-    """Run it on asyncio, with what is logged as lines on standard error."""
-    logger, handler = logging.getLogger("rpcproto"), _Lines(in_detail)
-    level = logger.level
-    logger.setLevel(logging.INFO if in_detail else logging.WARNING)
-    logger.addHandler(handler)
+def _draw_on_standard_error(watcher: Watcher) -> bool:
+    """Whether that could be done; if not, nobody can be told."""
     try:
-        return asyncio.run(main)
-    except LocalProtocolError as error:
-        raise click.UsageError(str(error)) from None
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-class _Lines(logging.Handler):
-    """Prints what is logged, a line each; in detail, with the tracebacks."""
-
-    def __init__(self, in_detail: bool) -> None:
-        super().__init__()
-        self._in_detail = in_detail
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is None:
-            _say(record.getMessage())
-            return
-        _say(f"{record.getMessage()}: {type(error).__name__}: {_text_of(error)}")
-        if self._in_detail:
-            for line in "".join(traceback.format_exception(error)).splitlines():
-                _echo(_printable(line))
-
-
-def _text_of(error: BaseException) -> str:
-    """The text of an exception that a handler has raised, whatever its class makes of that."""
-    try:
-        return str(error)
-    except Exception:
-        return "an exception without a text"
-
-
-def _say(line: str) -> None:
-    """Print a line on standard error, which says whose it is."""
-    _echo(f"rpcproto: {_printable(line)}")
-
-
-def _echo(line: str) -> None:
-    """Print a line on standard error, unless that is closed or its disk is full: nobody could be
-    told, and what the line is about goes on."""
-    with suppress(OSError, ValueError, AttributeError):
-        click.echo(line, err=True)
-
-
-def _is_terminal(file: TextIO | None) -> bool:
-    """False also for a standard stream that was closed when the process began, which is None."""
-    return file is not None and not file.closed and file.isatty()
-
-
-def _printable(text: str) -> str:
-    """What others have made, without anything that is an order to a terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+        watcher.draw(console(stderr=True))
+    except (OSError, OutputError):
+        return False
+    return sys.stderr is not None
 
 
 def _read_payload() -> str:
     try:
-        return sys.stdin.buffer.read().decode()
+        return read_standard_input().decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"standard input is not UTF-8: {error}") from None
-
-
-def _print(answer: str) -> None:
-    """Print a line on standard output: for others in UTF-8, on a terminal in what that reads."""
-    click.echo(answer if sys.stdout.isatty() else answer.encode())
 
 
 def _print_error(error: RpcError, in_json: bool = False) -> None:
     if in_json:
         outcome = {"code": error.code, "message": error.message, "data": error.data}
-        _print(json.dumps({"error": outcome}))
+        put_as_it_is(json.dumps({"error": outcome}))
     else:
-        _say(str(error))
+        say(str(error))
         for note in getattr(error, "__notes__", ()):
-            _say(note)
+            say(note)

@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from inspect import isawaitable
@@ -37,9 +38,8 @@ def load_methods(specs: Sequence[str]) -> dict[str, RpcHandler]:
     Raises click.BadParameter for what cannot be found, or not be called.
     """
     given: dict[str, RpcHandler] = {}
-    here = str(Path.cwd())
-    if specs and here not in sys.path:
-        sys.path.insert(0, here)
+    if specs:
+        _look_in_the_current_directory()
     for spec in specs:
         target, is_named, rest = spec.partition("=")
         module, _, function = (rest if is_named else target).partition(":")
@@ -56,10 +56,19 @@ def load_methods(specs: Sequence[str]) -> dict[str, RpcHandler]:
     return {"echo": echo, "time": time} | given
 
 
+def _look_in_the_current_directory() -> None:
+    with suppress(OSError):  # it was deleted
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.insert(0, here)
+
+
 def _load(module: str, function: str) -> RpcHandler:
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except Exception as error:  # whatever the module does
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the module does, sys.exit() too
         reason = f"{type(error).__name__}: {error}"
         raise click.BadParameter(f"cannot import {module!r}: {reason}") from error
     if not callable(found):

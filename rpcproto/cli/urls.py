@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from typing import Any, Final, NamedTuple, TypeAlias, Unpack
+from typing import Final, NamedTuple, TypeAlias, Unpack
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import anyio
@@ -79,9 +79,6 @@ class NoConnection(click.ClickException):
     """There is no connection, and so nothing can be done; the message says why."""
 
     exit_code = 3
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"rpcproto: {self.message}", file=file, err=file is None)
 
 
 def parse_url(url: str) -> Address:

@@ -1,21 +1,39 @@
 """The way to the WebSocket of the signalling: which path the server knows, and why it refuses."""
 
-import asyncio
-import urllib.error
-import urllib.request
+import logging
 from typing import Final
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from rpcproto.livekit.errors import FORBIDDEN, UNAUTHORIZED, UnreachableError, refusal
+from rpcproto.livekit.http_requests import HttpRequest, fetch, proxy_of, reached_through, why
 from rpcproto.livekit.signalling import Resumption, join_url, path_after, validate_url
 
-MAX_SIGNAL_BYTES: Final = 16 << 20
+MAX_SIGNAL_BYTES: Final = 4 << 20
 """The largest message of signalling; the list of a room's participants is one."""
 _CLOSE_TIME: Final = 0.5
 _VALIDATE_TIME: Final = 3.0
+
+
+def _quiet_logger() -> logging.Logger:
+    """What websockets logs, without its DEBUG level: there it writes every header, the token among
+    them. It is no logger that can be found by name, so nobody can switch that on."""
+    quiet = logging.Logger("websockets.client", logging.INFO)
+    quiet.parent = logging.getLogger("websockets.client")
+    return quiet
+
+
+_WEBSOCKET_LOGGER: Final = _quiet_logger()
+
+
+class _Dial(connect_websocket):
+    """Follows no redirect: the token is for one host alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 async def dial(
@@ -26,62 +44,61 @@ async def dial(
     `offer` is our first one, which may go along; `resumption` is for a further WebSocket of the
     same session.
 
-    Raises RefusedError and UnreachableError.
+    A redirect is not followed. Raises RefusedError and UnreachableError.
     """
+    headers = {"Authorization": f"Bearer {token}"}
     while True:
+        address = join_url(url, path, offer, resumption)
+        proxy = proxy_of(address)
         try:
-            socket = await connect_websocket(
-                join_url(url, path, offer, resumption),
-                additional_headers={"Authorization": f"Bearer {token}"},
+            socket = await _Dial(
+                address,
+                additional_headers=headers,
+                compression=None,  # a few bytes could become many
+                logger=_WEBSOCKET_LOGGER,
                 max_size=MAX_SIGNAL_BYTES,
                 open_timeout=None,
                 close_timeout=_CLOSE_TIME,
                 # The signalling has pings of its own.
                 ping_interval=None,
+                proxy=proxy,
             )
         except InvalidStatus as error:
             status = error.response.status_code
             # A session stays on its path.
             older = path_after(path, status) if resumption is None else None
             if older is None:
-                body = bytes(error.response.body).decode(errors="replace")
-                body = body or await _reason(url, path, token, status)
+                body = bytes(error.response.body or b"").decode(errors="replace")
+                if not body and status in (UNAUTHORIZED, FORBIDDEN):
+                    body = await _reason(validate_url(url, path), headers)
+                location = error.response.headers.get_all("Location")
                 # Some servers show the whole token, which is for no log.
-                raise refusal(status, body.replace(token, "...")) from error
+                words = body.replace(token, "...")
+                raise refusal(status, words, _origin(location)) from error
             path = older
         # ImportError: a proxy that needs a package more; ValueError: a host that cannot be.
         except (OSError, WebSocketException, ImportError, ValueError) as error:
-            raise UnreachableError(f"cannot reach {url}: {why(error)}") from error
+            where = reached_through(url, proxy)
+            raise UnreachableError(f"cannot reach {where}: {why(error)}") from error
         else:
             return socket, path
 
 
-async def _reason(url: str, path: str, token: str, status: int) -> str:
+async def _reason(url: str, headers: dict[str, str]) -> str:
     """What the server has to say to a refusal of which it has given no reason."""
-    if status not in (UNAUTHORIZED, FORBIDDEN):
-        return ""
-    request = urllib.request.Request(
-        validate_url(url, path), headers={"Authorization": f"Bearer {token}"}
-    )
-    return await asyncio.to_thread(_body_of, request)
-
-
-def _body_of(request: urllib.request.Request) -> str:
     try:
-        with urllib.request.urlopen(request, timeout=_VALIDATE_TIME):
-            return ""
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.read(1_000).decode(errors="replace")
-    except OSError:
+        return (await fetch(HttpRequest("GET", url, headers), _VALIDATE_TIME)).body
+    except UnreachableError:
         return ""
 
 
-def why(error: BaseException) -> str:
-    """An error in words for people."""
-    match error:
-        case ConnectionRefusedError():
-            return "nobody listens there"
-        case OSError(strerror=str() as text):
-            return text
-    return str(error) or type(error).__name__
+def _origin(locations: list[str]) -> str:
+    """Where a redirect leads, without anything that could be the token."""
+    if not locations:
+        return ""
+    try:
+        parts = urlsplit(locations[0])
+    except ValueError:
+        return ""
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}"[:200] if host else ""

@@ -36,13 +36,20 @@ class LeaveError(ConnectionError):
         self.reason: str = reason
 
 
-def refusal(status: int, body: str) -> RefusedError:
-    """The error for an HTTP status that is no welcome, with what the server had to say."""
+def refusal(status: int, body: str, redirect: str = "") -> RefusedError:
+    """The error for an HTTP status that is no welcome, with what the server had to say; `redirect`
+    is the other host that it names."""
     words = " ".join(body.split())[:200]
     if status == UNAUTHORIZED:
         return TokenError(f"the server does not accept the token: {words or 'no reason'}", status)
     if status == NOT_FOUND:
         return RefusedError(f"there is no LiveKit room to join: {words or 'not found'}", status)
+    if redirect:
+        return RefusedError(
+            f"the server redirects to {redirect} ({status}), which is not followed, since the "
+            "token is for one host alone; use that URL if you trust it",
+            status,
+        )
     return RefusedError(f"the server refuses ({status}): {words or 'no reason'}", status)
 
 

@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from livekit.protocol.models import DataPacket
 
 from rpcproto import OutgoingPacket, stamp
-from rpcproto.livekit.dialing import why
 from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError
+from rpcproto.livekit.http_requests import why
 from rpcproto.livekit.negotiation import PeerConnections
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signal_socket import SignalSocket

@@ -241,7 +241,7 @@ def test_where_nobody_listens_that_is_told(typed: Typed) -> None:
     assert typed("call", *place, "bob", "echo") == (
         3,
         "",
-        "rpcproto: cannot reach ws://127.0.0.1:1: nobody listens there\n",
+        "rpcproto: cannot reach ws://127.0.0.1:1: connection refused\n",
     )
 
 

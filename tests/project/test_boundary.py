@@ -36,7 +36,7 @@ UPPER_FLOORS = [
     {"testing"},
     {"recording"},
     {"transports", "e2ee", "wire"},
-    {"extras", "ids", "logs"},
+    {"extras", "ids", "interrupts", "logs"},
     {"core"},
 ]
 """The same of the whole house; a floor of several modules may use itself."""
