@@ -1,0 +1,534 @@
+"""11: inline and compressed bodies."""
+
+import json
+import random
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from rpcproto.conformance.case import Level, NotPossible, Unmet, case
+from rpcproto.conformance.participant import Participant
+from rpcproto.conformance.reading import Body, Form
+from rpcproto.conformance.scene import Scene, TesteeCall
+from rpcproto.conformance.writing import Stream, answer_stream, deflate, request_stream
+from rpcproto.core.wire import text_field
+from rpcproto.wire import DEFLATE_RAW, OutgoingMessage, StreamHeader
+
+CALL = ("conform.call",)
+COMPRESSION: Final = 2
+"""The capability to inflate raw DEFLATE."""
+INLINE_BYTES: Final = 15_000
+"""Of an inline header packet, without what a server adds."""
+TEXT: Final = "Ein Text, der sich verkürzen lässt; 可以压缩的文本。" * 100
+BODY: Final = TEXT.encode()
+NOISE: Final = random.Random(0).randbytes(30_000).hex()[:40_000]
+"""A text that becomes about half as long: hexadecimal digits."""
+HARD: Final = "".join(map(chr, random.Random(1).choices(range(0x4E00, 0x9FA5), k=13_000)))
+"""A text that compression makes little shorter."""
+
+
+def needs_compression(scene: Scene) -> None:
+    """The testee must have announced that it inflates."""
+    if COMPRESSION not in scene.testee.capabilities:
+        raise NotPossible("the testee does not announce that it reads compressed bodies")
+
+
+def inline(stream: Stream, content: bytes, *, compression: int = DEFLATE_RAW) -> StreamHeader:
+    """The header of a stream with all of this content in it."""
+    return stream.header._replace(
+        inline_content=content, compression=compression, total_length=len(BODY)
+    )
+
+
+def compressed(stream: Stream) -> Stream:
+    """A stream whose chunks are TEXT, compressed."""
+    header = stream.header._replace(compression=DEFLATE_RAW, total_length=len(BODY))
+    return stream._replace(header=header)
+
+
+# what comes in
+
+
+@case(
+    "11.1",
+    "A request arrives inline, of one byte and of 14,000",
+    sees="the answers",
+    rule="R27 A5",
+    why="That is how a caller with client_protocol 2 sends nearly all of its calls.",
+    protocols=(2,),
+    reads=2,
+)
+async def inline_request(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for text in ("x", "ä€😀z" * 1_400):
+        await alice.gets_answer(alice.request("conform.echo", text, form=Form.INLINE), text)
+
+
+@case(
+    "11.2",
+    "A request arrives inline with an empty payload",
+    sees="an answer with the empty payload",
+    rule="A5",
+    why="The field is there and empty: who waits for chunks waits until the call ends.",
+    protocols=(2,),
+    reads=2,
+)
+async def empty_inline_request(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "", form=Form.INLINE), "")
+
+
+@case(
+    "11.3",
+    "After an inline request, a chunk and a trailer of its stream arrive",
+    sees="one answer, with what was inline",
+    rule="A5 R23",
+    why="An inline header is the whole stream; what follows it belongs to no stream.",
+    level=Level.SHOULD,
+    protocols=(2,),
+    reads=2,
+)
+async def nothing_follows_inline(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream([b" and more"])
+    alice.send(stream.header._replace(inline_content=b"inline", total_length=6))
+    alice.send(*stream.chunks, stream.trailer)
+    await alice.gets_answer(stream.request_id, "inline")
+    await scene.nothing_more()
+
+
+def stored(body: bytes) -> bytes:
+    return with_compressor(body, zlib.compressobj(0, wbits=-zlib.MAX_WBITS))
+
+
+def fixed(body: bytes) -> bytes:
+    return with_compressor(body, zlib.compressobj(9, wbits=-zlib.MAX_WBITS, strategy=zlib.Z_FIXED))
+
+
+def small_window(body: bytes) -> bytes:
+    return with_compressor(body, zlib.compressobj(9, wbits=-9))
+
+
+def flushed(body: bytes) -> bytes:
+    """With a flush after every 500 bytes, and no final block: complete by its length alone."""
+    compressing = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    parts = [body[at : at + 500] for at in range(0, len(body), 500)]
+    return b"".join(
+        compressing.compress(part) + compressing.flush(zlib.Z_SYNC_FLUSH) for part in parts
+    )
+
+
+def flushed_and_ended(body: bytes) -> bytes:
+    """As browsers' CompressionStream may do: flushes, and an empty final block."""
+    return flushed(body) + b"\x03\x00"
+
+
+class Packing(NamedTuple):
+    """A way to compress; the numbers are of the cases for inline and for chunks."""
+
+    inline_number: str
+    chunks_number: str
+    what: str
+    pack: Callable[[bytes], bytes]
+    why: str
+
+
+PACKINGS: Final = (
+    Packing("11.4", "11.10", "in the usual way", deflate,
+            "Who announces the capability is sent compressed bodies."),
+    Packing("11.5", "11.11", "with flushes and without a final block", flushed,
+            "Senders may compress piece by piece, and end without a final block."),
+    Packing("11.6", "11.12", "with flushes and an empty final block", flushed_and_ended,
+            "Compressors that work piece by piece end so."),
+    Packing("11.7", "11.13", "in stored blocks", stored,
+            "Compressors store what does not become shorter."),
+    Packing("11.8", "11.14", "with fixed codes", fixed,
+            "Small compressors know only these."),
+    Packing("11.9", "11.15", "with a window of 512 bytes", small_window,
+            "Small compressors have no larger one."),
+)  # fmt: skip
+
+
+def with_compressor(body: bytes, compressing: "zlib._Compress") -> bytes:
+    return compressing.compress(body) + compressing.flush()
+
+
+def pieces(content: bytes) -> Iterator[list[bytes]]:
+    """Ways to cut: as one, in small pieces, byte by byte in the beginning and at the end."""
+    yield [content]
+    yield [content[at : at + 97] for at in range(0, len(content), 97)]
+    yield [*split(content[:50]), content[50:-50], *split(content[-50:])]
+
+
+def split(content: bytes) -> list[bytes]:
+    """Each byte by itself."""
+    return [bytes([byte]) for byte in content]
+
+
+def _register_packing(row: Packing) -> None:
+    @case(
+        row.inline_number,
+        f"A request arrives inline, compressed {row.what}",
+        sees="the answer",
+        rule="R25 A5",
+        why=row.why,
+        protocols=(2,),
+        reads=2,
+    )
+    async def in_header(scene: Scene) -> None:
+        needs_compression(scene)
+        alice = await scene.join("alice")
+        stream = request_stream([])
+        alice.send(inline(stream, row.pack(BODY)))
+        await alice.gets_answer(stream.request_id, TEXT)
+
+    @case(
+        row.chunks_number,
+        f"A request arrives in chunks, compressed {row.what}, cut anywhere",
+        sees="the answer",
+        rule="R25 A5",
+        why=row.why,
+        protocols=(2,),
+        reads=2,
+    )
+    async def in_chunks(scene: Scene) -> None:
+        needs_compression(scene)
+        alice = await scene.join("alice")
+        for parts in pieces(row.pack(BODY)):
+            stream = compressed(request_stream(parts))
+            alice.send(*stream.parts)
+            await alice.gets_answer(stream.request_id, TEXT)
+
+
+for _packing in PACKINGS:
+    _register_packing(_packing)
+
+
+@case(
+    "11.16",
+    "An answer arrives compressed, inline and in chunks, with and without a final block",
+    sees="the calls succeed",
+    rule="R6 R25 A5",
+    why="Who announces the capability is sent compressed bodies.",
+    methods=CALL,
+    protocols=(2,),
+    reads=2,
+)
+async def compressed_answers(scene: Scene) -> None:
+    needs_compression(scene)
+    for pack in (deflate, flushed):
+        for ways in ([], *pieces(pack(BODY))):
+
+            def change(stream: Stream) -> Sequence[OutgoingMessage]:
+                if stream.chunks:
+                    return compressed(stream).parts
+                return [inline(stream, pack(BODY))]  # noqa: B023 (it is called at once)
+
+            call = await answered(scene, ways, change)
+            await call.succeeds(TEXT)
+
+
+@case(
+    "11.17",
+    "A request with an empty payload arrives compressed, inline and in chunks",
+    sees="answers with the empty payload",
+    rule="R25 A5",
+    why="A sender may compress whatever it has.",
+    level=Level.SHOULD,
+    protocols=(2,),
+    reads=2,
+)
+async def empty_and_compressed(scene: Scene) -> None:
+    needs_compression(scene)
+    alice = await scene.join("alice")
+    for form in (Form.COMPRESSED_INLINE, Form.COMPRESSED_CHUNKS):
+        await alice.gets_answer(alice.request("conform.echo", "", form=form), "")
+
+
+class Breaking(NamedTuple):
+    """A way to spoil a compressed body, inline and in chunks, in requests and in answers."""
+
+    request_number: str
+    answer_number: str
+    what: str
+    content: bytes
+    level: Level
+    why: str
+
+
+MUST, SHOULD = Level.MUST, Level.SHOULD
+PACKED: Final = deflate(BODY)
+BREAKING: Final = (
+    Breaking("11.18", "11.24", "ends too early", PACKED[: len(PACKED) // 2], MUST,
+             "Lost packets would become a text that is cut, and nobody notices."),
+    Breaking("11.19", "11.25", "is not DEFLATE", b"\xff" * 200, MUST,
+             "What the inflater makes of it is nothing that anybody sent."),
+    Breaking("11.20", "11.26", "has bytes after its final block", PACKED + b"more", SHOULD,
+             "Two bodies in one, of which the receiver takes the one and another reader both."),
+    Breaking("11.21", "11.27", "is longer than its total_length", deflate(BODY + b"x"), SHOULD,
+             "Sender and receiver do not mean the same body."),
+    Breaking("11.22", "11.28", "is shorter than its total_length", deflate(BODY[:-1]), MUST,
+             "Lost packets would become a text that is cut, and nobody notices."),
+    Breaking("11.23", "11.29", "is not valid UTF-8", deflate(BODY[:-1] + b"\xff"), SHOULD,
+             "The text would have other characters than were sent, and nobody notices."),
+)  # fmt: skip
+
+
+def spoiled(stream: Stream, content: bytes, *, is_inline: bool) -> list[OutgoingMessage]:
+    """A stream with this content, which is not as it should be."""
+    if is_inline:
+        return [inline(stream, content)]
+    chunk = stream.chunks[0]._replace(content=content)
+    return compressed(stream._replace(chunks=[chunk])).parts
+
+
+async def answered(
+    scene: Scene, parts: Sequence[bytes], change: Callable[[Stream], Sequence[OutgoingMessage]]
+) -> TesteeCall:
+    """A call of the testee that is answered with what `change` makes of a stream."""
+    alice = await scene.join("alice")
+    call = await scene.call(alice)
+    request = await alice.gets_request()
+    alice.ack(request)
+    alice.send(*change(answer_stream(request.request_id, parts)))
+    return call
+
+
+def _register_breaking(row: Breaking) -> None:
+    @case(
+        row.request_number,
+        f"A request arrives whose compressed body {row.what}, inline and in chunks",
+        sees="an error, or no answer",
+        rule="R25 R26",
+        why=row.why,
+        level=row.level,
+        protocols=(2,),
+        reads=2,
+    )
+    async def request(scene: Scene) -> None:
+        needs_compression(scene)
+        alice = await scene.join("alice")
+        for is_inline in (True, False):
+            stream = request_stream([b""])
+            alice.send(*spoiled(stream, row.content, is_inline=is_inline))
+            await scene.is_not_believed(alice, stream.request_id)
+
+    @case(
+        row.answer_number,
+        f"An answer arrives whose compressed body {row.what}, inline and in chunks",
+        sees="calls that do not succeed",
+        rule="R25 R26",
+        why=row.why,
+        level=row.level,
+        methods=CALL,
+        protocols=(2,),
+        reads=2,
+    )
+    async def answer(scene: Scene) -> None:
+        needs_compression(scene)
+        for is_inline in (True, False):
+
+            def change(stream: Stream) -> Sequence[OutgoingMessage]:
+                return spoiled(stream, row.content, is_inline=is_inline)  # noqa: B023 (at once)
+
+            call = await answered(scene, [b""], change)
+            await call.does_not_succeed()
+
+
+for _breaking in BREAKING:
+    _register_breaking(_breaking)
+
+
+@case(
+    "11.30",
+    "Requests arrive whose compressed bodies are broken, each in another way",
+    sees="error 1500 for each, at once",
+    rule="R26",
+    why="A caller that is told nothing waits until its timeout, and reports a slow peer.",
+    level=Level.SHOULD,
+    protocols=(2,),
+    reads=2,
+)
+async def broken_requests_are_refused(scene: Scene) -> None:
+    needs_compression(scene)
+    alice = await scene.join("alice")
+    for row in BREAKING:
+        for is_inline in (True, False):
+            stream = request_stream([b""])
+            alice.send(*spoiled(stream, row.content, is_inline=is_inline))
+            try:
+                await alice.gets_error(stream.request_id, 1500)
+            except Unmet as unmet:
+                where = "an inline" if is_inline else "a chunked"
+                what = f"{unmet.expected}, when {where} compressed body {row.what}"
+                raise Unmet(what, unmet.seen) from None
+
+
+@case(
+    "11.31",
+    "A request arrives inline and in chunks with a compression that nobody knows",
+    sees="an error, or no answer",
+    rule="R27 R34",
+    why="The handler would be given compressed bytes as text.",
+    protocols=(2,),
+    reads=2,
+)
+async def unknown_compression(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for number in (2, 99):
+        stream = request_stream([b"looks like text"])
+        header = stream.header._replace(compression=number)
+        alice.send(header._replace(inline_content=b"looks like text"))
+        await scene.is_not_believed(alice, stream.request_id)
+        other = request_stream([b"looks like text"])
+        alice.send(other.header._replace(compression=number), *other.parts[1:])
+        await scene.is_not_believed(alice, other.request_id)
+
+
+@case(
+    "11.32",
+    "An inline request arrives whose content is shorter or longer than its total_length",
+    sees="an error, or no answer",
+    rule="R25",
+    why="Sender and receiver do not mean the same body.",
+    level=Level.SHOULD,
+    protocols=(2,),
+    reads=2,
+)
+async def inline_of_another_length(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for length in (3, 1_000):
+        stream = request_stream([])
+        alice.send(stream.header._replace(inline_content=b"inline", total_length=length))
+        await scene.is_not_believed(alice, stream.request_id)
+
+
+# what goes out
+
+
+@case(
+    "11.33",
+    "The testee calls, and answers, a participant with client_protocol 1, small and large",
+    sees="nothing inline and nothing compressed",
+    rule="R29 A5",
+    why="The participant reads neither: its call, or the testee's, would end with a timeout.",
+    methods=("conform.call", "conform.echo"),
+    protocols=(1,),
+    reads=1,
+)
+async def nothing_new_to_client_protocol_1(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for text in ("x", TEXT, TEXT * 10):
+        await answers_and_calls(scene, alice, text)
+
+
+@case(
+    "11.34",
+    "The testee calls, and answers, a participant with client_protocol 2 and without capabilities",
+    sees="nothing compressed",
+    rule="R29 A5",
+    why="The participant does not inflate: it would take compressed bytes for text.",
+    methods=("conform.call", "conform.echo"),
+    protocols=(2,),
+    reads=1,
+)
+async def nothing_compressed_without_the_capability(scene: Scene) -> None:
+    alice = await scene.join("alice", capabilities=())
+    for text in ("x", TEXT, TEXT * 10):
+        await answers_and_calls(scene, alice, text)
+
+
+@case(
+    "11.35",
+    "The testee calls, and answers, a participant that reads everything",
+    sees="payloads whole, of every kind and size",
+    rule="R29 A5",
+    why="What an application sends is what must arrive, however it travels.",
+    methods=("conform.call", "conform.echo"),
+    protocols=(2,),
+    reads=1,
+)
+async def everything_comes_whole(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for text in ("", "x", TEXT, TEXT * 10, NOISE, HARD, "\ufeff" + TEXT * 10):
+        await answers_and_calls(scene, alice, text)
+
+
+async def answers_and_calls(scene: Scene, alice: Participant, text: str) -> list[Body]:
+    """The testee answers with a text, then calls with it; `gets_*` see that both are readable."""
+    answer = await alice.gets_answer(alice.request("conform.echo", text), text)
+    await scene.call(alice, payload=text)
+    request = await alice.gets_request(payload=text)
+    return [answer, request.body]
+
+
+@case(
+    "11.36",
+    "The testee sends inline bodies of about 15,000 bytes",
+    sees="inline header packets of at most 15,000 bytes, without what servers add",
+    rule="R29 A5",
+    why="Packets that all released SDKs send are known to pass on every path.",
+    level=Level.SHOULD,
+    protocols=(2,),
+    reads=2,
+)
+async def inline_up_to_15000_bytes(scene: Scene) -> None:
+    alice = await scene.join("alice", capabilities=())
+    fits, too_large = 0, 16_000
+    largest: Body | None = None
+    while too_large - fits > 1:
+        size = (fits + too_large) // 2
+        text = "x" * size
+        body = await alice.gets_answer(alice.request("conform.echo", text), text)
+        if body.form is Form.INLINE:
+            fits, largest = size, body
+        else:
+            too_large = size
+    if largest is not None:
+        added = len(text_field(4, scene.testee.identity))
+        length = len(largest.parts[0].data)
+        if length > INLINE_BYTES + added:
+            raise Unmet("an inline packet of at most 15,000 bytes", f"one of {length:,}")
+
+
+@case(
+    "11.37",
+    "The testee sends bodies that compression does not make shorter",
+    sees="no packet that is longer for its compression",
+    rule="R29",
+    why="Compression that lengthens costs both sides time and brings nothing.",
+    level=Level.SHOULD,
+    protocols=(2,),
+    reads=2,
+)
+async def compression_does_not_lengthen(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for text in ("x", "ab", '{"a":1}', HARD[:100], HARD[:3_000]):
+        body = await alice.gets_answer(alice.request("conform.echo", text), text)
+        header = body.header
+        if header is not None and body.form is Form.COMPRESSED_INLINE:
+            content, plain = header.inline_content or b"", text.encode()
+            if len(content) > len(plain):
+                seen = f"{len(content)} bytes for {len(plain)}"
+                raise Unmet("a compressed body that is shorter", seen)
+
+
+@case(
+    "11.38",
+    "The testee answers with texts that can be compressed",
+    sees="INFO: how small and large ones travel",
+    rule="R29 A5",
+    why="All forms are right; compression saves bytes and costs time.",
+    level=Level.INFO,
+    methods=("conform.text",),
+    protocols=(2,),
+    reads=2,
+)
+async def forms_of_answers(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    forms = []
+    for times in (1, 100, 2_000):
+        wanted = json.dumps({"text": "0123456789", "times": times})
+        body = await alice.gets_answer(alice.request("conform.text", wanted), "0123456789" * times)
+        forms.append(f"{10 * times:,} bytes are {body.form.value}")
+    return ", ".join(forms)
