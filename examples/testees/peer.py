@@ -15,13 +15,15 @@ from rpcproto.ids import random_ids
 
 
 class Testee:
+    METHODS: tuple[str, ...] = ("echo", "size", "text", "fail", "crash", "wait", "count", "call")
+
     def __init__(self, identity: str) -> None:
         self.engine = RpcEngine(identity, new_id=random_ids())
         self.now = 0.0
         self.later: list[tuple[float, int, str]] = []
         self.counts = Counter[str]()
         self.calls: dict[str, tuple[int, bool]] = {}
-        for method in ("echo", "size", "text", "fail", "crash", "wait", "count", "call"):
+        for method in self.METHODS:
             self.engine.register_method(f"conform.{method}")
 
     def handle(self, invocation: InvocationReceived) -> None:

@@ -32,7 +32,7 @@ LATE: Final = 2.0
 """How much too late something may come on real time, in seconds."""
 STEP: Final = 0.25
 """Virtual time goes on by so many seconds at once."""
-MAX_PACKETS: Final = 50_000
+MAX_PACKETS: Final = 20_000
 """More packets than these during one case are a flood."""
 
 

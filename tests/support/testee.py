@@ -7,14 +7,19 @@ import contextlib
 import json
 import os
 import select
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "testees"))
+EXAMPLES = Path(__file__).parents[2] / "examples" / "testees"
+sys.path.insert(0, str(EXAMPLES))
 
-from peer import Testee, write
+from peer import Testee, write  # noqa: E402
+
+from rpcproto import InvocationReceived  # noqa: E402
 
 
 def frames(testee: Testee | None) -> Iterator[bytes]:
@@ -51,45 +56,83 @@ def play(testee: Testee, before: Callable[[bytes], None] = lambda frame: None) -
 
 
 def slow(frame: bytes) -> None:
-    time.sleep(0.05)
+    time.sleep(0.02)
 
 
 def dying(frame: bytes) -> None:
-    if b"conform.count" in frame:
-        print("it was the count that did it", file=sys.stderr)
+    if b"once" in frame:
+        print("it was 'once' that did it", file=sys.stderr, flush=True)
         os._exit(3)
 
 
 def flooding(frame: bytes) -> None:
-    if b"hello" in frame:
+    if b"once" in frame:
         packet = b"\x2a\x05alice" + b"\x5a\x26\x0a\x24" + b"a" * 36
         with contextlib.suppress(BrokenPipeError):
             while True:
-                write(packet)
+                write(packet * 100)
 
 
 def garbage(frame: bytes) -> None:
-    if not frame.startswith(b"{"):
+    if b"once" in frame:
         sys.stdout.buffer.write(b"\xff" * 64)
         sys.stdout.buffer.flush()
 
 
+class Wrong(Testee):
+    """Answers every request, and every one wrongly."""
+
+    def handle(self, invocation: InvocationReceived) -> None:
+        self.engine.respond(invocation.invocation_id, "wrong", now=self.now)
+
+
+class Unreadable(Testee):
+    """Sends what cannot be read along with each answer."""
+
+    def handle(self, invocation: InvocationReceived) -> None:
+        super().handle(invocation)
+        write(b"\xff\xff\xff")
+
+
+class Poor(Testee):
+    """Serves one method."""
+
+    METHODS = ("echo",)
+
+
+TESTEES = {"wrong": Wrong, "unreadable": Unreadable, "poor": Poor}
+HABITS = {"slow": slow, "dying": dying, "flooding": flooding, "garbage": garbage}
+
+
+def serve_tcp() -> None:
+    """Serve one connection after another, each by a process of our peer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                peer = [sys.executable, str(EXAMPLES / "peer.py")]
+                pipe = connection.fileno()
+                subprocess.run(peer, stdin=pipe, stdout=pipe, check=False)
+
+
 def main() -> None:
     mode = sys.argv[1]
-    if mode == "no hello":
-        time.sleep(3600)
-    if mode == "talks":
+    if mode == "tcp":
+        serve_tcp()
+    if mode == "mute":
+        sys.stdin.buffer.read()
+        return
+    if mode == "talkative":
         print("listening on port 7000", flush=True)
-        time.sleep(3600)
     first = json.loads(next(frames(None)))
-    testee = Testee(first["you"])
+    testee = TESTEES.get(mode, Testee)(first["you"])
     hello("somebody else" if mode == "misnamed" else first["you"])
-    before = {"slow": slow, "dying": dying, "flooding": flooding, "garbage": garbage}
     if mode == "silent":
-        for _ in frames(None):
-            pass
+        sys.stdin.buffer.read()
     else:
-        play(testee, before.get(mode, lambda frame: None))
+        play(testee, HABITS.get(mode, lambda frame: None))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,225 @@
+"""The conformance suite: right testees pass, wrong ones get clear verdicts, nothing hangs."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import pytest
+from paths import DOCS, EXAMPLES, TESTS
+
+from rpcproto import cli
+from rpcproto.conformance.case import SECTIONS, Level
+from rpcproto.conformance.cases import CASES
+
+PEER = f"{sys.executable} {EXAMPLES / 'testees/peer.py'}"
+
+
+def run_testee(mode: str) -> str:
+    """The command of a testee of `tests/support/testee.py`."""
+    return f"{sys.executable} {TESTS / 'support/testee.py'} {mode}"
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def verdicts(self) -> Counter[str]:
+        """How often there was each verdict."""
+        last = self.out.strip().splitlines()[-1].partition(" times: ")[2]
+        counts = re.findall(r"(\d+) ([a-z ]+)", last)
+        return Counter({verdict: int(count) for count, verdict in counts})
+
+
+Conform: TypeAlias = Callable[..., Ran]
+
+
+@pytest.fixture
+def conform(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Conform:
+    """The command, in this process."""
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["rpcproto", "conform", *arguments])
+        monkeypatch.setenv("COLUMNS", "100")
+        code = cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        assert "harness error" not in out
+        return Ran(code, out, err)
+
+    return run
+
+
+# the cases
+
+
+def test_cases_are_numbered_without_gaps_and_say_what_they_are_for() -> None:
+    numbers: dict[int, list[int]] = {}
+    for case in CASES:
+        numbers.setdefault(case.section, []).append(case.number)
+        assert case.why.endswith("."), case.case_id
+        assert not case.sees.endswith("."), case.case_id
+        assert not case.title.endswith("."), case.case_id
+        assert (case.level is Level.INFO) == case.sees.startswith("INFO: "), case.case_id
+        assert case.protocols, case.case_id
+    for section, found in numbers.items():
+        assert found == list(range(1, len(found) + 1)), f"section {section}"
+    assert set(numbers) <= set(SECTIONS)
+    text = (DOCS / "rules.md").read_text("utf-8")
+    for rule in {rule for case in CASES for rule in case.rule.split() if rule[0] in "RL"}:
+        assert re.search(rf"\b{rule}\b", text), rule
+
+
+def test_no_policy_of_ours_is_a_must() -> None:
+    """R28's lengths of names and R16's numbers are bounds of this engine alone."""
+    policies = {"R16": "hundred", "R28": "256"}
+    for case in CASES:
+        for rule, word in policies.items():
+            if rule in case.rule.split() and word in case.title:
+                assert case.level is not Level.MUST, case.case_id
+
+
+# a testee that is right
+
+
+def test_our_engine_passes_every_case_at_every_client_protocol(conform: Conform) -> None:
+    ran = conform("--exec", PEER, "--strict")
+    assert ran.code == 0, ran.out
+    assert set(ran.verdicts()) <= {"pass", "info", "unsupported"}, ran.out
+
+
+def test_two_runs_of_one_testee_give_the_same_verdicts(conform: Conform) -> None:
+    one, two = (conform("--exec", PEER, "--only", "RPC-7") for _ in range(2))
+    assert one.out == two.out
+
+
+def test_our_engine_passes_on_real_time(conform: Conform) -> None:
+    ran = conform(
+        "--exec", run_testee("real"), "--strict", "--only", "RPC-2", "--client-protocol", "2"
+    )
+    assert ran.code == 0, ran.out
+    assert ran.verdicts()["pass"] >= 8
+
+
+def test_a_slow_testee_passes(conform: Conform) -> None:
+    arguments = ["--strict", "--only", "RPC-3", "--client-protocol", "1"]
+    ran = conform("--exec", run_testee("slow"), *arguments)
+    assert ran.code == 0, ran.out
+
+
+def test_our_engine_passes_over_tcp(conform: Conform) -> None:
+    command = [sys.executable, str(TESTS / "support/testee.py"), "tcp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        for _ in range(2):
+            ran = conform("--tcp", f"127.0.0.1:{port}", "--strict", "--only", "RPC-1")
+            assert ran.code == 0, ran.out
+        process.kill()
+
+
+# testees that are wrong
+
+
+def test_a_testee_that_answers_everything_wrongly_fails(conform: Conform) -> None:
+    ran = conform("--exec", run_testee("wrong"), "--only", "RPC-3", "--level", "must")
+    assert ran.code == 1
+    assert "expected      the answer 'hello'" in ran.out
+    assert "seen          the answer 'wrong'" in ran.out
+    assert ran.verdicts()["pass"] <= 1  # there is an answer whose header is right
+
+
+def test_a_silent_testee_fails_its_cases(conform: Conform) -> None:
+    ran = conform(
+        "--exec", run_testee("silent"), "--timeout-scale", "0.05", "--client-protocol", "2"
+    )
+    assert ran.code == 1
+    assert ran.verdicts()["pass"] == 0
+    assert "not played: in 3 cases it has sent nothing" in ran.out
+
+
+def test_a_testee_that_dies_fails_that_case_and_is_started_again(conform: Conform) -> None:
+    arguments = ["--only", "RPC-1", "--client-protocol", "0"]
+    ran = conform("--exec", run_testee("dying"), *arguments)
+    assert ran.code == 1
+    assert ran.verdicts()["fail"] == 1
+    assert "RPC-1.12 fail" in ran.out
+    assert "the testee ended with exit code 3" in ran.out
+    assert "its stderr    it was 'once' that did it" in ran.out
+
+
+def test_after_the_third_death_the_run_ends(conform: Conform) -> None:
+    ran = conform("--exec", run_testee("dying"), "--only", "RPC-1")
+    assert ran.code == 1
+    assert "The run ended early: the testee has died 3 times" in ran.out
+
+
+def test_a_testee_that_floods_is_stopped(conform: Conform) -> None:
+    arguments = ["--only", "RPC-1.12", "--client-protocol", "0"]
+    ran = conform("--exec", run_testee("flooding"), *arguments)
+    assert ran.code == 1
+    assert "the testee floods" in ran.out
+
+
+def test_a_testee_that_writes_no_frames_fails_that_case(conform: Conform) -> None:
+    arguments = ["--only", "RPC-1", "--client-protocol", "0"]
+    ran = conform("--exec", run_testee("garbage"), *arguments)
+    assert ran.code == 1
+    assert "a frame of 4294967295 bytes" in ran.out
+
+
+def test_a_packet_that_cannot_be_read_fails_the_case(conform: Conform) -> None:
+    arguments = ["--only", "RPC-3.1", "--client-protocol", "0"]
+    ran = conform("--exec", run_testee("unreadable"), *arguments)
+    assert ran.code == 1
+    assert "expected      packets that can be read" in ran.out
+    assert "seen          ff ff ff" in ran.out
+
+
+def test_methods_that_are_not_served_make_cases_unsupported(conform: Conform) -> None:
+    ran = conform("--exec", run_testee("poor"), "--only", "RPC-1", "--only", "RPC-3.1")
+    assert ran.code == 0
+    assert ran.verdicts()["pass"] == 1
+    assert ran.verdicts()["unsupported"] >= 20
+
+
+# exit code 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--exec", "no-such-command here"], "cannot start 'no-such-command': no such command"),
+        (["--exec", "/"], "cannot start '/': Permission denied"),
+        (["--exec", "an 'open quote"], '--exec "an \'open quote": No closing quotation'),
+        (["--exec", ""], "--exec '': the command is empty"),
+        (["--tcp", "127.0.0.1:1"], "cannot connect to 127.0.0.1:1: connection refused"),
+        (["--tcp", "here"], "--tcp 'here': it must be HOST:PORT, such as 127.0.0.1:7000"),
+        ([], "give either --exec COMMAND or --tcp HOST:PORT"),
+        (["--exec", "a", "--only", "RPC-99"], "no case is selected; --list shows all of them"),
+        (["--exec", run_testee("misnamed")], "the testee is 'somebody else' in its hello"),
+        (["--exec", run_testee("talkative")], "the testee sent a frame of 1818850164 bytes"),
+        (
+            ["--exec", run_testee("mute"), "--timeout-scale", "0.02"],
+            "the testee sent no hello within",
+        ),
+        (["--exec", f"{sys.executable} -c 'exit(7)'"], "the testee ended with exit code 7"),
+        (["--exec", run_testee("poor"), "--only", "RPC-1.1"], ""),
+    ],
+)
+def test_where_there_is_nothing_to_test_one_sentence_says_why(
+    conform: Conform, arguments: list[str], sentence: str
+) -> None:
+    ran = conform(*arguments)
+    assert ran.code == 2
+    assert ran.err.startswith(f"rpcproto: {sentence}" if sentence else "")
+
+
+def test_list_shows_the_cases_and_plays_none(conform: Conform) -> None:
+    ran = conform("--list", "--only", "R14", "--level", "must")
+    assert ran.code == 0
+    assert "RPC-2.1   MUST" in ran.out
+    assert "SHOULD" not in ran.out
