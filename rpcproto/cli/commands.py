@@ -69,8 +69,30 @@ def _run() -> int:
     return code if isinstance(code, int) else 0
 
 
+def _print_versions(context: click.Context) -> None:
+    click.echo(f"rpcproto, version {rpcproto.__version__}")
+    click.echo(f"LiveKit rooms: {', or '.join(_stacks()) or 'no WebRTC stack is installed'}")
+    context.exit()
+
+
+def _stacks() -> list[str]:
+    """The WebRTC stacks that are installed, with their versions, the one that is taken first."""
+    try:
+        from rpcproto.livekit.stacks import installed_stacks, stack_version  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return []
+    return [f"{stack} {stack_version(stack)}" for stack in installed_stacks()]
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(rpcproto.__version__)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, wanted: _print_versions(context) if wanted else None,
+    help="Show the version, and the WebRTC stack of LiveKit rooms, and exit.",
+)
 def commands() -> None:
     """LiveKit's participant-to-participant RPC."""
 

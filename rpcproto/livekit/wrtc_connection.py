@@ -70,6 +70,7 @@ class WrtcConnection(PeerConnection):
         await self._connection.set_local_description(self._offer)
 
     async def restart(self) -> str:
+        self._is_described = False  # the next candidates are for the next description
         self._connection.restart_ice()
         self._offer = await self._connection.create_offer()
         await self._connection.set_local_description(self._offer)
@@ -154,4 +155,5 @@ class WrtcConnection(PeerConnection):
     async def close(self) -> None:
         self._is_closing = True
         self._drained.set()
+        self._closed.set()
         self._connection.close()

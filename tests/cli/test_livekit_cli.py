@@ -10,6 +10,7 @@ import sysconfig
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
+from importlib.metadata import version
 from typing import Any, Self, TypeAlias, TypeVar
 
 import click
@@ -18,10 +19,12 @@ import pytest
 from livekit.protocol.models import DisconnectReason
 from paths import DOCS
 
+import rpcproto
 from rpcproto import LocalProtocolError, cli
 from rpcproto.cli.urls import LiveKit, parse_url
 from rpcproto.conformance.room_server import RoomServer
 from rpcproto.livekit import access_token, connect
+from rpcproto.livekit.stacks import installed_stacks
 from rpcproto.livekit.tokens import identity_of
 
 T = TypeVar("T")
@@ -259,6 +262,27 @@ def test_without_its_extra_a_room_says_how_to_get_it(
         "rpcproto: a LiveKit room needs wrtc, which is not installed; "
         "get it with: pip install 'rpcproto[livekit]'\n"
     )
+
+
+def test_the_version_tells_which_webrtc_stacks_there_are(typed: Typed) -> None:
+    told = ", or ".join(f"{stack} {version(stack)}" for stack in installed_stacks())
+    assert typed("--version") == (
+        0,
+        f"rpcproto, version {rpcproto.__version__}\nLiveKit rooms: {told}\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize("missing", [("wrtc", "aiortc"), ("rpcproto.livekit.stacks",)])
+def test_the_version_tells_that_there_is_no_webrtc_stack(
+    missing: tuple[str, ...], typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("rpcproto.livekit")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    code, out, _ = typed("--version")
+    assert (code, out.splitlines()[1]) == (0, "LiveKit rooms: no WebRTC stack is installed")
 
 
 # URLs

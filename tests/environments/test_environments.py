@@ -179,3 +179,37 @@ def test_the_official_packages_live_in_the_same_process(wheel: Path, order: str)
     python = python_with(wheel, "livekit", "livekit", "livekit-api", "livekit-protocol")
     output = run(python, "-I", TESTS / "environments" / "check_wire.py", f"--livekit={order}")
     assert "32 packets" in output
+
+
+MAX_INSTALLED_BYTES = 40_000_000
+
+
+def test_a_room_client_is_light_to_install(wheel: Path) -> None:
+    """All that the extra `livekit` brings, without what a new environment has of itself."""
+    directory = ENVIRONMENTS / "livekit-light"
+    venv.create(directory, with_pip=True, clear=True)
+    python = directory / "bin" / "python"
+    own = site_packages(python)
+    run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{wheel}[livekit]")
+    brought = site_packages(python) - own
+    if not any(path.name.startswith("wrtc.") for path in brought):
+        pytest.skip("wrtc has no wheel for this machine")
+    assert {"aiortc", "av"}.isdisjoint(path.name for path in brought)
+    total = sum(bytes_of(path) for path in brought)
+    assert 20_000_000 < total <= MAX_INSTALLED_BYTES
+    told = run(
+        python, "-I", "-c", "import rpcproto.livekit.stacks as s; print(s.peer_connection(None))"
+    )
+    assert "WrtcConnection" in told
+
+
+def site_packages(python: Path) -> set[Path]:
+    """What lies there."""
+    [directory] = (python.parent.parent / "lib").glob("*/site-packages")
+    return set(directory.iterdir())
+
+
+def bytes_of(path: Path) -> int:
+    """What a file takes, or a directory with all below."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(file.stat().st_size for file in files)
