@@ -30,6 +30,7 @@ from livekit.protocol.rtc import (
     SignalResponse,
 )
 
+from rpcproto.conformance import server_calls
 from rpcproto.conformance.room_signals import asked, leave, pong
 from rpcproto.conformance.routing import Room
 
@@ -91,6 +92,7 @@ class RoomServer:
         for path in PATHS:
             app.router.add_get(path, self._signal)
             app.router.add_get(f"{path}/validate", self._validate)
+        app.router.add_post(server_calls.PATH, self._perform_rpc)
         self.app = app
         self._runner = web.AppRunner(app, shutdown_timeout=1)
 
@@ -143,6 +145,9 @@ class RoomServer:
         if self.refusal is not None:
             return web.Response(status=self.refusal, text="refused on command")
         return web.Response(text="success")
+
+    async def _perform_rpc(self, request: web.Request) -> web.Response:
+        return await server_calls.answer(request, self._rooms)
 
     async def _signal(self, request: web.Request) -> web.StreamResponse:
         if request.path not in self.paths:

@@ -108,6 +108,8 @@ class Room:
     ) -> None:
         self.name = name
         self.members: dict[str, Member] = {}
+        self.hidden: dict[str, Member] = {}
+        """Members that get packets, and are never announced."""
         self.interference: Interference | None = None
         self.replay_on_join = False
         self.keeps_packets = True
@@ -221,12 +223,12 @@ class Room:
             self._sequences[sid] = packet.sequence
         packet.participant_identity, packet.participant_sid = identity, sid
         for destination in packet.destination_identities or list(self.members):
-            if destination != identity and destination in self.members:
+            if destination != identity and self._find(destination) is not None:
                 self._pass(Passing(identity, destination, packet))
 
     def deliver(self, passing: Passing) -> None:
         """Hand a packet over as it is, whoever it says it is from; tests forge with this."""
-        member = self.members.get(passing.destination)
+        member = self._find(passing.destination)
         if member is None:
             return
         is_active = member.info.state == ParticipantInfo.ACTIVE
@@ -250,8 +252,11 @@ class Room:
 
     def _hand_over_late(self) -> None:
         member, data = self._late_packets.popleft()
-        if self.members.get(member.info.identity) is member:
+        if self._find(member.info.identity) is member:
             member.take_packet(data)
+
+    def _find(self, identity: str) -> Member | None:
+        return self.members.get(identity) or self.hidden.get(identity)
 
     def _forget_old(self) -> None:
         oldest = self._clock() - KEPT_SECONDS

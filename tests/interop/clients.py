@@ -30,19 +30,19 @@ class Place:
     """Where a server is, and how to be let in."""
 
     def __init__(self, url: str, key: str, secret: str) -> None:
-        self.url, self._key, self._secret = url, key, secret
+        self.url, self.key, self.secret = url, key, secret
 
     def token(self, identity: str, room: str) -> str:
         """A token for one hour."""
         now = int(time.time())
         claims = {
-            "iss": self._key,
+            "iss": self.key,
             "sub": identity,
             "nbf": now - 60,
             "exp": now + 3600,
             "video": {"roomJoin": True, "room": room},
         }
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        return jwt.encode(claims, self.secret, algorithm="HS256")
 
 
 class Client:

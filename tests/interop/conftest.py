@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for order, item in enumerate(items):
         item.user_properties.append(("order", order))
         cell_of = getattr(getattr(item, "module", None), "cell_of", None)
-        if cell_of is not None and isinstance(item, pytest.Function):
+        if cell_of is not None and hasattr(item, "callspec"):
             cell = cell_of(item.callspec.params)
             item.user_properties.extend([("cell", cell)] if cell else [])
 

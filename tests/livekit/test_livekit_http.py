@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from livekit.protocol.rtc import LeaveRequest, SignalResponse
-from livekit_scenes import GUARD, run, session_of, token, until
+from livekit_scenes import GUARD, run, session_of, tcp_server, token, until
 from websockets.asyncio.server import ServerConnection, serve
 
 from rpcproto.conformance.room_server import RoomServer
@@ -38,22 +38,15 @@ class Server:
         self.port = 0
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            self.heads.append(head)
-            await self._answer(head, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.heads.append(head)
+        await self._answer(head, writer)
 
 
 @asynccontextmanager
 async def listening(answer: Answer) -> AsyncIterator[Server]:
     ours = Server(answer)
-    server = await asyncio.start_server(ours.take, "127.0.0.1", 0)
-    async with server:
-        ours.port = server.sockets[0].getsockname()[1]
+    async with tcp_server(ours.take) as ours.port:
         yield ours
 
 
@@ -321,10 +314,8 @@ def test_a_request_goes_through_the_proxy_with_its_password(
                 writer.write(b"HTTP/1.1 200 Go on\r\n\r\n")
                 heads.append(await reader.readuntil(b"\r\n\r\n"))
                 writer.write(reply("200 OK", b"through"))
-                writer.close()
 
-            async with await asyncio.start_server(relay, "127.0.0.1", 0) as proxy:
-                port = proxy.sockets[0].getsockname()[1]
+            async with tcp_server(relay) as port:
                 environment.setenv("http_proxy", f"http://us%65r:pass@127.0.0.1:{port}")
                 request = HttpRequest("GET", "http://livekit.example:81/a?b=c", {})
                 assert await fetch(request, GUARD) == HttpAnswer(200, "through")
@@ -394,11 +385,8 @@ def test_a_request_has_its_method_and_its_body() -> None:
             assert head.startswith(b"POST /there HTTP/1.1\r\n")
             bodies.append(await reader.readexactly(5))
             writer.write(reply("201 Created", "fertig ä".encode()))
-            writer.close()
 
-        server = await asyncio.start_server(take, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
+        async with tcp_server(take) as port:
             request = HttpRequest("POST", f"http://127.0.0.1:{port}/there", {}, b"12345")
             assert await fetch(request, GUARD) == HttpAnswer(201, "fertig ä")
         assert bodies == [b"12345"]
@@ -415,11 +403,8 @@ def test_a_request_that_is_cancelled_hangs_up() -> None:
             asked.set()
             assert await reader.read() == b""
             gone.set()
-            writer.close()
 
-        server = await asyncio.start_server(wait, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
+        async with tcp_server(wait) as port:
             request = HttpRequest("GET", f"http://127.0.0.1:{port}/", {})
             fetching = asyncio.create_task(fetch(request, GUARD))
             await asked.wait()
