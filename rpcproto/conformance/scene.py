@@ -3,11 +3,12 @@
 import json
 from typing import Final, NamedTuple
 
-from rpcproto.conformance.attachment import Facts
+from rpcproto.conformance.attachment import Facts, Member
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
 from rpcproto.conformance.reading import IncomingRequest, describe, short
 from rpcproto.conformance.stage import EARLY, STEP, Stage, new_sid
+from rpcproto.conformance.writing import new_id
 from rpcproto.wire import Response, StreamHeader
 
 DRIVER_TIMEOUT_MS: Final = 120_000
@@ -36,6 +37,7 @@ class Scene:
         """All that passed, in order."""
         self._began = stage.now
         self._participants: list[Participant] = []
+        self._unseen_members: set[Member] = set()
         self._driver: Participant | None = None
 
     @property
@@ -62,6 +64,24 @@ class Scene:
         self._participants.append(participant)
         if is_announced:
             self._note(participant, "joins")
+        return participant
+
+    def server(self) -> Participant:
+        """LiveKit's server, about to make one call of its own: the id of that is its identity.
+
+        It has no sid, is not announced, and understands plain packets alone.
+        """
+        return self._unseen(Member(new_id(), "", 0, ()))
+
+    def hidden(self) -> Participant:
+        """A hidden participant: it has no identity, and is not announced."""
+        return self._unseen(Member("", new_sid(), 0, ()))
+
+    def _unseen(self, member: Member) -> Participant:
+        participant = self.stage.play(member, self._record)
+        participant.cryptor = None
+        self._participants.append(participant)
+        self._unseen_members.add(member)
         return participant
 
     async def leave(self, participant: Participant) -> None:
@@ -177,7 +197,7 @@ class Scene:
         """Let all participants leave."""
         for participant in self._participants:
             self.stage.forget(participant)
-            if not self.stage.ended:
+            if not self.stage.ended and participant.member not in self._unseen_members:
                 await self.stage.attachment.dismiss(participant.member)
 
     def _record(self, sender: str, receiver: str, data: bytes) -> None:

@@ -172,12 +172,17 @@ class Stage:
         """Let a participant come, with an identity that nobody had before it."""
         self._numbers += 1
         member = Member(f"{name}-{self._numbers}", new_sid(), client_protocol, capabilities)
+        participant = self.play(member, record)
+        if is_announced:
+            await self.attachment.announce(member)
+        return participant
+
+    def play(self, member: Member, record: Callable[[str, str, bytes], None]) -> Participant:
+        """Play a participant that is as `member` has it, without a word of it to the testee."""
         participant = Participant(self, member, record)
         if self._key is not None and self.encryption is not None:
             participant.cryptor = cryptor_with(self._key, self.encryption.key_index)
         self._participants[member.identity] = participant
-        if is_announced:
-            await self.attachment.announce(member)
         return participant
 
     def forget(self, participant: Participant) -> None:

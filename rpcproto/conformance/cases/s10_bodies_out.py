@@ -283,27 +283,6 @@ async def leaves_before_its_answer(scene: Scene) -> None:
 
 @case(
     "10.23",
-    "A request packet asks for an answer of 15,361 bytes, from a participant that reads streams",
-    sees="INFO: whether the answer is a stream or error 1504",
-    rule="R17",
-    why="Both are right: a caller that sent a packet need not expect a stream.",
-    level=Level.INFO,
-    methods=SIZE,
-    protocols=STREAMS,
-    reads=1,
-)
-async def large_answer_to_a_packet(scene: Scene) -> str:
-    alice = await scene.join("alice", capabilities=())
-    request = alice.request("conform.size", "15361", form=Form.PACKET)
-    await alice.gets_outcome(request, within=5)
-    if alice.is_refused(request, 1504):
-        return "an answer of 15,361 bytes to a request packet is error 1504"
-    body = await alice.gets_answer(request, "x" * 15_361)
-    return f"an answer of 15,361 bytes to a request packet is {body.form.value}"
-
-
-@case(
-    "10.24",
     "Answers in chunks are sent",
     sees="INFO: how many bytes a chunk has",
     rule="R29",
