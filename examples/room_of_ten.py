@@ -50,4 +50,6 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} nats://host:port")
+    asyncio.run(main(sys.argv[1]))

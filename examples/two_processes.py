@@ -64,5 +64,7 @@ if __name__ == "__main__":
             asyncio.run(listen())
         case ["call", port]:
             asyncio.run(call(int(port)))
-        case _:
+        case []:
             asyncio.run(both())
+        case _:
+            sys.exit(f"usage: python {sys.argv[0]} [serve | call PORT]")

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from rpcproto.core.errors import LocalProtocolError
 
 
+def how_to_install(name: str) -> str:
+    """Return what to do about an extra that is missing, whether an index has the package or not."""
+    return f"install rpcproto with the extra {name!r} (in a checkout: pip install '.[{name}]')"
+
+
 @contextmanager
 def extra(name: str, module: str) -> Iterator[None]:
     """Around the imports of `module` that belong to the extra `name`.
@@ -21,7 +26,7 @@ def extra(name: str, module: str) -> Iterator[None]:
             raise
         raise ImportError(
             f"{module} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install 'rpcproto[{name}]'",
+            + how_to_install(name),
             name=error.name,
         ) from error
 

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from rpcproto import interrupts
+from rpcproto.extras import how_to_install
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def _run() -> int:
             raise
         print(
             f"rpcproto: the command line needs the package {missing!r}, which is not installed; "
-            "install rpcproto with the extra 'cli'",
+            + how_to_install("cli"),
             file=sys.stderr,
         )
         return 1

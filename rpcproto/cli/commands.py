@@ -9,6 +9,7 @@ import click
 
 import rpcproto
 from rpcproto import interrupts
+from rpcproto.cli.completion import VARIABLE, completion
 from rpcproto.cli.conform import conform
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
 from rpcproto.cli.demo import play
@@ -54,8 +55,10 @@ def _run() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return interrupts.INTERRUPTED
-    except SystemExit:
-        return OUTPUT_FAILED  # whoever reads the output of click or rich has stopped reading
+    except SystemExit as end:
+        if VARIABLE in os.environ and isinstance(end.code, int):
+            return end.code  # a shell has asked for completions
+        return OUTPUT_FAILED  # whoever reads the output of click has stopped reading
     except OSError as error:
         drop_pending()
         what = f"{error.filename}: " if error.filename else ""
@@ -107,9 +110,9 @@ def commands() -> None:
 def demo(journal: str | None) -> int:
     """Play eleven calls, good and bad, and draw what happens.
 
-    Several participants share a room inside this process, and time is virtual: an hour of waiting
-    takes no time. All that is drawn was seen on the wire or told by the engine. Exits with 1 if
-    anything is not as it should be.
+    The participants share a room inside this process, and time is virtual: an hour of waiting
+    takes no time. The diagrams show the packets on the wire and the events of the engines. Exits
+    with 1 if a call does not end as expected, and with 4 if the journal cannot be written.
     """
     if journal is None:
         with writing():
@@ -139,11 +142,11 @@ def demo(journal: str | None) -> int:
 def decode(
     packets: tuple[str, ...], files: tuple[str, ...], in_json: bool, keys: Keys | None
 ) -> int:
-    """Print packets readably, one a line.
+    """Print the fields of packets, one packet a line.
 
     PACKETS are hex or base64; - reads them from standard input, one a line, or one binary packet.
-    With a passphrase, encrypted packets are opened. Exits with 2 if something is not a packet; the
-    others are printed all the same.
+    With a passphrase, encrypted packets are decrypted. Exits with 2 if an input is not a packet;
+    the others are printed nevertheless.
     """
     if not packets and not files:
         raise click.UsageError("give packets, --file, or - for standard input")
@@ -163,6 +166,7 @@ def decode(
     return code
 
 
+commands.add_command(completion)
 commands.add_command(serve)
 commands.add_command(call)
 commands.add_command(bench)

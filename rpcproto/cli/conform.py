@@ -1,13 +1,14 @@
 """The command `rpcproto conform`: which rules an implementation keeps."""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import anyio
 import click
 
 from rpcproto.cli.conform_report import Terminal
+from rpcproto.cli.options import Number
+from rpcproto.cli.output import writing
+from rpcproto.cli.running import run
 from rpcproto.conformance.attachment import NoTestee
 from rpcproto.conformance.case import Level
 from rpcproto.conformance.cases import CASES
@@ -24,9 +25,6 @@ class _CannotTest(click.ClickException):
     """There is nothing to test, or nothing to test it with."""
 
     exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"rpcproto: {self.message}", file=file, err=file is None)
 
 
 @click.command()
@@ -56,7 +54,7 @@ class _CannotTest(click.ClickException):
 @click.option("--identity", default="testee", show_default=True, help="The identity of the testee.")
 @click.option(
     "--timeout-scale",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=Number(0, 100, min_open=True),
     default=1.0,
     show_default=True,
     metavar="FACTOR",
@@ -88,15 +86,17 @@ def conform(
     if not plays:
         raise _CannotTest("no case is selected; --list shows all of them")
     if lists:
-        terminal.list(plays)
+        with writing():
+            terminal.list(plays)
         return 0
     attachment = _attachment(command, tcp, identity, timeout_scale)
     try:
-        run = anyio.run(partial(_run, attachment, plays, terminal, timeout_scale))
+        played = run(_play(attachment, plays, terminal, timeout_scale))
     except NoTestee as error:
         raise _CannotTest(str(error)) from None
-    terminal.end(run)
-    return run.exit_code(strict=strict)
+    with writing():
+        terminal.end(played)
+    return played.exit_code(strict=strict)
 
 
 def _attachment(
@@ -120,7 +120,7 @@ def _attachment(
     return TcpAttachment(host.strip("[]"), int(port), identity, timeout_scale)
 
 
-async def _run(
+async def _play(
     attachment: WireAttachment, plays: Sequence[Play], terminal: Terminal, timeout_scale: float
 ) -> Run:
     async with attachment:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from rpcproto.cli.drawing import draw
+from rpcproto.cli.output import console
 from rpcproto.conformance.case import SECTIONS
 from rpcproto.conformance.results import Play, Result, Run, Verdict
 from rpcproto.recording.diagram import printable
@@ -30,7 +30,7 @@ class Terminal:
 
     def __init__(self, *, strict: bool) -> None:
         """With `strict`, cases of the level SHOULD count."""
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = console(soft_wrap=True)
         self._strict = strict
         self._waiting: dict[int, int] = {}
         self._results: dict[int, list[Result]] = {}

@@ -52,15 +52,27 @@ def packets_in(data: bytes) -> list[str | bytes]:
 
 def parse(source: str | bytes) -> tuple[Packet, int]:
     """A packet from hex, base64 or its bytes, and its size in bytes; raises NotAPacket."""
-    candidates = [source] if isinstance(source, bytes) else list(_decodings(source))
-    if not candidates:
-        raise NotAPacket("neither hex nor base64")
-    for data in candidates:
+    readings = {"": source} if isinstance(source, bytes) else dict(_decodings(source))
+    for data in readings.values():
         # Nothing at all and bytes without any known field would pass for a packet.
         packet = wire.decode(data)
         if packet is not None and packet.message != Unread(""):
             return packet, len(data)
-    raise NotAPacket("not a LiveKit data packet that carries anything")
+    raise NotAPacket(_why_not(readings))
+
+
+def _why_not(readings: Mapping[str, bytes]) -> str:
+    """Why no reading of a text is a packet."""
+    if not readings:
+        return "neither hex nor base64"
+    if not any(readings.values()):
+        return "it is empty"
+    sizes = [
+        f"{len(data):,} byte{'s' * (len(data) != 1)}{f' of {name}' * bool(name)}"
+        for name, data in readings.items()
+    ]
+    but = "" if readings.keys() - {"base64"} else "not hex, and as base64 "
+    return f"{but}not a LiveKit data packet ({' or '.join(sizes)})"
 
 
 def describe(source: str | bytes, cryptor: Cryptor | None = None) -> Text:
@@ -160,14 +172,14 @@ def read_inline(header: StreamHeader, content: bytes) -> InlineBody:
     return InlineBody(text, len(content), is_whole, fault)
 
 
-def _decodings(source: str) -> Iterator[bytes]:
+def _decodings(source: str) -> Iterator[tuple[str, bytes]]:
     """What a text may mean: hex first, since hex is nearly always base64 as well."""
     compact = "".join(source.split())
     with suppress(ValueError):
-        yield bytes.fromhex(compact.removeprefix("0x"))
+        yield "hex", bytes.fromhex(compact.removeprefix("0x"))
     with suppress(ValueError):
         standard = compact.replace("-", "+").replace("_", "/").rstrip("=")
-        yield base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+        yield "base64", base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
 
 
 def _append_field(text: Text, name: str, value: object, message: Message) -> None:

@@ -40,11 +40,11 @@ class _NoJournal(click.ClickException):
 def replay(journal: str, other: str | None, keys: Keys | None) -> int:
     """Run the engines of a journal again, or compare two journals.
 
-    JOURNAL is a file, or - for standard input. All inputs in it are given to new engines, and what
-    comes of them is compared with what was recorded, byte for byte. With OTHER, nothing is run, and
-    the lines of the two are compared. Engines with encryption need the passphrase that they had.
+    JOURNAL is a file, or - for standard input. New engines receive all inputs in it, and their
+    outputs are compared with those in the journal, byte for byte. With OTHER, nothing runs, and the
+    lines of the two journals are compared. Engines with encryption need their passphrase.
 
-    Exits with 0 if all is the same, with 1 if not, and with 2 for what is not a journal.
+    Exits with 0 if everything is the same, with 1 if not, and with 2 if a file is not a journal.
     """
     with opened(journal) as file:
         lines = list(file)
@@ -78,11 +78,11 @@ def replay(journal: str, other: str | None, keys: Keys | None) -> int:
     "--svg", type=_path, metavar="OUT", help="Write an SVG picture instead; - is standard output."
 )
 def trace(journal: str, request_ids: tuple[str, ...], svg: str | None, keys: Keys | None) -> int:
-    """Draw what a journal holds as a sequence diagram.
+    """Draw a journal as a sequence diagram.
 
-    JOURNAL is a file, or - for standard input. With a passphrase, encrypted packets that came from
-    elsewhere are opened. Exits with 2 for what is not a journal, and where nothing of it can be
-    drawn.
+    JOURNAL is a file, or - for standard input. With a passphrase, encrypted packets of engines that
+    are not in the journal are decrypted. Exits with 2 if the file is not a journal or if there is
+    nothing to draw.
     """
     with opened(journal) as file:
         seen = trace_journal(file, request_ids, None if keys is None else keys.cryptor())

@@ -103,11 +103,18 @@ def writing(path: str = "-") -> Iterator[None]:
         raise OutputError(f"cannot write {name}: {error.strerror or error}") from None
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     """Return a console that prints what it is given and nothing more; with NO_COLOR set, without
     any styles."""
     colours: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-    return _Console(stderr=stderr, color_system=colours, highlight=False, markup=False, emoji=False)
+    return _Console(
+        stderr=stderr,
+        soft_wrap=soft_wrap,
+        color_system=colours,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 class _Console(Console):

@@ -1,60 +1,82 @@
 """The options that say where to go, under which name, and with which right."""
 
+import os
+import re
 from collections.abc import Callable
 from functools import reduce, wraps
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
+from click.core import ParameterSource
 
+from rpcproto.cli.options import identity as identity_type
 from rpcproto.cli.urls import Address, LiveKit, parse_url
-from rpcproto.core.errors import LocalProtocolError, require_name
-from rpcproto.wire import MAX_IDENTITY_BYTES
+from rpcproto.core.errors import LocalProtocolError
+
+LIVEKIT_URL: Final = "LIVEKIT_URL"
+"""The environment variable with the server of LiveKit's tools: where to go if nothing else says."""
+_TOKEN: Final = "LIVEKIT_TOKEN"
 
 
-def identity(name: str) -> str:
-    """The identity that was typed; raises click.BadParameter for what is none."""
+def _transport(ctx: click.Context, param: click.Parameter, address: Address | None) -> Address:
+    if address is not None:
+        return address
+    url = os.environ.get(LIVEKIT_URL)
+    if not url or ctx.resilient_parsing:
+        raise click.MissingParameter(ctx=ctx, param=param)
     try:
-        require_name(name, "an identity", MAX_IDENTITY_BYTES)
-    except LocalProtocolError as error:
-        raise click.BadParameter(str(error)) from None
-    return name
+        # LiveKit's tools write it both ways.
+        return parse_url(re.sub("^http", "ws", url))
+    except click.BadParameter as error:
+        raise click.UsageError(f"{LIVEKIT_URL}: {error.message}", ctx) from None
 
 
 _TRANSPORT: Final = click.option(
     "--transport",
     "address",
     type=parse_url,
+    callback=_transport,
     metavar="URL",
-    required=True,
     envvar="RPCPROTO_TRANSPORT",
-    show_envvar=True,
-    help="tcp://host:port, unix:///path, nats://host:port/room, wss://host of a LiveKit server, "
-    "livekit://host/room, or stdio:",
+    help="tcp://host:port, unix:///path, nats://host:port/room, tls://host:port/room (NATS with "
+    "TLS), wss://host of a LiveKit server, livekit://host/room, or stdio:  "
+    f"[env var: RPCPROTO_TRANSPORT, {LIVEKIT_URL}]",
 )
 _ADMISSION: Final = [
     click.option(
         "--token",
-        envvar="LIVEKIT_TOKEN",
+        envvar=_TOKEN,
         show_envvar=True,
         metavar="TOKEN",
-        help="For a LiveKit room: an access token, which has room and identity in it.",
+        help="For a LiveKit room: an access token, which names the room and the identity.",
     ),
     click.option(
         "--api-key",
         envvar="LIVEKIT_API_KEY",
         show_envvar=True,
         metavar="KEY",
-        help="Instead of a token: the key of the server,",
+        help="For a LiveKit room, instead of a token: the API key of the server,",
     ),
     click.option(
         "--api-secret",
         envvar="LIVEKIT_API_SECRET",
         show_envvar=True,
         metavar="SECRET",
-        help="its secret,",
+        help="its API secret,",
     ),
-    click.option("--room", metavar="NAME", help="and the room."),
+    click.option("--room", metavar="NAME", help="and the room, unless the URL names it."),
 ]
+
+
+class _Admission(NamedTuple):
+    """What was given to be let into a LiveKit room."""
+
+    token: str
+    api_key: str
+    api_secret: str
+    name: str | None
+    room: str
+    default_name: str | None
 
 
 def reaching(
@@ -62,7 +84,9 @@ def reaching(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command these options, and let it have `address` and `identity` of them."""
     shown = "" if default_identity is None else f"  [default: {default_identity}]"
-    named = click.option("--identity", type=identity, metavar="NAME", help=identity_help + shown)
+    named = click.option(
+        "--identity", type=identity_type, metavar="NAME", help=identity_help + shown
+    )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
@@ -77,12 +101,15 @@ def reaching(
             **others: Any,
         ) -> Any:
             if isinstance(address, LiveKit):
-                name = identity or default_identity
-                address, identity = (
-                    _with_token(address, token.strip(), identity, room)
-                    if token
-                    else _with_key(address, api_key, api_secret, name, room)
+                given = _Admission(
+                    (token or "").strip(),
+                    api_key or "",
+                    api_secret or "",
+                    identity,
+                    room or address.room,
+                    default_identity,
                 )
+                address, identity = _admitted(address, given)
             return command(address=address, identity=_given(identity or default_identity), **others)
 
         options = [_TRANSPORT, named, *_ADMISSION]
@@ -97,39 +124,53 @@ def _given(name: str | None) -> str:
     return name
 
 
-def _with_token(
-    address: LiveKit, token: str, name: str | None, room: str | None
-) -> tuple[LiveKit, str]:
+def _admitted(address: LiveKit, given: _Admission) -> tuple[LiveKit, str]:
+    """The address with a token in it, and the identity. What was typed wins over a token that is in
+    the environment."""
+    ctx = click.get_current_context()
+    typed = {
+        name
+        for name in ("token", "api_key", "api_secret")
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    has_key = bool(given.api_key and given.api_secret)
+    names_something = has_key and bool(given.name or given.room)
+    if given.token and ("token" in typed or not (typed or names_something)):
+        return _with_token(address, given, "--token" if "token" in typed else _TOKEN)
+    return _with_key(address, given)
+
+
+def _with_token(address: LiveKit, given: _Admission, source: str) -> tuple[LiveKit, str]:
     from rpcproto.livekit.tokens import identity_of  # noqa: PLC0415 (it may be missing)
 
     try:
-        owner = identity_of(token)
+        owner = identity_of(given.token)
     except LocalProtocolError as error:
-        raise click.UsageError(f"--token: {error}") from None
-    if name is not None and name != owner:
-        raise click.UsageError(f"--identity: the token is that of {owner!r}, not of {name!r}")
-    if room or address.room:
-        raise click.UsageError("the room is in the token: leave it out of the options and the URL")
-    return address._replace(token=token), owner
+        raise click.UsageError(f"{source}: {error}") from None
+    if given.name is not None and given.name != owner:
+        raise click.UsageError(
+            f"--identity: the token ({source}) belongs to {owner!r}, not to {given.name!r}"
+        )
+    if given.room:
+        raise click.UsageError(
+            f"the token ({source}) names the room: remove {given.room!r} from --room or the URL"
+        )
+    return address._replace(token=given.token), owner
 
 
-def _with_key(
-    address: LiveKit,
-    api_key: str | None,
-    api_secret: str | None,
-    name: str | None,
-    room: str | None,
-) -> tuple[LiveKit, str]:
+def _with_key(address: LiveKit, given: _Admission) -> tuple[LiveKit, str]:
     from rpcproto.livekit.tokens import access_token  # noqa: PLC0415 (it may be missing)
 
-    room = room or address.room
-    if not (api_key and api_secret and room):
-        raise click.UsageError(
-            "a LiveKit room needs --token, or --api-key, --api-secret and --room"
-        )
-    name = _given(name)
+    wanted = {"--api-key": given.api_key, "--api-secret": given.api_secret, "--room": given.room}
+    missing = [option for option, value in wanted.items() if not value]
+    if missing:
+        instead = "" if given.api_key or given.api_secret else "--token, or "
+        *others, last = missing
+        both = f"{', '.join(others)} and {last}" if others else last
+        raise click.UsageError(f"a LiveKit room needs {instead}{both}")
+    name = _given(given.name or given.default_name)
     try:
-        token = access_token(api_key, api_secret, room, name)
+        token = access_token(given.api_key, given.api_secret, given.room, name)
     except LocalProtocolError as error:
         raise click.UsageError(str(error)) from None
     return address._replace(token=token), name

@@ -14,6 +14,8 @@ from rpcproto import interrupts
 from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
+from rpcproto.cli.options import SECONDS, PayloadCommand
+from rpcproto.cli.options import identity as identity_type
 from rpcproto.cli.output import (
     OUTPUT_FAILED,
     OutputError,
@@ -25,7 +27,6 @@ from rpcproto.cli.output import (
     read_standard_input,
     say,
 )
-from rpcproto.cli.reaching import identity as identity_type
 from rpcproto.cli.reaching import reaching
 from rpcproto.cli.running import run, stopped_by
 from rpcproto.cli.sealing import Keys, keyed
@@ -39,27 +40,25 @@ from rpcproto.transports.stream import MAX_CONNECTIONS, SEND_TIMEOUT
 _PATIENCE: Final = LEAVING_TIME + 0.5
 """How long after a signal a service says which handlers it waits for, in seconds."""
 
-_SECONDS = click.FloatRange(0, 86_400, min_open=True)
-
 _wait = click.option(
     "--wait",
-    type=_SECONDS,
+    type=SECONDS,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the other may take to come into the room.",
+    help="How long to wait for the other participant to join the room.",
 )
 
 
 @click.command()
-@reaching("The name to be called by.")
+@reaching("The identity to serve as.")
 @keyed
 @click.option(
     "--verbose/--quiet",
     "-v/-q",
     default=None,
-    help="Print a line about each invocation (by default on a terminal alone); with --verbose, "
-    "also where an exception came from.",
+    help="Print a line for each request, or none; the default is to print them on a terminal. "
+    "--verbose also prints tracebacks and the log.",
 )
 @click.option(
     "--max-connections",
@@ -67,15 +66,15 @@ _wait = click.option(
     default=MAX_CONNECTIONS,
     show_default=True,
     metavar="N",
-    help="Over tcp: and unix:, how many may be connected at the same time.",
+    help="Over tcp: and unix:, the number of peers that can be connected at the same time.",
 )
 @click.option(
     "--send-timeout",
-    type=_SECONDS,
+    type=SECONDS,
     default=SEND_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Over a stream, how long a peer may take to read 64 KiB before it is disconnected.",
+    help="Over a stream, disconnect a peer that takes longer than this to read 64 KiB.",
 )
 @click.argument("functions", nargs=-1, metavar="[MODULE:FUNCTION]...")
 def serve(
@@ -89,26 +88,26 @@ def serve(
 ) -> None:
     """Answer calls until Ctrl-C.
 
-    There are two methods: echo gives the payload back, and time says what time it is. Each FUNCTION
-    of a MODULE is another, under its own name or another one (name=module:function). It takes an
-    RpcInvocationData and returns a str, or raises RpcError; it may be async. Modules are found in
-    the current directory, too.
+    Two methods are built in: echo returns the payload, and time returns the time in UTC. Each
+    MODULE:FUNCTION adds a method with the name of the function, or with another name
+    (name=module:function). A function takes an RpcInvocationData and returns a str or raises
+    RpcError; it can be async. Modules in the current directory are found.
 
     \b
       rpcproto serve --transport tcp://127.0.0.1:7000 --identity bob
-      rpcproto serve --transport unix:///tmp/bob.sock --identity bob greetings:greet
-      rpcproto serve --transport nats://127.0.0.1:4222/lobby --identity bob hi=greetings:greet
-      rpcproto serve --transport wss://example.livekit.cloud --token TOKEN greetings:greet
+      rpcproto serve --transport unix:bob.sock --identity bob greetings:greet
+      rpcproto serve --transport nats://127.0.0.1:4222/lobby --identity bob
+      rpcproto serve --transport wss://example.livekit.cloud --token TOKEN
 
-    Over tcp: and unix: it listens, and serves everyone who connects; with port 0 at a free port. A
-    room it joins. Over stdio: it serves whoever is at the other end of its standard input and
-    output, until they leave.
+    With tcp: and unix:, the command listens and serves everyone who connects; with port 0 it
+    chooses a free port. With nats:, wss: and livekit:, it joins the room. With stdio:, it serves
+    the peer at the other end of its standard input and output until that peer leaves.
 
-    With a passphrase, packets are encrypted from end to end. Those of others must be encrypted as
-    well; packets that cannot be opened are reported, with their senders.
+    With a passphrase, packets are encrypted from end to end, and plain packets of others are
+    ignored. Packets that cannot be decrypted are reported with their senders.
 
-    All messages go to standard error. After Ctrl-C or SIGTERM new requests are answered with 1400,
-    those that run are finished, and then it ends with exit code 0. The second one ends it at once.
+    All messages go to standard error. On Ctrl-C or SIGTERM the command rejects new requests with
+    code 1400, waits for running functions, and exits with code 0. A second signal stops it at once.
     """
     methods = load_methods(functions)
     tells = is_terminal(sys.stderr) if verbose is None else verbose
@@ -121,14 +120,14 @@ def serve(
         run(_until_stopped(service, serving), in_detail=bool(verbose))
 
 
-@click.command()
-@reaching("The name to call under.")
+@click.command(cls=PayloadCommand)
+@reaching("The identity to call as.")
 @keyed
 @click.option(
     "--timeout",
-    type=_SECONDS,
+    type=SECONDS,
     metavar="SECONDS",
-    help="How long the answer may take.  [default: 10]",
+    help="How long to wait for the answer.  [default: 10]",
 )
 @_wait
 @click.option("--json", "in_json", is_flag=True, help="Print the outcome as one JSON object.")
@@ -150,26 +149,32 @@ def call(
     method: str,
     payload: str,
 ) -> int:
-    """Call METHOD of the participant DESTINATION, and print the answer.
+    """Call METHOD of the participant DESTINATION and print the answer.
 
-    The payload is empty if it is not given, and - reads it from standard input, in UTF-8. The
-    answer is printed with a newline after it. An error goes to standard error.
+    Without PAYLOAD, the payload is empty; - reads it from standard input as UTF-8. A payload that
+    begins with a dash goes after --. The answer is printed with a newline after it. Errors go to
+    standard error.
 
     \b
       rpcproto call --transport tcp://127.0.0.1:7000 --identity alice bob echo Hi
-      rpcproto call --transport unix:///tmp/bob.sock --identity alice bob greet --trace
-      date | rpcproto call --transport nats://127.0.0.1:4222/lobby --identity alice bob echo -
-      rpcproto call --transport wss://example.livekit.cloud --token TOKEN agent my_method '{}'
+      rpcproto call --transport unix:bob.sock --identity alice bob greet --trace
+      rpcproto call --transport tcp://[::1]:7000 --identity alice -- bob half -42
+      date | rpcproto call --transport nats://127.0.0.1:4222/lobby \\
+          --identity alice bob echo -
+      rpcproto call --transport wss://example.livekit.cloud --token TOKEN \\
+          agent my_method '{}'
 
-    --json prints {"payload": ...} or {"error": {"code": ..., "message": ..., "data": ...}}. Over
-    stdio:, where standard output is for packets, all goes to standard error.
+    --json prints {"payload": ...} or {"error": {"code": ..., "message": ..., "data": ...}}. With
+    stdio:, standard output carries packets, so the answer goes to standard error.
 
-    Exits with 0 for an answer, 1 for an error as the outcome, 2 for wrong usage, 3 if there is no
-    connection.
+    Exit codes: 0 for an answer, 1 if the call fails, 2 for wrong usage, 3 if there is no
+    connection, 4 if the answer cannot be written.
     """
     if payload == "-":
         if isinstance(address, Stdio):
-            raise click.UsageError("with stdio:, standard input is for packets, not for a payload")
+            raise click.UsageError(
+                "with stdio:, standard input carries packets and cannot be the payload"
+            )
         payload = _read_payload()
     watcher = Watcher(None if keys is None else keys.cryptor()) if trace else None
     answering = make_call(
@@ -199,22 +204,22 @@ def call(
 
 
 @click.command()
-@reaching("The name to call under.", "bench")
+@reaching("The identity to call as.", "bench")
 @keyed
 @click.option(
     "--destination",
     type=identity_type,
     metavar="NAME",
-    help="Whom to call; in a room it must be given, elsewhere it is whoever is there.",
+    help="The participant to call. Required in a room; over a stream the default is the peer.",
 )
-@click.option("--method", default="echo", show_default=True, help="What to call.")
+@click.option("--method", default="echo", show_default=True, help="The method to call.")
 @click.option(
     "--calls",
     type=click.IntRange(1),
     default=1_000,
     show_default=True,
     metavar="N",
-    help="How many calls to make.",
+    help="The number of calls.",
 )
 @click.option(
     "--concurrency",
@@ -222,7 +227,7 @@ def call(
     default=1,
     show_default=True,
     metavar="N",
-    help="How many of them at the same time.",
+    help="The number of calls at the same time.",
 )
 @click.option(
     "--size",
@@ -230,7 +235,7 @@ def call(
     default=100,
     show_default=True,
     metavar="BYTES",
-    help="How large each payload is.",
+    help="The size of each payload.",
 )
 @_wait
 def bench(
@@ -244,22 +249,23 @@ def bench(
     wait: float,
     keys: Keys | None,
 ) -> int:
-    """Measure calls: how many a second, and how long they take.
+    """Measure the rate and the latency of calls.
 
-    The other end is any participant that has the method, such as rpcproto serve --quiet.
+    The other participant can be any that has the method, such as rpcproto serve --quiet.
 
     \b
       rpcproto bench --transport tcp://127.0.0.1:7000
       rpcproto bench --transport nats://127.0.0.1:4222/lobby --destination bob
-      rpcproto bench --transport unix:///tmp/bob.sock --calls 10000 --concurrency 100 --size 50000
+      rpcproto bench --transport unix:bob.sock --calls 10000 --concurrency 100
 
-    The payloads are random letters. One call is made before the others, and not counted. On a
-    terminal there is a progress bar.
+    The payloads are random letters. The first call is not counted. On a terminal, a progress bar
+    is shown.
 
-    Exits with 1 if a call fails, 2 for wrong usage, 3 if there is no connection, or none any more.
+    Exit codes: 1 if a call fails, 2 for wrong usage, 3 if there is no connection or it is lost,
+    4 if the figures cannot be written.
     """
     if isinstance(address, Nats | LiveKit) and destination is None:
-        raise click.UsageError("in a room, say whom to call: --destination NAME")
+        raise click.UsageError("in a room, --destination NAME is required")
     load, tally = Load(method, calls, concurrency, size), Tally()
     progress = console(stderr=True) if is_terminal(sys.stderr) else None
     try:

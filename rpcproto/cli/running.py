@@ -90,7 +90,8 @@ def _logged(level: int, in_detail: bool) -> Iterator[None]:
 
     logger.setLevel(level)
     logger.addHandler(handler)
-    logging.lastResort = _Lines(in_detail, logging.WARNING)  # for all other loggers
+    others = logging.WARNING if in_detail else logging.ERROR
+    logging.lastResort = _Lines(in_detail, others)  # for all other loggers
     threading.excepthook = raised_in_thread
     try:
         yield

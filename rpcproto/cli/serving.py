@@ -17,7 +17,7 @@ from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli import urls
 from rpcproto.cli.sealing import Keys, ReportingEngine, Unreadable
 from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
-from rpcproto.participant import RpcHandler, RpcInvocationData
+from rpcproto.participant import IncomingRpcNext, RpcHandler, RpcInterceptor, RpcInvocationData
 from rpcproto.transports import Transport
 from rpcproto.wire import MAX_METHOD_BYTES
 
@@ -140,7 +140,9 @@ class Service:
             engine_factory=partial(ReportingEngine, self._unreadable),
         )
         for method, handler in self._methods.items():
-            participant.register_rpc_method(method, self._watched(handler))
+            participant.register_rpc_method(method, self._counted(handler))
+        if self._tell is not None:
+            participant.add_rpc_interceptor(_Telling(self._tell))
         async with participant:
             self._participants.add(participant)
             try:
@@ -154,34 +156,47 @@ class Service:
                 self._participants.remove(participant)
         return None
 
-    def _watched(self, handler: RpcHandler) -> RpcHandler:
-        """A handler whose invocations are counted while they run, and reported at their end."""
+    def _counted(self, handler: RpcHandler) -> RpcHandler:
+        """A handler whose invocations are counted while they run."""
 
         async def handle(data: RpcInvocationData) -> str | None:
-            clock = asyncio.get_running_loop().time
-            began = clock()
-            outcome = str(RpcError(ErrorCode.APPLICATION_ERROR))
             self.running[data.method] += 1
             try:
                 result = handler(data)
-                if isawaitable(result):
-                    result = await result
-                if result is None or isinstance(result, str):
-                    outcome = _size(result or "")
-            except RpcError as error:
-                outcome = str(error)
-                raise
-            except asyncio.CancelledError:
-                outcome = "abandoned"
-                raise
+                return await result if isawaitable(result) else result
             finally:
                 self.running[data.method] -= 1
-                if self._tell is not None:
-                    what = f"{data.caller_identity} calls {data.method} ({_size(data.payload)})"
-                    self._tell(f"{what}: {outcome}, {(clock() - began) * 1000:.1f} ms")
-            return result
 
         return handle
+
+
+class _Telling(RpcInterceptor):
+    """Reports each request at its end, those for unknown methods too."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    async def intercept_incoming(
+        self, invocation: RpcInvocationData, next: IncomingRpcNext
+    ) -> str | None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        outcome = str(RpcError(ErrorCode.APPLICATION_ERROR))
+        try:
+            result = await next(invocation)
+            if result is None or isinstance(result, str):
+                outcome = _size(result or "")
+        except RpcError as error:
+            outcome = str(error)
+            raise
+        except asyncio.CancelledError:
+            outcome = "abandoned"
+            raise
+        finally:
+            caller, method = invocation.caller_identity, invocation.method
+            what = f"{caller} calls {method} ({_size(invocation.payload)})"
+            self._tell(f"{what}: {outcome}, {(clock() - began) * 1000:.1f} ms")
+        return result
 
 
 def _size(payload: str) -> str:

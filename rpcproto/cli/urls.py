@@ -12,6 +12,7 @@ import click
 from anyio.abc import SocketAttribute
 
 from rpcproto.core.errors import LocalProtocolError
+from rpcproto.extras import how_to_install
 from rpcproto.transports import Transport, stream
 from rpcproto.transports.pipes import stdio
 from rpcproto.transports.stream import StreamOptions, StreamTransport
@@ -50,14 +51,15 @@ class Stdio(NamedTuple):
 
 
 class Nats(NamedTuple):
-    """`nats://host:port/room`; what is shown of it has no password."""
+    """`nats://host:port/room`, or `tls://host:port/room`; what is shown of it has no password."""
 
     servers: tuple[str, ...]
     room: str
 
     def __str__(self) -> str:
         hosts = ",".join(re.sub(".*[/@]", "", server) for server in self.servers)
-        return f"nats://{hosts}/{quote(self.room, safe='')}"
+        scheme = self.servers[0].partition(":")[0]
+        return f"{scheme}://{hosts}/{quote(self.room, safe='')}"
 
 
 class LiveKit(NamedTuple):
@@ -135,8 +137,8 @@ def _read_livekit(url: str, parts: SplitResult) -> Address:
         if error.name is None or error.name.partition(".")[0] == "rpcproto":
             raise
         raise NoConnection(
-            f"a LiveKit room needs {error.name.partition('.')[0]}, which is not installed; "
-            "get it with: pip install 'rpcproto[livekit]'"
+            f"a LiveKit room needs the package {error.name.partition('.')[0]!r}, which is not "
+            f"installed; {how_to_install('livekit')}"
         ) from None
     if parts.scheme in ("ws", "wss"):
         return LiveKit(checked_url(url))
@@ -156,6 +158,7 @@ _READERS: Final = {
     "tcp": _read_tcp,
     "unix": _read_unix,
     "nats": _read_nats,
+    "tls": _read_nats,
     "wss": _read_livekit,
     "ws": _read_livekit,
     "livekit": _read_livekit,
@@ -168,7 +171,7 @@ async def connect(address: Address, identity: str, **options: Unpack[StreamOptio
 
     `options` are for a stream, and ignored in a room.
     """
-    with _explained("connect over", address):
+    with _explained("connect to", address):
         match address:
             case Tcp(host, port):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -260,6 +263,8 @@ def _explained(what: str, address: Address) -> Iterator[None]:
         # What rooms say has all in it.
         if isinstance(address, LiveKit):
             raise NoConnection(str(error)) from error
+        if isinstance(address, Stdio):
+            what = "connect over"
         prefix = "" if isinstance(address, Nats) else f"cannot {what} {address}: "
         raise NoConnection(f"{prefix}{_why(error)}") from error
 
@@ -272,7 +277,7 @@ def _why(error: BaseException) -> str:
         case OSError(__cause__=OSError() as cause):
             return _why(cause)
         case ConnectionRefusedError():
-            return "nobody listens there"
+            return "connection refused"
         case TimeoutError():
             return "no answer in time"
         case OSError(strerror=str() as text):

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Final, Literal, TypeAlias, get_args
 
 from rpcproto.core.errors import LocalProtocolError
+from rpcproto.extras import how_to_install
 from rpcproto.livekit.peer_connection import PeerConnection
 
 Stack: TypeAlias = Literal["wrtc", "aiortc"]
@@ -34,8 +35,8 @@ def peer_connection(stack: Stack | None) -> type[PeerConnection]:
         installed = installed_stacks()
         if not installed:
             raise ModuleNotFoundError(
-                "a LiveKit room needs wrtc or aiortc, neither of which is installed; get one with: "
-                "pip install 'rpcproto[livekit]', or 'rpcproto[livekit-aiortc]'",
+                "a LiveKit room needs wrtc or aiortc, neither of which is installed; "
+                + how_to_install("livekit"),
                 name=STACKS[0],
             )
         stack = installed[0]

@@ -551,7 +551,7 @@ def test_garbage_is_told_with_json_as_well(run: Run) -> None:
     code, out, err = run("decode", "--json", "zz", REQUEST.hex())
     assert code == 2
     assert json.loads(out)["method"] == "m"
-    assert err.startswith("rpcproto: packet 1: not a LiveKit data packet")
+    assert err.startswith("rpcproto: packet 1: not hex, and as base64 not a LiveKit data packet")
     assert err.count("\n") == 1
 
 
@@ -578,10 +578,10 @@ def test_long_values_are_cut_and_control_characters_are_escaped(run: Run) -> Non
     [
         ("hello!", "neither hex nor base64"),
         ("h\xe9llo", "neither hex nor base64"),
-        ("zz", "not a LiveKit data packet"),
-        ("deadbeef", "not a LiveKit data packet"),
-        ("00", "not a LiveKit data packet"),
-        ("", "not a LiveKit data packet"),
+        ("zz", "not hex, and as base64 not a LiveKit data packet (1 byte of base64)"),
+        ("deadbeef", "not a LiveKit data packet (4 bytes of hex or 6 bytes of base64)"),
+        ("00", "not a LiveKit data packet (1 byte of hex or 1 byte of base64)"),
+        ("", "it is empty"),
         (REQUEST.hex()[:-2], "not a LiveKit data packet"),
     ],
 )

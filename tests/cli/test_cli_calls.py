@@ -496,7 +496,7 @@ def test_the_trace_shows_that_the_connection_is_lost(
     # What was left behind is nobody's.
     code, out, err = call_here(url, "--trace", "bob", "die")
     assert (code, out) == (3, "")
-    assert err == f"rpcproto: cannot connect over {url}: nobody listens there\n"
+    assert err == f"rpcproto: cannot connect to {url}: connection refused\n"
     with Serving("--transport", url):
         assert call_here(url, "bob", "echo", "Hi") == (0, "Hi\n", "")
 
@@ -664,6 +664,15 @@ def test_a_service_does_without_a_standard_error_from_the_start(
         assert service.popen.poll() is None
 
 
+def test_requests_for_unknown_methods_are_shown_too(call_here: Here) -> None:
+    with Serving("--transport", "tcp://127.0.0.1:0", "--verbose") as service:
+        code, _, err = call_here(service.url, "bob", "dance", "slowly")
+        assert (code, err) == (1, "rpcproto: 1400 Method not supported at destination\n")
+        assert service.told().startswith(
+            "rpcproto: alice calls dance (6 bytes): 1400 Method not supported at destination, "
+        )
+
+
 def test_orders_to_a_terminal_in_a_traceback_are_printed_as_text(
     modules: Path, call_here: Here
 ) -> None:
@@ -733,7 +742,7 @@ def test_no_more_than_so_many_are_served_at_the_same_time(call_here: Here) -> No
             assert first.recv(1)  # its hello: the one place is taken
             code, _, err = call_here(service.url, "bob", "echo")
             assert code == 3
-            assert err.startswith(f"rpcproto: cannot connect over {service.url}: ")
+            assert err.startswith(f"rpcproto: cannot connect to {service.url}: ")
         # "refused" is all that is said, and once.
         assert "1 connections are open (max_connections)" in service.told()
 
@@ -815,15 +824,15 @@ def test_nobody_there_is_told(call_here: Here, tmp_path: Path, nats: NatsServer)
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     for url, reason in [
-        (f"tcp://127.0.0.1:{port}", "nobody listens there"),
-        (f"tcp://localhost:{port}", "nobody listens there"),
+        (f"tcp://127.0.0.1:{port}", "connection refused"),
+        (f"tcp://localhost:{port}", "connection refused"),
         (f"unix://{tmp_path}/socket", "No such file or directory"),
         (f"unix://{tmp_path}/{'x' * 200}", "AF_UNIX path too long"),
         ("tcp://a..b:1", ""),
     ]:
         code, out, err = call_here(url, "bob", "echo")
         assert (code, out) == (3, "")
-        assert err.startswith(f"rpcproto: cannot connect over {url}: {reason}")
+        assert err.startswith(f"rpcproto: cannot connect to {url}: {reason}")
         assert err.count("\n") == 1
     url = f"nats://secret@127.0.0.1:{port}/lobby"
     code, out, err = call_here(url, "bob", "echo")
@@ -844,7 +853,7 @@ def test_what_answers_but_is_no_participant_is_told(call_here: Here) -> None:
         code, out, err = call_here(url, "bob", "echo")
         thread.join()
     assert (code, out) == (3, "")
-    assert err.startswith(f"rpcproto: cannot connect over {url}: a frame of 1213486160 bytes")
+    assert err.startswith(f"rpcproto: cannot connect to {url}: a frame of 1213486160 bytes")
 
 
 def test_without_its_extra_a_room_says_how_to_get_it(
@@ -858,14 +867,14 @@ def test_without_its_extra_a_room_says_how_to_get_it(
     assert (code, out) == (3, "")
     assert err == (
         "rpcproto: rpcproto.transports.nats needs the package 'nats', which is not installed; "
-        "install it with: pip install 'rpcproto[nats]'\n"
+        "install rpcproto with the extra 'nats' (in a checkout: pip install '.[nats]')\n"
     )
 
 
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("", "should begin with one of tcp:, unix:, nats:, wss:, ws:, livekit:, stdio:"),
+        ("", "should begin with one of tcp:, unix:, nats:, tls:, wss:, ws:, livekit:, stdio:"),
         ("127.0.0.1:7000", "should begin with one of"),
         ("http://127.0.0.1:7000", "should begin with one of"),
         ("tcp://127.0.0.1", "should look like tcp://host:port"),
@@ -922,7 +931,7 @@ def test_arguments_that_cannot_be_are_wrong_usage(
 def test_standard_input_and_output_must_be_pipes_and_cannot_be_the_payload(tmp_path: Path) -> None:
     for command, complaint in [
         (("serve", "--identity", "bob"), "must be pipes or sockets"),
-        (("call", "--identity", "alice", "bob", "echo", "-"), "not for a payload"),
+        (("call", "--identity", "alice", "bob", "echo", "-"), "cannot be the payload"),
     ]:
         with Process([*RPCPROTO, *command, "--transport", "stdio:"], tmp_path) as process:
             code, out, err = process.end()

@@ -88,7 +88,8 @@ def url(background: Background) -> str:
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
     """Runs a command in this process."""
-    for name in ("RPCPROTO_TRANSPORT", "LIVEKIT_TOKEN", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"):
+    names = ("URL", "TOKEN", "API_KEY", "API_SECRET")
+    for name in ("RPCPROTO_TRANSPORT", *(f"LIVEKIT_{name}" for name in names)):
         monkeypatch.delenv(name, raising=False)
 
     def typed(*arguments: str) -> Outcome:
@@ -123,6 +124,66 @@ def test_the_room_may_be_in_the_url_and_the_secret_in_the_environment(
     place = f"{url.replace('ws:', 'livekit:')}/lobby"
     arguments = ("--transport", place, "--identity", "alice", "--json", "bob", "echo", "Hi")
     assert typed("call", *arguments) == (0, '{"payload": "Hi"}\n', "")
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+def test_the_server_may_be_in_the_environment_as_livekits_tools_have_it(
+    scheme: str, url: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEKIT_URL", url.replace("ws:", f"{scheme}:"))
+    arguments = (*WITH_KEY, "--room", "lobby", "--identity", "alice", "bob", "echo", "Hi")
+    assert typed("call", *arguments) == (0, "Hi\n", "")
+    monkeypatch.setenv("RPCPROTO_TRANSPORT", "unix:/no/such/socket")
+    assert typed("call", *arguments)[0] == 3
+    assert typed("call", "--transport", url, *arguments)[0] == 0
+
+
+def test_a_server_in_the_environment_that_cannot_be_is_told_by_its_name(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEKIT_URL", "lobby")
+    code, _, err = typed("call", "--identity", "alice", "bob", "echo")
+    assert code == 2
+    assert "Error: LIVEKIT_URL: it should begin with one of" in err
+    monkeypatch.delenv("LIVEKIT_URL")
+    code, _, err = typed("call", "--identity", "alice", "bob", "echo")
+    assert (code, "Missing option '--transport'" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "typed_words",
+    [
+        (*WITH_KEY, "--room", "lobby", "--identity", "alice"),
+        (*WITH_KEY[:2], "--room", "lobby", "--identity", "alice"),
+        ("--room", "lobby", "--identity", "alice"),
+        ("--token", token("alice")),
+    ],
+    ids=["the key", "half of the key", "what the key is for", "a token"],
+)
+def test_what_is_typed_wins_over_a_token_in_the_environment(
+    typed_words: tuple[str, ...], url: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEKIT_TOKEN", token("bob"))  # there can be only one bob
+    monkeypatch.setenv("LIVEKIT_API_KEY", KEY)
+    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
+    arguments = ("--transport", url, *typed_words, "bob", "echo", "Hi")
+    assert typed("call", *arguments) == (0, "Hi\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--identity", "alice"), "the token (LIVEKIT_TOKEN) belongs to 'bob', not to 'alice'"),
+        (("--room", "lobby"), "the token (LIVEKIT_TOKEN) names the room: remove 'lobby'"),
+    ],
+)
+def test_an_error_about_a_token_names_the_variable_that_it_is_from(
+    words: tuple[str, ...], complaint: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEKIT_TOKEN", token("bob"))
+    code, _, err = typed("call", "--transport", "ws://127.0.0.1:1", *words, "bob", "echo")
+    assert code == 2
+    assert complaint in err
 
 
 def test_the_trace_names_who_has_sent_what(url: str, typed: Typed) -> None:
@@ -209,12 +270,20 @@ def test_what_the_documents_say_of_a_room_is_so(url: str) -> None:
     ("arguments", "complaint"),
     [
         ((), "a LiveKit room needs --token, or --api-key, --api-secret and --room"),
-        (WITH_KEY, "needs --token, or --api-key, --api-secret and --room"),
+        (WITH_KEY, "a LiveKit room needs --room"),
+        (WITH_KEY[:2], "a LiveKit room needs --api-secret and --room"),
+        (("--room", "lobby"), "a LiveKit room needs --token, or --api-key and --api-secret"),
         ((*WITH_KEY, "--room", "lobby"), "Missing option '--identity'"),
         ((*WITH_KEY, "--room", "x" * 257, "--identity", "alice"), "257 bytes of UTF-8"),
         (("--token", "nonsense"), "--token: that is no access token"),
-        (("--token", token("bob"), "--identity", "alice"), "the token is that of 'bob', not of"),
-        (("--token", token("bob"), "--room", "lobby"), "the room is in the token"),
+        (
+            ("--token", token("bob"), "--identity", "alice"),
+            "the token (--token) belongs to 'bob', not to 'alice'",
+        ),
+        (
+            ("--token", token("bob"), "--room", "lobby"),
+            "the token (--token) names the room: remove 'lobby'",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(
@@ -259,8 +328,8 @@ def test_without_its_extra_a_room_says_how_to_get_it(
     code, out, err = typed("serve", "--transport", "wss://example.org", "--identity", "bob")
     assert (code, out) == (3, "")
     assert err == (
-        "rpcproto: a LiveKit room needs wrtc, which is not installed; "
-        "get it with: pip install 'rpcproto[livekit]'\n"
+        "rpcproto: a LiveKit room needs the package 'wrtc', which is not installed; "
+        "install rpcproto with the extra 'livekit' (in a checkout: pip install '.[livekit]')\n"
     )
 
 

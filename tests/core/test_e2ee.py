@@ -394,7 +394,7 @@ def test_without_the_extra_keys_can_be_derived_but_not_used() -> None:
     assert key == "0f5ec6425dd3742e3761e879bde9e016"
     assert message == (
         "AesGcmCryptor needs the package 'cryptography', which is not installed; "
-        "install it with: pip install 'rpcproto[e2ee]'"
+        "install rpcproto with the extra 'e2ee' (in a checkout: pip install '.[e2ee]')"
     )
 
 

@@ -39,6 +39,23 @@ def test_an_example_prints_what_it_should(example: str) -> None:
         assert text in output
 
 
+@pytest.mark.parametrize(
+    ("example", "arguments", "usage"),
+    [
+        ("room_of_ten.py", (), "nats://host:port"),
+        ("two_processes.py", ("call",), "[serve | call PORT]"),
+    ],
+)
+def test_an_example_says_which_argument_is_missing(
+    example: str, arguments: tuple[str, ...], usage: str
+) -> None:
+    path = str(EXAMPLES / example)
+    run = subprocess.run(
+        [sys.executable, path, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (1, f"usage: python {path} {usage}\n")
+
+
 def test_every_example_is_run_by_a_test() -> None:
     others = {"room_of_ten.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} - others == set(PRINTED)

@@ -33,7 +33,7 @@ def import_without(package: str, module: str) -> str:
 def test_a_module_whose_extra_is_missing_names_it(module: str, package: str, extra: str) -> None:
     assert import_without(package, module) == (
         f"ImportError: {module} needs the package {package!r}, which is not installed; "
-        f"install it with: pip install 'rpcproto[{extra}]'"
+        f"install rpcproto with the extra '{extra}' (in a checkout: pip install '.[{extra}]')"
     )
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import datetime as dt
+import os
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -148,6 +151,26 @@ def test_calls_go_over_tls(tls: Tls, scheme: str) -> None:
 
     with running(*tls.arguments) as server:
         asyncio.run(main(server.port))
+
+
+def test_the_command_line_joins_a_room_over_tls(tls: Tls) -> None:
+    rpcproto = [sys.executable, "-m", "rpcproto"]
+    with running(*tls.arguments) as server:
+        url = f"tls://127.0.0.1:{server.port}/lobby"
+        environment = {**os.environ, "SSL_CERT_FILE": tls.arguments[2]}
+        served = subprocess.Popen(
+            [*rpcproto, "serve", "--transport", url, "--identity", "bob"],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        call = [*rpcproto, "call", "--transport", url, "--identity", "alice", "bob", "echo", "Hi"]
+        with served:
+            assert served.stderr is not None
+            assert served.stderr.readline().endswith(f" over {url}\n")
+            done = subprocess.run(call, env=environment, capture_output=True, check=False)
+            served.terminate()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Hi\n", b"")
 
 
 def test_a_certificate_that_nobody_trusts_is_refused(tls: Tls) -> None:

@@ -137,4 +137,8 @@ class Link:
 
 def text_of(error: BaseException) -> str:
     """An error in a line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no NATS server answered in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
     return str(error) or type(error).__name__
