@@ -323,8 +323,8 @@ class Link:
     def _look_whether_open(self) -> None:
         if not self._is_open and not self.broken.done() and self._connections.is_open:
             self._is_open = True
-            # On the old path, a server that resumes restarts ICE on the connection that it offers.
-            self._socket.can_resume = self.path == PATH or self._connections.can_restart_ice
+            self._socket.has_session = True
+            self._socket.can_restart_ice = self._connections.can_restart_ice
             self._opened.set_result(None)
             connected = Connected(server_version=self.joined.server_version or None)
             for event in [*self._presence, connected, *self._early_packets]:

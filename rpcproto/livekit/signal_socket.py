@@ -19,6 +19,7 @@ from rpcproto.livekit.errors import (
     is_final,
 )
 from rpcproto.livekit.signalling import (
+    PATH,
     Joined,
     LeaveAction,
     LeaveRequested,
@@ -33,6 +34,9 @@ from rpcproto.logs import logger
 
 RESUME_TIME: Final = 20.0
 """How long it is tried to resume a session, in seconds; after that, a server has forgotten it."""
+RESUME_TIME_WITHOUT_ICE: Final = 12.0
+"""The same where ICE cannot be restarted, in seconds: if the network was away as long as that, the
+server is about to give up the WebRTC connection."""
 ATTEMPT_TIME: Final = 7.0
 """How long one attempt to resume may take, in seconds."""
 SERVER_ERROR: Final = 500
@@ -62,8 +66,11 @@ class SignalSocket:
         self.path: str = path
         """The way in that the server knows."""
         self.signalling: Signalling = Signalling()
-        self.can_resume: bool = False
-        """Whether the session is resumed when the WebSocket is lost."""
+        self.has_session: bool = False
+        """Whether there is a session that can be resumed."""
+        self.can_restart_ice: bool = False
+        """Whether the connection for packets survives when the server gives it up, or restarts it.
+        """
         self.is_final: bool = False
         """Whether the server does not want us back."""
         self.is_resuming: bool = False
@@ -78,6 +85,8 @@ class SignalSocket:
         self._reason = ReconnectReason.RR_SIGNAL_DISCONNECTED
         self._lost: ConnectionError | None = None
         """Why the WebSocket is of no use any more."""
+        self._has_server_lost_us = False
+        """Whether no packet has got through either, as far as the server or we know."""
         self._end: ConnectionError | None = None
         """Why the session is over."""
 
@@ -97,7 +106,7 @@ class SignalSocket:
             began_at = now()
             await self._read()
             reason = self._lost or _CLOSED
-            if self._end is not None or not self.can_resume:
+            if self._end is not None or not self._can_resume:
                 return reason
             if now() >= began_at + LONGEST_WAIT:
                 self._waits = waits()  # else it comes and goes
@@ -132,16 +141,22 @@ class SignalSocket:
             await self._flush(self._socket)
             await self._socket.close()
 
+    @property
+    def _can_resume(self) -> bool:
+        # On the old path a server restarts ICE whenever it resumes a session.
+        needs_ice = self._has_server_lost_us or self.path != PATH
+        return self.has_session and (self.can_restart_ice or not needs_ice)
+
     async def _resume(self, reason: ConnectionError) -> ConnectionError | None:
         """Have the session taken up again; return why it is not."""
         now = asyncio.get_running_loop().time
-        give_up_at = now() + RESUME_TIME
+        give_up_at = now() + (RESUME_TIME if self.can_restart_ice else RESUME_TIME_WITHOUT_ICE)
         for wait in self._waits:
             self.abort()
             self.signalling.lose()
-            if now() + wait >= give_up_at:
-                return reason
-            await asyncio.sleep(wait)
+            if now() >= give_up_at:
+                break
+            await asyncio.sleep(min(wait, give_up_at - now()))
             try:
                 async with asyncio.timeout(ATTEMPT_TIME):
                     await self._resume_once()
@@ -203,16 +218,18 @@ class SignalSocket:
                 self.token = event.token
             case LeaveRequested():
                 self._lost = departure(event.reason)
+                self._has_server_lost_us = True
                 if event.action is not LeaveAction.RESUME:
                     self.is_final = event.action is LeaveAction.DISCONNECT
                     self._end = self._lost
             case TimedOut():
+                self._has_server_lost_us = True
                 self._lost = ConnectionError(f"the server was silent for {event.seconds:g} seconds")
             case _:
                 if isinstance(event, Joined):
                     self._sid = event.sid
                 elif isinstance(event, Resumed):
-                    self.is_resuming = False
+                    self.is_resuming = self._has_server_lost_us = False
                     self._reason = ReconnectReason.RR_SIGNAL_DISCONNECTED
                 await self._handle_event(event)
 

@@ -20,8 +20,16 @@ LOOPBACK = "127.0.0.1"
 class LiveKitServer:
     """Where the server is; `start` and `kill` where it is ours to start and kill."""
 
-    def __init__(self, place: Place, version: str, command: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        place: Place,
+        version: str,
+        command: tuple[str, ...] = (),
+        ports: tuple[int, int] = (0, 0),
+    ) -> None:
         self.place = place
+        self.ports = ports
+        """For TCP and for UDP."""
         self.version = version
         self.is_ours = bool(command)
         self._command = command
@@ -57,9 +65,11 @@ class LiveKitServer:
         listens.set()  # it will not any more
 
 
-def livekit_server(directory: Path) -> LiveKitServer:
-    """The server to test against; skips where there is none."""
+def livekit_server(directory: Path, node_ip: str = LOOPBACK) -> LiveKitServer:
+    """The server to test against; skips where there is none. At `node_ip` clients reach it."""
     url = os.environ.get("LIVEKIT_URL")
+    if url and node_ip != LOOPBACK:
+        pytest.skip("the server that LIVEKIT_URL names is not ours to put behind a relay")
     if url:
         key, secret = os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"]
         return LiveKitServer(Place(url, key, secret), "a server that was given")
@@ -69,14 +79,15 @@ def livekit_server(directory: Path) -> LiveKitServer:
     port, udp_port, stun_port = free_ports()
     configuration = directory / "livekit.yaml"
     # YAML is a superset of JSON.
-    configuration.write_text(json.dumps(_configuration(port, udp_port, stun_port)))
-    place = Place(f"ws://{LOOPBACK}:{port}", KEY, SECRET)
+    configuration.write_text(json.dumps(_configuration(port, udp_port, stun_port, node_ip)))
+    place = Place(f"ws://{node_ip}:{port}", KEY, SECRET)
     told = subprocess.run((binary, "--version"), capture_output=True, text=True, check=True)
     version = told.stdout.strip()
-    return LiveKitServer(place, version, (binary, "--config", str(configuration)))
+    command = (binary, "--config", str(configuration))
+    return LiveKitServer(place, version, command, (port, udp_port))
 
 
-def _configuration(port: int, udp_port: int, stun_port: int) -> dict[str, object]:
+def _configuration(port: int, udp_port: int, stun_port: int, node_ip: str) -> dict[str, object]:
     """All of it on the loopback interface, and nothing of it known elsewhere."""
     return {
         "port": port,
@@ -84,10 +95,12 @@ def _configuration(port: int, udp_port: int, stun_port: int) -> dict[str, object
         "keys": {KEY: SECRET},
         "rtc": {
             "use_external_ip": False,
-            "node_ip": LOOPBACK,
+            "node_ip": node_ip,
+            # Or else it finds a way to the clients that does not lead through a relay.
+            "use_ice_lite": node_ip != LOOPBACK,
             "enable_loopback_candidate": True,
             "interfaces": {"includes": ["lo"]},
-            "ips": {"includes": ["127.0.0.0/8"]},
+            "ips": {"includes": [f"{LOOPBACK}/32"]},
             "udp_port": udp_port,
             "tcp_port": 0,
             # Without one, clients are given public ones.

@@ -7,8 +7,9 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
+import pytest
 from livekit.protocol.rtc import SignalResponse
 
 import rpcproto
@@ -122,3 +123,27 @@ async def tcp_server(handle: Handler) -> AsyncIterator[int]:
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
     await asyncio.gather(*tasks)
+
+
+class Outage:
+    """While inside `with`, no datagram passes between the server and a client."""
+
+    def __init__(self, session: Session) -> None:
+        self.lost = 0
+        """How many datagrams have been lost."""
+        self._session = session
+        self._patch = pytest.MonkeyPatch()
+
+    def _lose(self, *_: object) -> None:
+        self.lost += 1
+
+    def __enter__(self) -> Self:
+        for connection in self._session._connections:
+            assert connection.sctp is not None
+            for protocol in connection.sctp.transport.transport._connection._protocols:
+                self._patch.setattr(protocol, "datagram_received", self._lose)
+                self._patch.setattr(protocol.transport, "sendto", self._lose)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()

@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fake_transports import all_events, of
 from livekit.protocol.rtc import LeaveRequest
-from livekit_scenes import abort, bob_and_alice, call, run, session_of, token, until
+from livekit_scenes import Outage, abort, bob_and_alice, call, run, session_of, token, until
 
 from rpcproto import OutgoingPacket, PacketKind
 from rpcproto.conformance.room_server import RoomServer
@@ -78,6 +80,35 @@ def test_a_call_lives_through_a_loss_of_the_signalling(who: str) -> None:
             assert slow.runs == 1
             assert [room.local_participant.sid for room in (bob, alice)] == sids
             assert (bob.participants, alice.participants) == (("alice",), ("bob",))
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("who", "signalling"), [("bob", False), ("alice", True)], ids=["network", "both"]
+)
+def test_a_call_lives_through_a_loss_of_the_network(who: str, signalling: bool) -> None:
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            slow = Slow(bob)
+            sids = [room.local_participant.sid for room in (bob, alice)]
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
+            session = session_of(server, who)
+            socket = session.socket
+            with Outage(session) as outage:
+                if signalling:
+                    server.refusal = 503
+                    abort(session)
+                slow.may_answer.set()
+                later = asyncio.create_task(call(alice))
+                await until(lambda: outage.lost > 0 and (not signalling or server.refused >= 1))
+                server.refusal = None
+            assert await calling == "Hi"
+            assert await later == "Hello, alice!"
+            assert slow.runs == 1
+            assert [room.local_participant.sid for room in (bob, alice)] == sids
+            await until(lambda: (session.socket is not socket) == signalling)
 
     run(scene)
 
@@ -163,30 +194,46 @@ def test_a_server_that_cannot_be_reached_for_a_while_is_tried_again() -> None:
     run(scene)
 
 
-def test_a_server_that_asks_us_to_resume_sees_the_same_session() -> None:
+def leave_to_resume(server: RoomServer) -> None:
+    session_of(server, "bob").say_leave(LeaveRequest.RESUME)
+
+
+def fall_silent(server: RoomServer) -> None:
+    server.answers_pings = False
+
+
+def cut(server: RoomServer) -> None:
+    abort(session_of(server, "bob"))
+
+
+@pytest.mark.parametrize(
+    ("lose", "options"),
+    [
+        pytest.param(leave_to_resume, {}, id="the server asks for it"),
+        pytest.param(fall_silent, {"ping_interval": 1, "ping_timeout": 1}, id="silence"),
+        pytest.param(cut, {"paths": ["/rtc"]}, id="older path"),
+    ],
+)
+def test_where_the_server_gives_up_the_connection_too_the_session_survives_if_ice_can_be_restarted(
+    lose: Callable[[RoomServer], None], options: dict[str, Any], stack: Stack
+) -> None:
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (bob, alice):
+            states, sid = states_of(bob), bob.local_participant.sid
             session = session_of(server, "bob")
-            sid, socket = bob.local_participant.sid, session.socket
-            session.say_leave(LeaveRequest.RESUME)
-            await until(lambda: session.socket is not socket)
-            assert await call(alice) == "Hello, alice!"
-            assert bob.local_participant.sid == sid
-
-    run(scene)
-
-
-def test_the_session_of_a_silent_server_is_resumed() -> None:
-    async def scene(server: RoomServer) -> None:
-        async with connect(server.url, token("bob")) as bob:
-            session = session_of(server, "bob")
-            sid, socket = bob.local_participant.sid, session.socket
-            server.answers_pings = False
-            await until(lambda: session.socket is not socket)
+            socket = session.socket
+            lose(server)
+            if peer_connection(stack).can_restart_ice:
+                await until(lambda: session.socket is not socket)
+                assert bob.local_participant.sid == sid
+            else:
+                await until(lambda: bob.local_participant.sid != sid)
+                assert states[0] is ConnectionState.REJOINING
+                await alice.wait_for_participant("bob")
             server.answers_pings = True
-            assert bob.local_participant.sid == sid
+            assert await call(alice) == "Hello, alice!"
 
-    run(scene, ping_interval=1, ping_timeout=1)
+    run(scene, **options)
 
 
 def test_who_left_in_the_meantime_has_left() -> None:
@@ -238,6 +285,7 @@ def test_calls_fail_when_the_session_cannot_be_resumed_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("rpcproto.livekit.signal_socket.RESUME_TIME", 0.2)
+    monkeypatch.setattr("rpcproto.livekit.signal_socket.RESUME_TIME_WITHOUT_ICE", 0.2)
 
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (bob, alice):
@@ -284,27 +332,6 @@ def test_leaving_while_resuming_leaves_nothing_behind() -> None:
         gc.collect()
 
     run(scene)
-
-
-def test_the_older_path_is_resumed_if_ice_can_be_restarted_since_its_server_does_that(
-    stack: Stack,
-) -> None:
-    async def scene(server: RoomServer) -> None:
-        async with bob_and_alice(server) as (bob, alice):
-            states, sid = states_of(bob), bob.local_participant.sid
-            session = session_of(server, "bob")
-            socket = session.socket
-            abort(session)
-            if peer_connection(stack).can_restart_ice:
-                await until(lambda: session.socket is not socket)
-                assert bob.local_participant.sid == sid
-            else:
-                await until(lambda: bob.local_participant.sid != sid)
-                assert states[0] is ConnectionState.REJOINING
-                await alice.wait_for_participant("bob")
-            assert await call(alice) == "Hello, alice!"
-
-    run(scene, paths=["/rtc"])
 
 
 def test_attempts_wait_at_most_twice_as_long_each_time_up_to_7_seconds() -> None:
