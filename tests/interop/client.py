@@ -72,18 +72,33 @@ class Driver:
         """`count` calls of `echo`, `at_once` at a time; every answer is compared."""
         numbers = iter(range(count))
         outcomes: collections.Counter[str] = collections.Counter()
+        latencies: list[float] = []
 
         async def call_on() -> None:
             for number in numbers:
+                began = time.monotonic()
                 try:
                     answer = await self._call(to, "echo", f"call {number}", timeout)
                     outcomes["right" if answer == f"call {number}" else "wrong"] += 1
                 except self._sdk.RpcError as error:
                     outcomes[str(int(error.code))] += 1
+                latencies.append(time.monotonic() - began)
 
         began = time.monotonic()
         await asyncio.gather(*(call_on() for _ in range(at_once)))
-        return {"outcomes": dict(outcomes), "seconds": time.monotonic() - began}
+        return {
+            "outcomes": dict(outcomes),
+            "seconds": time.monotonic() - began,
+            "p50": quantile(latencies, 0.5),
+            "p99": quantile(latencies, 0.99),
+        }
+
+    async def _do_upload(self, to: str, payload: str, count: int) -> dict[str, Any]:
+        """`count` calls with a large payload, one at a time."""
+        began = time.monotonic()
+        for _ in range(count):
+            assert await self._call(to, "length", payload, 30) == str(len(payload))
+        return {"seconds": time.monotonic() - began}
 
     async def _do_intercept(self) -> dict[str, Any]:
         """Add interceptors of this SDK, which change what passes and write down what they see."""
@@ -105,6 +120,12 @@ class Driver:
         """What this process has used so far, all threads together, in seconds."""
         return {"cpu_seconds": time.process_time()}
 
+    async def _do_memory(self) -> dict[str, Any]:
+        """What of this process is in memory."""
+        with open("/proc/self/status") as status:  # noqa: PTH123 (as in any old Python)
+            [line] = [line for line in status if line.startswith("VmRSS")]
+        return {"resident_bytes": 1024 * int(line.split()[1])}
+
     async def _call(self, to: str, method: str, payload: str, timeout: float | None) -> str:
         more = {} if timeout is None else {"response_timeout": timeout}
         answer: str = await self._participant.perform_rpc(
@@ -122,6 +143,10 @@ class Driver:
         @serve("echo")  # type: ignore[untyped-decorator]
         async def echo(data: Any) -> str:
             return str(data.payload)
+
+        @serve("length")  # type: ignore[untyped-decorator]
+        async def length(data: Any) -> str:
+            return str(len(data.payload))
 
         @serve("fill")  # type: ignore[untyped-decorator]
         async def fill(data: Any) -> str:
@@ -157,6 +182,11 @@ class Driver:
                 return "."
             answer = await self._call(data.caller_identity, "relay", str(depth - 1), None)
             return f"{depth}{answer}"
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which this share of them lies."""
+    return sorted(values)[int(share * (len(values) - 1))]
 
 
 def interceptors_of(base: Any, rpc_error: Any, seen: list[str]) -> tuple[Any, Any]:
@@ -272,9 +302,10 @@ def switch_key(cryptor: Any, passphrase: str, index: int) -> None:
 
 
 class OurSdk:
-    """This project's room client."""
+    """This project's room client, with one of the WebRTC stacks."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: str) -> None:
+        self._stack = stack
         self._livekit: Any = importlib.import_module("rpcproto.livekit")
         self.RpcError = self._livekit.RpcError
         self.RpcInterceptor = self._livekit.RpcInterceptor
@@ -288,7 +319,9 @@ class OurSdk:
 
         async def stay() -> None:
             try:
-                async with self._livekit.connect(url, token, cryptor=self._cryptor) as room:
+                async with self._livekit.connect(
+                    url, token, stack=self._stack, cryptor=self._cryptor
+                ) as room:
                     here.set_result(room)
                     await self._leaving.wait()
             except Exception as error:
@@ -316,8 +349,9 @@ class OurSdk:
 async def main() -> None:
     """Commands from standard input, until it ends."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("sdk", choices=["official", "ours"])
-    sdk: Any = OfficialSdk() if parser.parse_args().sdk == "official" else OurSdk()
+    parser.add_argument("sdk", choices=["official", "wrtc", "aiortc"])
+    name = parser.parse_args().sdk
+    sdk: Any = OfficialSdk() if name == "official" else OurSdk(name)
     loop = asyncio.get_running_loop()
     commands: asyncio.Queue[str] = asyncio.Queue()
 

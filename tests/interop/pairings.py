@@ -1,7 +1,6 @@
 """Who meets whom, on which server; and what the machine must have for it."""
 
 import asyncio
-import importlib.util
 import itertools
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -17,6 +16,7 @@ from interop.cases import Act
 from interop.clients import CLIENT, ROOT, Client, EngineClient, Place, ProcessClient
 from interop.encryption import EACH, Keys
 from rpcproto.conformance.room_server import RoomServer
+from rpcproto.livekit.stacks import Stack, installed_stacks
 
 GENERATIONS: Final = {"1.1.8": 0, "1.1.13": 1, "1.2.1": 2}
 """The versions of LiveKit's Python package, and the client_protocol that each announces."""
@@ -26,7 +26,9 @@ PROTOCOLS: Final = GENERATIONS | {BROWSER: 2}
 GO: Final = "Go 2.19.0"
 """LiveKit's SDK for Go, in encrypted rooms alone; it speaks RPC v1."""
 TEST_SERVER: Final = "test server"
-ENGINE, ROOM_CLIENT = "engine", "room client"
+ENGINE, ROOM_CLIENT, ON_AIORTC = "engine", "room client", "room client on aiortc"
+STACKS: Final[dict[str, Stack]] = {ROOM_CLIENT: "wrtc", ON_AIORTC: "aiortc"}
+"""The WebRTC stacks of our room clients."""
 THEIRS_TO_OURS: Final = "→ ours"
 OURS_TO_THEIRS: Final = "ours →"
 
@@ -88,10 +90,10 @@ def participant(kind: str, identity: str, place: Place, server: RoomServer | Non
     if kind == ENGINE:
         assert server is not None
         return EngineClient(identity, place, server.room)
-    if kind == ROOM_CLIENT:
-        if importlib.util.find_spec("rpcproto.livekit") is None:
-            pytest.skip("there is no room client")
-        return ProcessClient(identity, place, Path(sys.executable), CLIENT, "ours")
+    if kind in STACKS:
+        if STACKS[kind] not in installed_stacks():
+            pytest.skip(f"{STACKS[kind]} is not installed")
+        return ProcessClient(identity, place, Path(sys.executable), CLIENT, STACKS[kind])
     if kind == BROWSER:
         return BrowserClient(identity, place)
     if kind == GO:

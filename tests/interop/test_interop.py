@@ -11,6 +11,7 @@ from interop.matrix import OK
 from interop.pairings import (
     BROWSER,
     ENGINE,
+    ON_AIORTC,
     OURS_TO_THEIRS,
     PROTOCOLS,
     ROOM_CLIENT,
@@ -27,7 +28,7 @@ PAIRINGS = [
         marks=pytest.mark.interop_browser if theirs == BROWSER else pytest.mark.interop,
         id=f"{theirs}-{ours}",
     )
-    for ours in (ENGINE, ROOM_CLIENT)
+    for ours in (ENGINE, ROOM_CLIENT, ON_AIORTC)
     for theirs in PROTOCOLS
 ]
 

@@ -15,6 +15,7 @@ from interop.load import LOAD_PAIRS, load, load_table
 from interop.matrix import OK
 from interop.pairings import (
     GO,
+    ON_AIORTC,
     OURS_TO_THEIRS,
     PROTOCOLS,
     ROOM_CLIENT,
@@ -31,10 +32,13 @@ pytestmark = pytest.mark.interop_server
 
 SERVER = "livekit-server"
 PAIRINGS = [
-    Pairing(SERVER, ROOM_CLIENT, generation, keys)
-    for keys in (None, SHARED)
-    for generation in PROTOCOLS
-] + [Pairing(SERVER, ROOM_CLIENT, GO, SHARED)]
+    *(
+        Pairing(SERVER, ours, theirs, keys)
+        for ours, keys in ((ROOM_CLIENT, None), (ON_AIORTC, None), (ROOM_CLIENT, SHARED))
+        for theirs in PROTOCOLS
+    ),
+    Pairing(SERVER, ROOM_CLIENT, GO, SHARED),
+]
 KILLED = "the server is killed in mid-call, and comes back"
 
 
