@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,24 @@ def livekit_server(directory: Path, node_ip: str = LOOPBACK) -> LiveKitServer:
     if url:
         key, secret = os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"]
         return LiveKitServer(Place(url, key, secret), "a server that was given")
+    return our_server(directory, node_ip)
+
+
+def our_server(
+    directory: Path,
+    node_ip: str = LOOPBACK,
+    rtc: Mapping[str, object] | None = None,
+    **sections: object,
+) -> LiveKitServer:
+    """A server that is ours, with more in its configuration; skips where there is none."""
     binary = shutil.which("livekit-server") or (INSTALLED.exists() and str(INSTALLED))
     if not binary:
         pytest.skip("no livekit-server on the PATH, and no LIVEKIT_URL")
     port, udp_port, stun_port = free_ports()
     configuration = directory / "livekit.yaml"
     # YAML is a superset of JSON.
-    configuration.write_text(json.dumps(_configuration(port, udp_port, stun_port, node_ip)))
+    values = _configuration(port, udp_port, stun_port, node_ip, rtc or {}) | sections
+    configuration.write_text(json.dumps(values))
     place = Place(f"ws://{node_ip}:{port}", KEY, SECRET)
     told = subprocess.run((binary, "--version"), capture_output=True, text=True, check=True)
     version = told.stdout.strip()
@@ -87,7 +99,9 @@ def livekit_server(directory: Path, node_ip: str = LOOPBACK) -> LiveKitServer:
     return LiveKitServer(place, version, command, (port, udp_port))
 
 
-def _configuration(port: int, udp_port: int, stun_port: int, node_ip: str) -> dict[str, object]:
+def _configuration(
+    port: int, udp_port: int, stun_port: int, node_ip: str, rtc: Mapping[str, object]
+) -> dict[str, object]:
     """All of it on the loopback interface, and nothing of it known elsewhere."""
     return {
         "port": port,
@@ -105,6 +119,7 @@ def _configuration(port: int, udp_port: int, stun_port: int, node_ip: str) -> di
             "tcp_port": 0,
             # Without one, clients are given public ones.
             "stun_servers": [f"{LOOPBACK}:{stun_port}"],
+            **rtc,
         },
     }
 

@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from paths import ROOT
-
 from interop.cases import noise
-from interop.clients import Client, Place
+from interop.clients import ROOT, Client, Place
 from interop.pairings import (
     GENERATIONS,
     ON_AIORTC,
