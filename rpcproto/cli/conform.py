@@ -1,10 +1,12 @@
 """The command `rpcproto conform`: which rules an implementation keeps."""
 
 from collections.abc import Sequence
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
 
+from rpcproto.cli.conform_files import FileError, Files, file_options
 from rpcproto.cli.conform_report import Terminal
 from rpcproto.cli.options import Number
 from rpcproto.cli.output import writing
@@ -13,11 +15,16 @@ from rpcproto.conformance.attachment import NoTestee
 from rpcproto.conformance.case import Level
 from rpcproto.conformance.cases import CASES
 from rpcproto.conformance.judge import Judge, select
+from rpcproto.conformance.reports import compare
 from rpcproto.conformance.results import Play, Run
 from rpcproto.conformance.wire_attachment import ProcessAttachment, TcpAttachment, WireAttachment
 from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES
 
+if TYPE_CHECKING:
+    from rpcproto.conformance.room_attachment import RoomAttachment
+
+AnyAttachment: TypeAlias = "WireAttachment | RoomAttachment"
 LEVELS: Final = {"must": (Level.MUST,), "should": (Level.MUST, Level.SHOULD), "info": tuple(Level)}
 
 
@@ -32,6 +39,12 @@ class _CannotTest(click.ClickException):
     "--exec", "command", metavar="COMMAND", help="Start the testee; speak over its pipes."
 )
 @click.option("--tcp", metavar="HOST:PORT", help="Connect to a testee that listens.")
+@click.option(
+    "--room",
+    is_flag=True,
+    help="Serve a LiveKit room for the testee: LIVEKIT_URL and LIVEKIT_TOKEN are given to the "
+    "command, or printed if there is none.",
+)
 @click.option(
     "--only",
     multiple=True,
@@ -61,9 +74,12 @@ class _CannotTest(click.ClickException):
     help="Multiply patience and tolerances on real time.",
 )
 @click.option("--list", "lists", is_flag=True, help="List the cases, and play none.")
+@click.option("--title", default="the testee", help="The name of the testee in the page.")
+@file_options
 def conform(
     command: str | None,
     tcp: str | None,
+    room: bool,
     only: tuple[str, ...],
     level: str,
     strict: bool,
@@ -71,6 +87,8 @@ def conform(
     identity: str,
     timeout_scale: float,
     lists: bool,
+    title: str,
+    **files: Path | None,
 ) -> int:
     """Test which rules of the protocol an implementation keeps.
 
@@ -89,39 +107,66 @@ def conform(
         with writing():
             terminal.list(plays)
         return 0
-    attachment = _attachment(command, tcp, identity, timeout_scale)
+    attachment = _attachment(command, tcp, room, identity, timeout_scale)
+    reports = Files(**files)
     try:
+        known = reports.known_failures()
         played = run(_play(attachment, plays, terminal, timeout_scale))
-    except NoTestee as error:
+        with writing():
+            terminal.end(played)
+        reached = command or tcp or "a participant of the room"
+        reports.write(played, strict=strict, command=reached, title=title)
+    except (NoTestee, FileError) as error:
         raise _CannotTest(str(error)) from None
+    code = played.exit_code(strict=strict)
+    if known is None or code == 2:
+        return code
+    differences = compare(played, known, strict=strict)
     with writing():
-        terminal.end(played)
-    return played.exit_code(strict=strict)
+        terminal.differences(differences)
+    return int(bool(differences))
 
 
 def _attachment(
-    command: str | None, tcp: str | None, identity: str, timeout_scale: float
-) -> WireAttachment:
-    if (command is None) == (tcp is None):
-        raise _CannotTest("give either --exec COMMAND or --tcp HOST:PORT")
+    command: str | None, tcp: str | None, room: bool, identity: str, timeout_scale: float
+) -> AnyAttachment:
+    if (command is not None or room) == (tcp is not None):
+        raise _CannotTest("give either --exec COMMAND, --tcp HOST:PORT or --room")
     try:
         require_name(identity, "--identity", MAX_IDENTITY_BYTES)
     except LocalProtocolError as error:
         raise _CannotTest(str(error)) from None
     if command is not None:
         try:
+            if room:
+                return _room_attachment(command, identity, timeout_scale)
             return ProcessAttachment(command, identity, timeout_scale)
         except ValueError as error:
             raise _CannotTest(f"--exec {command!r}: {error}") from None
-    assert tcp is not None
+    if tcp is None:
+        return _room_attachment(None, identity, timeout_scale)
     host, _, port = tcp.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise _CannotTest(f"--tcp {tcp!r}: it must be HOST:PORT, such as 127.0.0.1:7000")
     return TcpAttachment(host.strip("[]"), int(port), identity, timeout_scale)
 
 
+def _room_attachment(command: str | None, identity: str, timeout_scale: float) -> AnyAttachment:
+    """Raises ValueError for a command that is none."""
+    try:
+        from rpcproto.conformance.room_attachment import RoomAttachment  # noqa: PLC0415 (it may be missing)
+    except ImportError as error:
+        raise _CannotTest(str(error)) from None
+
+    def invite(url: str, token: str) -> None:
+        with writing():
+            click.echo(f"LIVEKIT_URL={url}\nLIVEKIT_TOKEN={token}")
+
+    return RoomAttachment(command, identity, timeout_scale, invite=invite)
+
+
 async def _play(
-    attachment: WireAttachment, plays: Sequence[Play], terminal: Terminal, timeout_scale: float
+    attachment: AnyAttachment, plays: Sequence[Play], terminal: Terminal, timeout_scale: float
 ) -> Run:
     async with attachment:
         judge = Judge(attachment, terminal.result, timeout_scale=timeout_scale)

@@ -86,6 +86,11 @@ class Terminal:
             Text(f"\n{cases} cases, played {len(run.results)} times: {', '.join(parts)}")
         )
 
+    def differences(self, told: Sequence[str]) -> None:
+        """Print what the run has against the list of known failures."""
+        for line in told or ["all is as the list of known failures has it"]:
+            self._console.print(Text(printable(line)))
+
     def _print_section(self, section: int) -> None:
         results = self._results[section]
         counts = Counter(result.verdict for result in results)

@@ -56,7 +56,7 @@ class RoomServer:
 
     `paths` are those that are answered; the others are not found. `refusal` is the HTTP status for
     whoever wants in, if not None. `record` is given a JSON line for all that passes in the rooms.
-    `protocol` is the version of the signalling.
+    `protocol` is the version of the signalling. Rooms are made by `new_room`.
     A session whose socket is lost can be resumed for `resume_time` seconds; 0 ends it at once.
     """
 
@@ -70,6 +70,7 @@ class RoomServer:
         ping_timeout: int = 15,
         protocol: int = NEGOTIATED_CHANNELS,
         resume_time: float = RESUME_TIME,
+        new_room: type[Room] = Room,
     ) -> None:
         self.port: int = port
         self.paths = paths
@@ -85,6 +86,7 @@ class RoomServer:
         self.resume_time: float = resume_time
         self.sessions: set[Session] = set()
         self._record = record
+        self._new_room = new_room
         self._rooms: dict[str, Room] = {}
         self._expiring: set[asyncio.Future[None]] = set()
         app = web.Application()
@@ -127,7 +129,7 @@ class RoomServer:
     def room(self, name: str) -> Room:
         """The room of that name, which is made when it is first asked for."""
         if name not in self._rooms:
-            self._rooms[name] = Room(name, self._record)
+            self._rooms[name] = self._new_room(name, self._record)
         return self._rooms[name]
 
     def send_away(

@@ -15,6 +15,7 @@ from rpcproto.recording.diagram import (
     as_text,
     lay_out,
     spans,
+    svg_style,
 )
 from rpcproto.recording.journal import Journal, RecordedEngine
 from rpcproto.recording.records import FORMAT, JournalError
@@ -45,5 +46,6 @@ __all__ = [
     "lay_out",
     "replay",
     "spans",
+    "svg_style",
     "trace",
 ]

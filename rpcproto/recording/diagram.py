@@ -266,27 +266,35 @@ _DARK: Final = {
 }  # fmt: skip
 
 
-def as_svg(layout: Layout, title: str, description: str) -> str:
+def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False) -> str:
     """The diagram as a picture that stands alone: it brings its colours, for light and for dark
-    surroundings, and what it shows as text for those who do not see it."""
+    surroundings, and what it shows as text for those who do not see it.
+
+    With `inline`, it is for a page of HTML, which brings `svg_style()` once.
+    """
     width = layout.width * _COLUMN + 2 * _MARGIN
     height = layout.height * _LINE + 2 * _MARGIN
     description = "\n".join(escape(printable(line)) for line in description.splitlines())
     size = f'width="{width}" height="{height}"'
+    names = ("", "") if inline else (' id="title"', ' id="desc"')
+    labels = "" if inline else ' aria-labelledby="title desc"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size}',
-        ' role="img" aria-labelledby="title desc">',
-        f'<title id="title">{escape(printable(title))}</title>',
-        f'<desc id="desc">{description}</desc>',
-        "<style>",
-        *_css(),
-        "</style>",
+        f' role="img"{labels}>',
+        f"<title{names[0]}>{escape(printable(title))}</title>",
+        f"<desc{names[1]}>{description}</desc>",
+        *(() if inline else ("<style>", svg_style(), "</style>")),
         f'<rect class="paper" {size} rx="6"/>',
         *(_life(column, layout.height) for column in layout.columns),
         *(_element(item) for item in layout.items),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def svg_style() -> str:
+    """The style sheet of pictures."""
+    return "\n".join(_css())
 
 
 def _css() -> Iterator[str]:

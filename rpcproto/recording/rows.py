@@ -206,11 +206,14 @@ class Trace:
         """Return the diagram in lines of `width` columns; nothing if there is nothing to draw."""
         return "" if not self.rows else as_text(self.layout(width), glyphs)
 
-    def svg(self) -> str:
-        """Return the diagram as an SVG picture that stands alone."""
+    def svg(self, *, inline: bool = False) -> str:
+        """Return the diagram as an SVG picture that stands alone, or as one for a page of HTML that
+        brings `svg_style()`."""
         title = f"RPC between {' and '.join(self.participants)}" if self.rows else "No RPC"
         width = max(_SVG_WIDTH, WIDTH_EACH * len(self.participants))
-        return as_svg(self.layout(width), title, "\n".join(map(_sentence, self.rows)))
+        return as_svg(
+            self.layout(width), title, "\n".join(map(_sentence, self.rows)), inline=inline
+        )
 
     def layout(self, width: int) -> Layout:
         """Return where everything is in the diagram, in `width` columns."""
