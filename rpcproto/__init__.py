@@ -1,7 +1,7 @@
 """LiveKit's participant-to-participant RPC as a pure state machine.
 
-`RpcEngine` takes bytes and time and gives packets, deadlines and events. Everything that a host
-of one's own needs is in this module; ready-made hosts are in modules of their own, such as
+`RpcEngine` takes bytes and time, and returns packets, deadlines and events. This module contains
+everything that a host of your own needs. Ready-made hosts are in separate modules, such as
 `rpcproto.asyncio`.
 """
 

@@ -1,4 +1,4 @@
-"""Every bound and every duration of the engine, in one place."""
+"""All limits and durations of the engine."""
 
 from dataclasses import dataclass, fields
 from typing import Final, final
@@ -12,59 +12,60 @@ MIB: Final = 1024 * KIB
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcConfig:
-    """Durations in seconds, sizes in bytes, the rest in items.
+    """The limits of an engine: durations in seconds, sizes in bytes, all others in items.
 
-    All numbers are above 0, except that `departure_grace` may be 0. Raises LocalProtocolError for
-    any other value; durations must be finite as well.
+    Raises:
+        LocalProtocolError: A number is not above 0 (`departure_grace` can be 0), or a duration
+            is not finite.
     """
 
     response_timeout: float = 10.0
-    """A whole call, network latency included (R2)."""
+    """The duration of a whole call, including the network (R2)."""
     ack_timeout: float = 7.0
-    """How long a call waits for a sign of life (R3)."""
+    """How long a call waits for an ack or another sign of its recipient (R3)."""
     latency_allowance: float = 2.0
-    """What of a call's time the network gets; the rest is the handler's (R5)."""
+    """The share of a call's time for the network, which the handler does not get (R5)."""
     invocation_grace: float = 7.0
-    """How much longer than its caller's figure an invocation may run (R20)."""
+    """How much longer an invocation can run than the timeout in its request (R20)."""
     max_invocation_lifetime: float = 3600.0
-    """The most that any invocation may run (R20)."""
+    """The maximum duration of an invocation (R20)."""
     stream_idle_timeout: float = 15.0
-    """How long the body of a half-read stream may go without growing (R28)."""
+    """How long the body of a half-read stream can go without growing (R28)."""
     departure_grace: float = 0.0
-    """How long calls can be answered after their recipient left (R9); 0 ends them at once."""
+    """How long a call can still be answered after its recipient left (R9). 0 ends it at once."""
 
     max_payload_bytes: int = 16 * MIB
-    """One payload, either way (R8, R17, R28)."""
+    """The size of a payload, sent or received (R8, R17, R28)."""
     max_packet_bytes: int = 128 * KIB
-    """A received packet; a larger one is not even parsed (R28)."""
+    """The size of a received packet. A larger one is ignored without being parsed (R28)."""
     max_buffered_bytes: int = 64 * MIB
-    """Payloads that came in and are not done with, in all (R28)."""
+    """The size of all received payloads that are still needed (R28)."""
     max_buffered_bytes_per_sender: int = 32 * MIB
     """The same, of one participant (R28)."""
     max_waiting_bytes: int = 64 * MIB
-    """What waits to be taken by `next_packet`."""
+    """The size of all packets and bodies that wait for `next_packet`."""
     max_pending_calls: int = 10_000
-    """Calls of ours that have not ended (R1)."""
+    """The number of our calls that have not ended (R1)."""
     max_invocations: int = 10_000
-    """Invocations at once, in all (R22)."""
+    """The number of invocations at once, in all (R22)."""
     max_invocations_per_caller: int = 1_000
-    """Invocations at once, of one caller (R22)."""
+    """The number of invocations at once, of one caller (R22)."""
     max_waiting_packets: int = 10_000
-    """Small packets that wait to be taken; beyond it requests are ignored (R32)."""
+    """The number of small packets that wait to be taken. Beyond it, requests are ignored (R32)."""
     max_untaken_events: int = 100_000
-    """Events that wait to be taken; beyond it requests are ignored, and what the application
-    wants (`call`, `cancel`, `respond`, `respond_error`, `register_method`) raises."""
+    """The number of events that wait to be taken. Beyond it, requests are ignored, and `call`,
+    `cancel`, `respond`, `respond_error` and `register_method` raise."""
     remembered_requests: int = 4_096
-    """Ended requests that are known again, in all (R16)."""
+    """The number of ended requests that are remembered, in all (R16)."""
     remembered_requests_per_caller: int = 256
     """The same, of one caller (R16)."""
     sequence_window: int = 1_024
-    """Sequence numbers of one sender that are told apart (R37)."""
+    """The number of sequence numbers of one sender that are distinguished (R37)."""
     max_participants: int = 10_000
-    """Announced participants (R40); further ones count as not announced."""
+    """The number of announced participants. Further ones count as not announced (R40)."""
 
     accept_plain_packets: bool = False
-    """Whether an engine with a cryptor also reads packets that are not encrypted (R45)."""
+    """Whether an engine with a cryptor also accepts packets that are not encrypted (R45)."""
 
     def __repr__(self) -> str:
         """Name only the fields that differ from the defaults: signatures stay readable."""

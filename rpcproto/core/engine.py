@@ -47,23 +47,24 @@ _GREETING: Final = Envelope("", "", True, 0)
 
 
 class RpcEngine:
-    """LiveKit RPC for one local participant, without I/O: bytes and time go in, packets, deadlines
-    and events come out.
+    """The protocol for one local participant, without I/O.
 
-    Four groups of methods:
+    The methods form four groups:
 
-    * what the application wants: `call`, `cancel`, `respond`, `respond_error`, `register_method`,
+    * commands of the application: `call`, `cancel`, `respond`, `respond_error`, `register_method`,
       `unregister_method`, `hand_over_unknown_methods`;
-    * what happened outside: `receive_packet`, `participant_joined`, `participant_left`,
-      `connected`, `disconnected`, `send_failed`, `handle_deadline`, `close`;
-    * what comes of it: `next_packet`, `take_events`, to be taken after any input;
-    * what can be read at any time: `next_deadline`, `participants`, `statistics`, `check_call`.
+    * reports from outside: `receive_packet`, `participant_joined`, `participant_left`, `connected`,
+      `disconnected`, `send_failed`, `handle_deadline`, `close`;
+    * results, to be taken after each input: `next_packet`, `take_events`;
+    * state, which can be read at any time: `next_deadline`, `participants`, `statistics`,
+      `check_call`.
 
-    `now` is the host's monotonic clock in seconds, any finite float; a `now` before the last one
-    counts as the last one. Local misuse raises `LocalProtocolError` before anything has changed
-    (R33); what comes from outside never raises (R32). An engine starts connected.
+    `now` is the time of the host's monotonic clock in seconds, any finite number. A `now` that is
+    lower than an earlier one counts as equal to it. Local misuse raises `LocalProtocolError` before
+    anything has changed (R33). Bytes from outside never raise (R32). An engine starts connected.
 
-    Not thread-safe: one owner at a time, and `now` is taken inside the owner's lock.
+    Not thread-safe: an engine has one owner at a time, and `now` must be read inside the owner's
+    lock.
     """
 
     def __init__(
@@ -75,13 +76,16 @@ class RpcEngine:
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
         cryptor: Cryptor | None = None,
     ) -> None:
-        """An engine for the participant `identity` (1 to 256 bytes of UTF-8).
+        """Make an engine for the participant `identity` (1 to 256 bytes of UTF-8).
 
-        `new_id` gives a new lower-case UUIDv4 text of 36 characters at each call (R13), such as
-        `rpcproto.random_ids()`; it must not call the engine back. `unix_time_offset` is what `now`
-        lacks to be Unix time, in seconds; stream headers are stamped with it. With a `cryptor`,
-        such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted from end to end (R43).
-        Raises LocalProtocolError, also for a cryptor that has no key to seal with.
+        `new_id` returns a new lower-case UUIDv4 of 36 characters at each call (R13), such as
+        `rpcproto.random_ids()`. It must not call the engine. `unix_time_offset` is the difference
+        between Unix time and `now`, in seconds, for the time stamps in stream headers. With a
+        `cryptor`, such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted end to end (R43).
+
+        Raises:
+            LocalProtocolError: An argument is invalid, or the cryptor has no key to encrypt
+                with.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_finite(unix_time_offset, "unix_time_offset")
@@ -123,12 +127,14 @@ class RpcEngine:
 
     @property
     def hand_over_unknown_methods(self) -> bool:
-        """Whether requests for methods that are not registered are handed to the host like any
-        others (R15); False unless set.
+        """Whether the engine reports requests for methods that are not registered to the host
+        (R15). False by default.
 
-        The host then answers them, with 1400 unless it knows better. A method of 0 or more than 64
-        bytes is refused all the same. Setting this is an input; it raises LocalProtocolError for
-        anything but a bool.
+        The host must answer them, usually with 1400. The engine itself still refuses a method of 0
+        or more than 64 bytes. Setting this attribute is an input.
+
+        Raises:
+            LocalProtocolError: The value is not a bool.
         """
         return self._responder.hands_over_unknown_methods
 
@@ -148,15 +154,18 @@ class RpcEngine:
         response_timeout: float | None = None,
         ack_timeout: float | None = None,
     ) -> str:
-        """Call `method` of a participant; returns the request id, which names the call in events.
+        """Call a method of a participant, and return the request id, which names the call in
+        events.
 
         The call ends exactly once: with `CallSucceeded`, with `CallFailed`, or with a `cancel` that
-        returns True (R1). It may fail at once, as an event. `destination_identity` is 1 to 256
-        bytes of UTF-8, `method` 1 to 64. `response_timeout` bounds the whole call, `ack_timeout`
-        the wait for a sign of life (R2, R3): seconds, above 0; None takes the config's.
+        returns True (R1). If it fails at once, that is an event too. `destination_identity` has 1
+        to 256 bytes of UTF-8, `method` 1 to 64. `response_timeout` limits the whole call, and
+        `ack_timeout` the wait for a sign of the recipient (R2, R3), both in seconds and above 0.
+        None means the value of the config.
 
-        Raises LocalProtocolError for misuse, when the engine is closed or disconnected, and when
-        too many calls are pending or too many events untaken.
+        Raises:
+            LocalProtocolError: An argument is invalid, the engine is closed or disconnected,
+                too many calls are pending, or too many events are untaken.
         """
         if not self._is_connected or len(self._events) >= self._max_untaken_events:
             self._require_open()
@@ -178,18 +187,23 @@ class RpcEngine:
         response_timeout: float | None = None,
         ack_timeout: float | None = None,
     ) -> None:
-        """Raise the LocalProtocolError that `call` would raise for these arguments; change nothing.
+        """Check the arguments of a call without changing anything.
 
-        Whether the engine is connected, and how many calls are pending, is not looked at.
+        Whether the engine is connected and how many calls are pending is not checked.
+
+        Raises:
+            LocalProtocolError: `call` would raise it for these arguments.
         """
         timeouts = response_timeout, ack_timeout
         self._caller.check_call(destination_identity, method, payload, timeouts)
 
     def cancel(self, request_id: str, *, now: float) -> bool:
-        """End a call without an event; False if it has ended already (or never was).
+        """End a call without an event. Return False if it has ended already, or never existed.
 
-        The handler at the other end may still run. Raises LocalProtocolError for a bad `now`, and
-        when too many events are untaken.
+        The handler of the other participant is not cancelled.
+
+        Raises:
+            LocalProtocolError: `now` is invalid, or too many events are untaken.
         """
         self._require_events_taken()
         accepted = self._checked(now)
@@ -198,11 +212,13 @@ class RpcEngine:
         return cancelled
 
     def respond(self, invocation_id: int, payload: str, *, now: float) -> bool:
-        """Answer an invocation; False if nobody waits for it any more.
+        """Answer an invocation. Return False if it has ended already.
 
-        A payload that is too large for its way is answered with 1504, and True returned (R17).
-        Raises LocalProtocolError for a payload that is not valid text, and when too many events
-        are untaken.
+        If the payload is too large for its form, the caller receives 1504, and the result is True
+        (R17).
+
+        Raises:
+            LocalProtocolError: The payload is not valid text, or too many events are untaken.
         """
         if len(self._events) >= self._max_untaken_events:
             self._require_events_taken()
@@ -215,12 +231,14 @@ class RpcEngine:
     def respond_error(
         self, invocation_id: int, code: int, message: str = "", data: str = "", *, now: float
     ) -> bool:
-        """Answer an invocation with an error; False if nobody waits for it any more.
+        """Answer an invocation with an error. Return False if it has ended already.
 
-        `code` is 0 to 2^32 - 1; `message` and `data` are cut to 256 and 15,360 bytes of UTF-8, and
-        a code of the protocol with an empty message gets its standard one (R18).
-        Raises LocalProtocolError for another code or invalid text, and when too many events are
-        untaken.
+        `code` is 0 to 2^32 - 1. `message` and `data` are cut to 256 and 15,360 bytes of UTF-8. A
+        code of the protocol with an empty message gets its standard message (R18).
+
+        Raises:
+            LocalProtocolError: The code is out of range, a text is invalid, or too many events
+                are untaken.
         """
         self._require_events_taken()
         accepted = self._checked(now)
@@ -229,19 +247,20 @@ class RpcEngine:
         return answered
 
     def register_method(self, method: str) -> None:
-        """Take requests for `method` (1 to 64 bytes of UTF-8) from now on.
+        """Accept requests for `method` (1 to 64 bytes of UTF-8) from now on.
 
-        Raises LocalProtocolError for a method that is registered, when the engine is closed, and
-        when too many events are untaken.
+        Raises:
+            LocalProtocolError: The name is invalid, the method is registered already, the
+                engine is closed, or too many events are untaken.
         """
         self._require_open()
         self._require_events_taken()
         self._responder.register_method(method)
 
     def unregister_method(self, method: str) -> None:
-        """Answer further requests for `method` with 1400; running invocations go on.
+        """Refuse further requests for `method` with 1400. Running invocations continue.
 
-        A method that is not registered is left so.
+        If the method is not registered, nothing happens.
         """
         self._responder.unregister_method(method)
 
@@ -255,10 +274,15 @@ class RpcEngine:
         sender_identity: str | None = None,
         sender_sid: str | None = None,
     ) -> None:
-        """A packet arrived. Whatever its bytes are, this does not raise for them (R32).
+        """Process a packet that has arrived. No bytes raise an exception (R32).
 
-        A host that knows who sent it says so: `sender_identity` replaces what the packet claims,
-        and without `sender_sid` there is no sid (R36). Both are at most 256 bytes of UTF-8.
+        If the host knows the sender, it passes `sender_identity`, which replaces the sender in the
+        packet; without `sender_sid`, the sender then has no sid (R36). Both have at most 256 bytes
+        of UTF-8.
+
+        Raises:
+            LocalProtocolError: `sender_identity`, `sender_sid` or `now` is invalid, or `data`
+                is not bytes.
         """
         if type(data) is not bytes:
             data = _as_bytes(data, self._max_packet_bytes)
@@ -292,12 +316,15 @@ class RpcEngine:
         client_protocol: int = 0,
         capabilities: Collection[int] = (),
     ) -> None:
-        """A participant is here, or something new is known of one that is (R40).
+        """Announce a participant, or update an announced one (R40).
 
-        A new sid means that it left and came back. A sid that is announced for somebody else is
-        not taken, and a newcomer beyond `max_participants` counts as not announced. Raises
-        LocalProtocolError for an identity or a sid that is not text or is over 256 bytes of UTF-8,
-        for an empty identity, and for a `client_protocol` or `capabilities` that are not numbers.
+        A new sid means that the participant left and came back. A sid that is announced for another
+        participant is not accepted. A newcomer beyond `max_participants` counts as not announced.
+
+        Raises:
+            LocalProtocolError: The identity is empty, the identity or sid is not text or has
+                more than 256 bytes of UTF-8, or `client_protocol` or `capabilities` are not
+                numbers.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_name(participant_sid, "participant_sid", MAX_IDENTITY_BYTES, 0)
@@ -321,10 +348,13 @@ class RpcEngine:
         self._caller.recipient_joined(identity, participant_sid)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
-        """A participant is gone, announced or not: calls to it fail, its requests are dropped.
+        """Report that a participant left, announced or not: its calls fail, and its requests are
+        dropped.
 
-        With a sid that is not the current one it is old news, and ignored (R40).
-        Raises LocalProtocolError as `participant_joined` does.
+        With a sid that is not the current one, the report is outdated and ignored (R40).
+
+        Raises:
+            LocalProtocolError: The identity or sid is invalid, as in `participant_joined`.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_name(participant_sid, "participant_sid", MAX_IDENTITY_BYTES, 0)
@@ -338,11 +368,11 @@ class RpcEngine:
     def connected(
         self, *, now: float, server_version: str | None = None, participants_complete: bool = False
     ) -> None:
-        """The connection is there (again), or more is known of it; an engine starts connected.
+        """Report that the connection is established, or update what is known of it.
 
-        A `server_version` below 1.8.0 fails calls with 1403 (R11). `participants_complete` says
-        that whoever is not announced is not here, so that calls to them fail with 1401 (R12);
-        never true of a LiveKit room.
+        If `server_version` is below 1.8.0, calls fail with 1403 (R11). `participants_complete`
+        means that all participants of the room are announced, so that calls to others fail with
+        1401 at once (R12). In a LiveKit room it is never True.
         """
         too_old = is_too_old(server_version)
         self._now = self._checked(now)
@@ -355,8 +385,11 @@ class RpcEngine:
         self._caller.roster_changed()
 
     def disconnected(self, *, now: float) -> None:
-        """The connection is lost, and with it everyone: calls fail with 1503, invocations are
-        abandoned, nothing waits to be sent; methods and what is remembered stay (R41)."""
+        """Report that the connection is lost (R41).
+
+        All participants count as departed, calls fail with 1503, invocations are abandoned, and
+        waiting packets are dropped. Registered methods and remembered requests stay.
+        """
         self._now = self._checked(now)
         if self._is_closed:
             return
@@ -366,10 +399,13 @@ class RpcEngine:
         self._everyone_leaves(AbandonReason.DISCONNECTED)
 
     def send_failed(self, packet: OutgoingPacket, *, now: float) -> None:
-        """A packet that `next_packet` gave could not be sent (R10).
+        """Report that a packet from `next_packet` could not be sent (R10).
 
-        The call fails with 1505, or the caller is told 1505 in place of the answer. For an ack, an
-        error, and what is over already, nothing happens.
+        The call fails with 1505, or the caller receives 1505 in place of the answer. For an ack, an
+        error, and a call or answer that has ended, nothing happens.
+
+        Raises:
+            LocalProtocolError: `packet` is not an `OutgoingPacket`.
         """
         if not isinstance(packet, OutgoingPacket):
             raise LocalProtocolError("only a packet that `next_packet` gave can fail to be sent")
@@ -381,9 +417,9 @@ class RpcEngine:
             self._responder.send_failed(packet)
 
     def handle_deadline(self, *, now: float) -> None:
-        """Time has passed: end everything that is due by `now`, in the order of its deadlines.
+        """End everything that is due by `now`, in the order of the deadlines.
 
-        Too early, twice or after `close` does no harm.
+        Calling it too early, twice or after `close` has no effect.
         """
         self._now = self._checked(now)
         reader = self._reader
@@ -403,8 +439,11 @@ class RpcEngine:
                 self._responder.expire(due.item)
 
     def close(self, *, now: float) -> None:
-        """End it all: calls fail with 1503, invocations are abandoned; packets that wait may still
-        be taken. From now on inputs do nothing, and `call` and `register_method` raise (R42)."""
+        """Fail all calls with 1503 and abandon all invocations (R42).
+
+        Waiting packets can still be taken. From now on inputs do nothing, and `call` and
+        `register_method` raise.
+        """
         self._now = self._checked(now)
         if not self._is_closed:
             self._is_closed, self._is_connected = True, False
@@ -414,7 +453,8 @@ class RpcEngine:
     # what comes of it
 
     def next_packet(self) -> OutgoingPacket | None:
-        """The packet that leaves next, chosen now (R30), or None. Take one when there is room."""
+        """Return the packet to send next, or None. It is chosen now (R30), so take one only when it
+        can be sent."""
         outbox, small = self._outbox, self._small
         if not small:
             return self._take_other()
@@ -424,14 +464,14 @@ class RpcEngine:
         return new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
-        """Everything that has come of the inputs since the last time, in order."""
+        """Return all events since the last time, in order."""
         events = tuple(self._events)
         self._events.clear()
         return events
 
     @property
     def next_deadline(self) -> float | None:
-        """When to call `handle_deadline`, on the clock of `now`; None when nothing is open."""
+        """The instant at which to call `handle_deadline`, on the clock of `now`, or None."""
         if not self._half_read:
             return self._deadlines.next_deadline()
         deadline = self._deadlines.next_deadline()
@@ -441,11 +481,11 @@ class RpcEngine:
 
     @property
     def participants(self) -> tuple[str, ...]:
-        """The identities of all others who were announced and have not left, as they came."""
+        """The identities of the announced participants, in the order in which they joined."""
         return tuple(self._roster.by_identity)
 
     def statistics(self) -> Statistics:
-        """The tables as they stand and the packets that passed; changes nothing."""
+        """Return the sizes of the tables and the numbers of packets. This changes nothing."""
         return Statistics(
             pending_calls=len(self._caller),
             running_invocations=len(self._responder),

@@ -1,7 +1,7 @@
-"""What can go wrong, in three kinds that are kept apart.
+"""The errors of the protocol.
 
-Local misuse raises `LocalProtocolError`. The end of a call that failed is a value, with an
-`ErrorCode`; a host turns it into an `RpcError`. What a remote sends never raises (R32).
+Local misuse raises `LocalProtocolError`. A failed call is an event with an `ErrorCode`, which a
+host turns into an `RpcError`. Bytes from a remote never raise (R32).
 """
 
 import math
@@ -16,7 +16,7 @@ MAX_CODE: Final = 2**32 - 1
 
 
 class ErrorCode(IntEnum):
-    """The codes of the protocol; 1001 to 1999 are reserved for it (LiveKit docs)."""
+    """The error codes of the protocol, which reserves 1001 to 1999."""
 
     UNSUPPORTED_METHOD = 1400
     """The method is not registered at the destination (R15)."""
@@ -58,19 +58,19 @@ STANDARD_MESSAGES: Final[dict[int, str]] = {
 
 
 class LocalProtocolError(Exception):
-    """The embedding program used the engine wrongly; nothing has changed (R33)."""
+    """The local program used the engine incorrectly. Nothing has changed (R33)."""
 
 
 class RpcError(Exception):
-    """A call that failed, or what a handler raises to fail one, as in LiveKit's Python SDK.
+    """A failed call. A handler raises it to fail a call, as in LiveKit's Python SDK.
 
-    `code` is 0 to 2^32 - 1; `message` and `data` are text, cut to 256 and 15,360 bytes of UTF-8
-    on the wire (R18). A code of the protocol with an empty message gets its standard message.
+    `code` is 0 to 2^32 - 1. `message` and `data` are cut to 256 and 15,360 bytes of UTF-8 when they
+    are sent (R18). A code of the protocol with an empty message gets its standard message.
     """
 
     ErrorCode: TypeAlias = ErrorCode
     ErrorMessage: Final[dict[int, str]] = STANDARD_MESSAGES
-    """The standard messages, by code."""
+    """The standard messages by code."""
 
     def __init__(self, code: int, message: str = "", data: str | None = None) -> None:
         super().__init__(code, message, data)

@@ -1,4 +1,4 @@
-"""What comes of it: the events a host takes from the engine. Flat, frozen and complete."""
+"""The events that a host takes from an engine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ def _event(kind: type[_E]) -> type[_E]:
 @final
 @_event
 class CallAcknowledged(NamedTuple):
-    """The responder has the request; its handler may be running now. At most once a call (R4)."""
+    """The recipient has received the request; its handler may be running. At most once a call
+    (R4)."""
 
     request_id: str
 
@@ -43,7 +44,7 @@ class CallSucceeded(NamedTuple):
 @final
 @_event
 class CallFailed(NamedTuple):
-    """The call ended with an error, the responder's or our own; see `ErrorCode`."""
+    """The call ended with an error, from the recipient or from the engine. See `ErrorCode`."""
 
     request_id: str
     code: int
@@ -54,9 +55,9 @@ class CallFailed(NamedTuple):
 @final
 @_event
 class InvocationReceived(NamedTuple):
-    """Run the handler of `method`, then answer with `respond` or `respond_error`.
+    """A request arrived. Run the handler of `method`, then call `respond` or `respond_error`.
 
-    `response_timeout` is the caller's own figure, in seconds (R20).
+    `response_timeout` is the caller's value, in seconds (R20).
     """
 
     invocation_id: int
@@ -68,7 +69,7 @@ class InvocationReceived(NamedTuple):
 
 
 class AbandonReason(Enum):
-    """Why an answer is no longer wanted."""
+    """Why the answer to an invocation is no longer needed."""
 
     CALLER_LEFT = "caller left"
     """The caller left, or came back under a new sid (R19)."""
@@ -83,7 +84,8 @@ class AbandonReason(Enum):
 @final
 @_event
 class InvocationAbandoned(NamedTuple):
-    """Nobody waits for this invocation any more: its handler may be cancelled (R19, R20)."""
+    """The answer to an invocation is no longer needed. The host can cancel its handler (R19,
+    R20)."""
 
     invocation_id: int
     reason: AbandonReason
@@ -141,7 +143,7 @@ ONLY_COUNTED = frozenset(
 @final
 @_event
 class PacketIgnored(NamedTuple):
-    """A received packet had no effect. `sender_identity` is empty where nobody knows it."""
+    """A received packet had no effect. `sender_identity` is empty if the sender is unknown."""
 
     reason: IgnoreReason
     sender_identity: str
@@ -160,7 +162,7 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The engine's tables as they stand, and what passed through it since it was made."""
+    """The sizes of an engine's tables, and the numbers of packets since it was made."""
 
     pending_calls: int
     running_invocations: int

@@ -61,21 +61,20 @@ class PacketKind(Enum):
 
 @final
 class Request(NamedTuple):
-    """A v1 request: call `method` with `payload`."""
+    """A v1 request."""
 
     request_id: str
-    """The caller's id for the call: 1 to 128 bytes, a UUIDv4 in lower case when an engine makes it
-    (R13)."""
+    """The id of the call, 1 to 128 bytes. Engines make lower-case UUIDv4s (R13)."""
     method: str
-    """The method to call; engines send 1 to 64 bytes and refuse others (R15)."""
+    """The method to call. Engines send 1 to 64 bytes, and refuse others (R15)."""
     payload: str
-    """The argument; engines send up to 15,360 bytes (R8) and read up to `max_payload_bytes`."""
+    """The argument. Engines send up to 15,360 bytes (R8), and read up to `max_payload_bytes`."""
     response_timeout_ms: int
-    """How long the handler may run, in milliseconds, 0 to 2^32 - 1 (R5, R20)."""
+    """The time for the handler in milliseconds, 0 to 2^32 - 1 (R5, R20)."""
     version: int = PACKET_VERSION
-    """The version of the request, 0 to 2^32 - 1; engines answer any but 1 with 1404 (R15)."""
+    """The version, 0 to 2^32 - 1. Engines answer all but 1 with 1404 (R15)."""
     compressed: bool = False
-    """Whether the dead field `compressed_payload` carries anything (R34). It is not written."""
+    """Whether the unused field `compressed_payload` is present (R34). It is never written."""
 
 
 RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
@@ -84,7 +83,7 @@ RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
 
 @final
 class Ack(NamedTuple):
-    """The responder has the request, or the header of its stream (R14)."""
+    """The responder has received a request, or the header of its stream (R14)."""
 
     request_id: str
     """The id of the request: 1 to 128 bytes."""
@@ -92,28 +91,27 @@ class Ack(NamedTuple):
 
 @final
 class Response(NamedTuple):
-    """A v1 response, which ends a call well."""
+    """A successful v1 response."""
 
     request_id: str
     """The id of the request: 1 to 128 bytes."""
     payload: str | None
-    """The result; engines send up to 15,360 bytes (R17). None if the response carries none that can
-    be read, which fails the call (R34)."""
+    """The result. Engines send up to 15,360 bytes (R17). None means that no payload can be read,
+    and the call fails (R34)."""
 
 
 @final
 class ErrorResponse(NamedTuple):
-    """A response that is an error, for requests of both versions: errors never travel as streams
-    (R17)."""
+    """An error, as the response to requests of both versions (R17)."""
 
     request_id: str
     """The id of the request: 1 to 128 bytes."""
     code: int
-    """An `ErrorCode`, or an application's own code: 0 to 2^32 - 1."""
+    """An `ErrorCode`, or a code of the application: 0 to 2^32 - 1."""
     message: str
-    """What went wrong, for people; engines cut it to 256 bytes, on both sides (R18)."""
+    """A text for people. Engines cut it to 256 bytes when sending and receiving (R18)."""
     data: str
-    """More about it, for programs; engines cut it to 15,360 bytes, on both sides (R18)."""
+    """A text for programs. Engines cut it to 15,360 bytes when sending and receiving (R18)."""
 
 
 BodyFields: TypeAlias = tuple[bool, int | None, bytes | None, bool]
@@ -128,15 +126,15 @@ that we speak (R15)."""
 
 @final
 class StreamChunk(NamedTuple):
-    """A piece of a stream's body (R25)."""
+    """A part of the body of a stream (R25)."""
 
     stream_id: str
     """The id in the header of the stream: 1 to 128 bytes."""
     chunk_index: int
-    """How many chunks of the stream come before: 0 to 2^64 - 1."""
+    """The number of chunks of the stream that precede it: 0 to 2^64 - 1."""
     content: bytes
-    """The bytes of the body that follow those of earlier chunks, compressed if the header says so;
-    engines send up to 15,000 bytes (R29)."""
+    """The next bytes of the body, compressed if the header says so. Engines send up to 15,000 bytes
+    (R29)."""
 
 
 @final
@@ -152,37 +150,36 @@ class StreamTrailer(NamedTuple):
 
 @final
 class Sealed(NamedTuple):
-    """A packet that is encrypted from end to end (R43)."""
+    """A packet that is encrypted end to end (R43)."""
 
     key_index: int
-    """Which of the sender's keys it is sealed with: 0 to 2^32 - 1."""
+    """The index of the sender's key: 0 to 2^32 - 1."""
     iv: bytes
-    """The initialization vector; engines write 12 bytes and read no other length (R44)."""
+    """The initialization vector. Engines write 12 bytes, and accept no other length (R44)."""
     ciphertext: bytes
-    """What is encrypted, and a tag of 16 bytes at its end."""
+    """The encrypted message, and a tag of 16 bytes at its end."""
 
 
 @final
 class Unread(NamedTuple):
-    """A packet of a kind that has no part in RPC; nothing of its content is read (R34)."""
+    """A packet of a kind that does not belong to RPC. Its content is not read (R34)."""
 
     kind: str
-    """The name of its field, such as `chat_message`; empty if the packet carries no kind that is
-    known."""
+    """The name of its field, such as `chat_message`, or empty if the kind is unknown."""
 
 
 Message: TypeAlias = (
     Request | Ack | Response | ErrorResponse | StreamChunk | StreamTrailer | Sealed | Unread
 )
-"""What an engine reads as it is; of stream headers it reads some fields."""
+"""A message of RPC, or what stands for one that is not read."""
 
 
 @final
 class OutgoingPacket(NamedTuple):
-    """A packet to be sent as it is: `data` to `destination_identity`, reliably and in order.
+    """A packet to send: `data` to `destination_identity`, reliably and in order.
 
-    `request_id` and `kind` are for logs and for transports that route by them. `token` is the
-    engine's own: it tells `send_failed` what the packet belonged to (R10).
+    `request_id` and `kind` are for logs, and for transports that route by them. By `token`, which
+    belongs to the engine, `send_failed` finds the call or answer of the packet (R10).
     """
 
     data: bytes

@@ -16,33 +16,35 @@ from rpcproto.core.shared import Shared
 
 
 class OpenFailure(Enum):
-    """Why a sealed packet could not be opened."""
+    """Why an encrypted packet could not be decrypted."""
 
     NO_KEY = "no key"
     UNDECRYPTABLE = "undecryptable"
 
 
 class Cryptor(Protocol):
-    """Seals and opens the packets of one participant. Pure: no I/O, and it never blocks."""
+    """Encrypts and decrypts the packets of one participant. It does no I/O and never blocks."""
 
     def attach(self, identity: str) -> None:
-        """Serve the engine of the participant `identity`, which calls this when it is made.
+        """Serve the engine of the participant `identity`, which calls this method when it is made.
 
-        Raises LocalProtocolError for a cryptor of another participant, and if there is no key to
-        seal with.
+        Raises:
+            LocalProtocolError: The cryptor belongs to another participant, or has no key to
+                encrypt with.
         """
         ...
 
     def seal(self, plaintext: bytes) -> Sealed:
-        """Encrypt; the key and the IV (12 bytes) are chosen now. Never fails after `attach`."""
+        """Encrypt a message with the current key and a new IV of 12 bytes. Never fails after
+        `attach`."""
         ...
 
     def open(
         self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
     ) -> bytes | OpenFailure:
-        """Decrypt with the key at `key_index` (0 to 2^32 - 1) of the sender. Never raises.
+        """Decrypt with the sender's key at `key_index` (0 to 2^32 - 1). Never raises.
 
-        `iv` has 12 bytes, and `ciphertext` 16 or more, the last 16 of which are the tag.
+        `iv` has 12 bytes. `ciphertext` has 16 bytes or more, of which the last 16 are the tag.
         """
         ...
 
