@@ -16,8 +16,9 @@ CALL = ("conform.call",)
 STREAMS: Final = (1, 2)
 UNKNOWN_FIELD: Final = b"\xfa\x3f\x04new!"
 """A field of the number 1023, of 4 bytes."""
-UNKNOWN_GROUP: Final = b"\xfb\x3f\xfc\x3f"
-"""A group of the number 1023, which is empty."""
+GROUP_BEGINS: Final = b"\xfb\x3f"
+GROUP_ENDS: Final = b"\xfc\x3f"
+"""Of a group of the number 1023."""
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -85,6 +86,11 @@ NONSENSE: Final = (
                  stamped(scene, who, field(11, field(1, b"\xff" * 36))),
                  stamped(scene, who, field(12, field(1, b"\xff" * 36) + field(2, b"x"))),
              ], "One SDK cuts the texts of errors within a character, so that they are not UTF-8."),
+    Nonsense("15.26", "Packets arrive with unknown groups nested 20,000 deep",
+             lambda scene, who: [
+                 stamped(scene, who, GROUP_BEGINS * 20_000 + GROUP_ENDS * 20_000),
+                 stamped(scene, who, GROUP_BEGINS * 20_000),
+             ], "Readers that recurse without a bound end the program."),
 )  # fmt: skip
 
 
@@ -119,7 +125,7 @@ for _row in NONSENSE:
 )
 async def unknown_fields_in_a_packet(scene: Scene) -> None:
     alice = await scene.join("alice")
-    for unknown in (UNKNOWN_FIELD, UNKNOWN_GROUP):
+    for unknown in (UNKNOWN_FIELD, GROUP_BEGINS + GROUP_ENDS):
         request = new_id()
         fields = field(1, request.encode()) + field(2, b"conform.echo") + field(3, b"hello")
         value = field(10, unknown + fields + b"\x20\xc0\x3e\x28\x01" + unknown)

@@ -1,0 +1,342 @@
+"""12: bounds against a hostile peer.
+
+What all of them must see is that others are served meanwhile, within a few seconds.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from rpcproto.conformance.case import Level, NotPossible, Unmet, case
+from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.writing import TIMEOUT_MS, Stream, answer_stream, new_id, request_stream
+from rpcproto.core.packets_pb2 import DataPacket
+from rpcproto.wire import DEFLATE_RAW, Ack, OutgoingMessage, Request, Response, StreamHeader
+
+CALL = ("conform.call",)
+STREAMS: Final = (1, 2)
+BOMB_BYTES: Final = 14_000_000
+MANY: Final = 2_000
+"""Streams or requests that one participant opens."""
+
+
+def bomb(parts: int = 1) -> list[bytes]:
+    """Pieces of about 14 KB, of each of which 14 MB come out."""
+    compressing = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    return [
+        compressing.compress(bytes(BOMB_BYTES)) + compressing.flush(zlib.Z_SYNC_FLUSH)
+        for _ in range(parts)
+    ]
+
+
+async def is_served(scene: Scene, text: str = "and me?") -> None:
+    """Another participant is answered."""
+    bystander = await scene.join("bystander")
+    await bystander.gets_answer(bystander.request("conform.echo", text), text)
+
+
+def needs_compression(scene: Scene) -> None:
+    """The testee must have announced that it inflates."""
+    if DEFLATE_RAW + 1 not in scene.testee.capabilities:
+        raise NotPossible("the testee does not announce that it reads compressed bodies")
+
+
+@case(
+    "12.1",
+    "A request of 14 KB arrives of which 14 MB come out, against its total_length of 100 bytes",
+    sees="an error, or no answer; others are served",
+    rule="R28",
+    why="One packet a second would cost the receiver all of its memory or time.",
+    level=Level.SHOULD,
+    methods=("conform.count", "conform.echo"),
+    protocols=(2,),
+    reads=2,
+)
+async def bomb_in_a_header(scene: Scene) -> None:
+    needs_compression(scene)
+    mallory = await scene.join("mallory")
+    stream = request_stream([], method="conform.count")
+    mallory.send(bombed(stream, total_length=100)._replace(inline_content=bomb()[0]))
+    await is_served(scene)
+    await scene.is_not_believed(mallory, stream.request_id)
+
+
+@case(
+    "12.2",
+    "A request arrives in 10 chunks of which 140 MB come out, and does not say how much",
+    sees="an error, or no answer; others are served",
+    rule="R28",
+    why="A few packets would cost the receiver all of its memory.",
+    level=Level.SHOULD,
+    methods=("conform.count", "conform.echo"),
+    protocols=(2,),
+    reads=2,
+)
+async def bomb_in_chunks(scene: Scene) -> None:
+    needs_compression(scene)
+    mallory = await scene.join("mallory")
+    stream = request_stream(bomb(10), method="conform.count")
+    mallory.send(bombed(stream), *stream.parts[1:])
+    await is_served(scene)
+    await scene.is_not_believed(mallory, stream.request_id)
+
+
+@case(
+    "12.3",
+    "A call of the testee is answered by 10 chunks of which 140 MB come out",
+    sees="a call that does not succeed; others are served",
+    rule="R28",
+    why="A few packets would cost the caller all of its memory.",
+    level=Level.SHOULD,
+    methods=("conform.call", "conform.echo"),
+    protocols=(2,),
+    reads=2,
+)
+async def bomb_in_an_answer(scene: Scene) -> None:
+    needs_compression(scene)
+    mallory = await scene.join("mallory")
+    call = await scene.call(mallory, digest=True)
+    request = await mallory.gets_request()
+    mallory.ack(request)
+    stream = answer_stream(request.request_id, bomb(10))
+    mallory.send(bombed(stream), *stream.parts[1:])
+    await is_served(scene)
+    await scene.settle()
+    if not call.is_pending and "bytes" in (outcome := await call.outcome()):
+        raise Unmet("a call that does not succeed", str(outcome))
+
+
+def bombed(stream: Stream, total_length: int | None = None) -> StreamHeader:
+    """The header of a stream that is compressed."""
+    return stream.header._replace(compression=DEFLATE_RAW, total_length=total_length)
+
+
+class Attack(NamedTuple):
+    """What one participant does to the testee; another one must be served."""
+
+    number: str
+    what: str
+    packets: Callable[[], Sequence[OutgoingMessage]]
+    why: str
+    rule: str = "R28"
+    protocols: tuple[int, ...] = (2,)
+    reads: int = 1
+    change: Callable[[DataPacket], None] | None = None
+
+
+def half_open() -> list[OutgoingMessage]:
+    streams = (request_stream([b"half", b"of it"]) for _ in range(MANY))
+    return [part for stream in streams for part in stream.parts[:2]]
+
+
+def unknown_methods() -> list[OutgoingMessage]:
+    return [Request(new_id(), "no such method", "x", TIMEOUT_MS) for _ in range(MANY)]
+
+
+def unknown_calls() -> list[OutgoingMessage]:
+    return [
+        message
+        for _ in range(MANY)
+        for message in (Ack(new_id()), Response(new_id(), "x"), *request_stream([b"x"]).parts[1:])
+    ]
+
+
+def endless_ids() -> list[OutgoingMessage]:
+    endless = "x" * 20_000
+    stream = request_stream([b"x"])
+    return [
+        Request(endless, "conform.echo", "x", TIMEOUT_MS),
+        Request(new_id(), endless, "x", TIMEOUT_MS),
+        Ack(endless),
+        stream.header._replace(stream_id=endless),
+        *(chunk._replace(stream_id=endless) for chunk in stream.chunks),
+    ]
+
+
+def many_attributes() -> list[OutgoingMessage]:
+    stream = request_stream([b"x"])
+    more = {f"attribute {number}": "x" for number in range(2_500)}
+    return [
+        stream.header._replace(attributes={**more, **stream.header.attributes}),
+        *stream.parts[1:],
+    ]
+
+
+def huge_promise() -> list[OutgoingMessage]:
+    streams = [request_stream([b"x"]) for _ in range(10)]
+    parts: list[OutgoingMessage] = []
+    for stream in streams:
+        parts += [stream.header._replace(total_length=2**63 - 1), *stream.chunks]
+    return parts
+
+
+def huge_index() -> list[OutgoingMessage]:
+    parts: list[OutgoingMessage] = []
+    for index in (2**64 - 1, 2**63, 2**32, 2**31):
+        stream = request_stream([b"x"])
+        parts += [stream.header, stream.chunks[0]._replace(chunk_index=index), stream.trailer]
+    return parts
+
+
+def nothing_comes_out() -> list[OutgoingMessage]:
+    empty_block = b"\x00\x00\x00\xff\xff"
+    stream = request_stream([empty_block * 2_900] * 10)
+    return [bombed(stream), *stream.parts[1:]]
+
+
+def nest(packet: DataPacket) -> None:
+    packet.MergeFromString(b"\xfb\x3f" * 90 + b"\xfc\x3f" * 90)
+
+
+def name_many(packet: DataPacket) -> None:
+    packet.destination_identities.extend(f"participant {number}" for number in range(2_500))
+
+
+def one_request() -> list[OutgoingMessage]:
+    return [Request(new_id(), "conform.echo", "x", TIMEOUT_MS)]
+
+
+ATTACKS: Final = (
+    Attack("12.4", f"A participant begins {MANY:,} request streams and ends none", half_open,
+           "Somebody who ends nothing must not take the place of those who do.", "R22 R28",
+           STREAMS),
+    Attack("12.5", f"A participant sends {MANY:,} requests for methods that are not there",
+           unknown_methods, "A loop in one participant must not silence others.", "R22",
+           (0, 1, 2), 0),
+    Attack("12.6", f"A participant sends {4 * MANY:,} packets about calls and streams that are not",
+           unknown_calls, "Two SDKs send their chunks to the whole room.", "R23 R47", (0, 1, 2), 0),
+    Attack("12.7", "Ids, methods and stream ids of 20,000 bytes arrive", endless_ids,
+           "What is kept of a packet must be bounded, or a few fill the memory.", "R28",
+           STREAMS),
+    Attack("12.8", "The header of a stream with 2,500 attributes arrives", many_attributes,
+           "The work that a packet costs must not grow faster than its size.", "R47", STREAMS),
+    Attack("12.9", "Headers arrive that promise bodies of 2^63 - 1 bytes", huge_promise,
+           "Who reserves memory by what a peer says has none left.", "R27 R28", STREAMS),
+    Attack("12.10", "Chunks arrive with the numbers 2^31, 2^32, 2^63 and 2^64 - 1", huge_index,
+           "Numbers that overflow, or index a list, break the receiver.", "R25", STREAMS),
+    Attack("12.11", "A compressed body of 145 KB arrives of which nothing comes out",
+           nothing_comes_out, "Time is spent without anything that a bound counts.", "R47",
+           (2,), 2),
+    Attack("12.12", "A request arrives with unknown groups nested 90 deep", one_request,
+           "Readers that recurse without a bound end the program.", "R32", (0, 1, 2), 0, nest),
+    Attack("12.13", "A request arrives with 2,500 destinations", one_request,
+           "The work that a packet costs must not grow faster than its size.", "R39 R47",
+           (0, 1, 2), 0, name_many),
+)  # fmt: skip
+
+
+def _register(row: Attack) -> None:
+    @case(
+        row.number,
+        row.what,
+        sees="no harm: others are served",
+        rule=row.rule,
+        why=row.why,
+        level=Level.SHOULD,
+        protocols=row.protocols,
+        reads=row.reads,
+    )
+    async def play(scene: Scene) -> None:
+        mallory = await scene.join("mallory")
+        mallory.send(*row.packets(), change=row.change)
+        await is_served(scene)
+        await is_served(scene, "and again?")
+
+
+for _attack in ATTACKS:
+    _register(_attack)
+
+
+@case(
+    "12.14",
+    "A request stream arrives in 5,000 chunks of one byte",
+    sees="the answer, whole",
+    rule="R47",
+    why="Some senders make a chunk of each write; work that grows with the square takes minutes.",
+    level=Level.SHOULD,
+    protocols=STREAMS,
+    reads=1,
+)
+async def many_small_chunks(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    stream = request_stream([b"x"] * 5_000)
+    alice.send(*stream.parts)
+    await alice.gets_answer(stream.request_id, "x" * 5_000)
+
+
+@case(
+    "12.15",
+    f"A participant has {MANY:,} handlers running that take 1 s",
+    sees="others are served at once",
+    rule="R22",
+    why="Somebody who asks for too much must not take the place of others.",
+    level=Level.SHOULD,
+    methods=("conform.echo", "conform.wait"),
+    protocols=(0,),
+    seconds=1,
+)
+async def many_handlers(scene: Scene) -> None:
+    mallory = await scene.join("mallory")
+    wanted = json.dumps({"seconds": 1, "answer": "x"})
+    mallory.send(*(Request(new_id(), "conform.wait", wanted, TIMEOUT_MS) for _ in range(MANY)))
+    await is_served(scene)
+
+
+@case(
+    "12.16",
+    "A request stream stops in the middle, and nothing ends it",
+    sees="INFO: what comes of it within 20 s",
+    rule="R28",
+    why="Whoever waits without end keeps what has come for good; some SDKs do.",
+    level=Level.INFO,
+    protocols=STREAMS,
+    reads=1,
+    seconds=20,
+)
+async def stalled_request(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    stream = request_stream([b"half", b"of it"], timeout_ms=60_000)
+    alice.send(*stream.parts[:2])
+    await scene.sleep(20)
+    if alice.has_outcome(stream.request_id):
+        error = await alice.gets_error(stream.request_id)
+        return f"a body that stops is given up within 20 s, with {error.code}"
+    return "a body that stops is waited for, for 20 s at least"
+
+
+@case(
+    "12.17",
+    "Participants with identities of 200 bytes, not all of them ASCII, call and are called",
+    sees="answers and requests as for anybody else",
+    rule="R28",
+    why="Identities are what applications make them, such as an address or a token.",
+    level=Level.SHOULD,
+    methods=("conform.call", "conform.echo"),
+)
+async def long_identities(scene: Scene) -> None:
+    alice = await scene.join("ä-1@example.org/" * 11 + "漢字" * 2)
+    await alice.gets_answer(alice.request("conform.echo", "hello"), "hello")
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    alice.answer(request, "there")
+    await call.succeeds("there")
+
+
+@case(
+    "12.18",
+    "A call of the testee is refused with a message of 20,000 bytes and data of 30,000",
+    sees="a call that fails with its code",
+    rule="R18",
+    why="The limits of the texts bind senders; an old or wrong one must not leave calls hanging.",
+    level=Level.SHOULD,
+    methods=CALL,
+    protocols=STREAMS,
+    reads=1,
+)
+async def long_error(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    alice.refuse(request, 7003, "ä" * 10_000, "€" * 10_000)
+    await call.fails(7003)
