@@ -11,14 +11,15 @@ from collections import Counter
 from typing import Any
 
 from rpcproto import CallFailed, CallSucceeded, InvocationReceived, LocalProtocolError, RpcEngine
+from rpcproto.e2ee import AesGcmCryptor, Cryptor, derive_key
 from rpcproto.ids import random_ids
 
 
 class Testee:
     METHODS: tuple[str, ...] = ("echo", "size", "text", "fail", "crash", "wait", "count", "call")
 
-    def __init__(self, identity: str) -> None:
-        self.engine = RpcEngine(identity, new_id=random_ids())
+    def __init__(self, identity: str, cryptor: Cryptor | None = None) -> None:
+        self.engine = RpcEngine(identity, new_id=random_ids(), cryptor=cryptor)
         self.now = 0.0
         self.later: list[tuple[float, int, str]] = []
         self.counts = Counter[str]()
@@ -121,11 +122,21 @@ def write(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def cryptor_for(told: dict[str, Any]) -> Cryptor | None:
+    """What encrypts with the key of the suite's hello, if that has one."""
+    if (key := told.get("e2ee")) is None:
+        return None
+    cryptor = AesGcmCryptor()
+    cryptor.set_shared_key(derive_key(key["passphrase"]), key["key_index"])
+    cryptor.use(key["key_index"])
+    return cryptor
+
+
 def main() -> None:
-    identity = json.loads(read())["you"]
-    testee = Testee(identity)
-    hello = {"rpcproto": 1, "identity": identity, "client_protocol": 2, "capabilities": [2]}
-    write(json.dumps(hello | {"virtual_time": True}).encode())
+    told = json.loads(read())
+    testee = Testee(told["you"], cryptor_for(told))
+    hello = {"rpcproto": 1, "identity": told["you"], "client_protocol": 2, "capabilities": [2]}
+    write(json.dumps(hello | {"virtual_time": True, "e2ee": True}).encode())
     while frame := read():
         if frame.startswith(b"{"):
             testee.control(json.loads(frame))

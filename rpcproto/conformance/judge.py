@@ -184,7 +184,10 @@ class Judge:
         seconds = scene.now
         with anyio.CancelScope(shield=True):
             await scene.end()
-        self._silent = self._silent + 1 if stage.packets == before else 0
+        if stage.packets != before:
+            self._silent = 0
+        elif verdict not in (Verdict.PASS, Verdict.INFO):  # silence is right in some cases
+            self._silent += 1
         errors = stage.attachment.take_errors()
         return Result(case, protocol, verdict, seen, expected, scene.passed, seconds, errors)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples" / "testees"
 sys.path.insert(0, str(EXAMPLES))
 
-from peer import Testee, write  # noqa: E402
+from peer import Testee, cryptor_for, write  # noqa: E402
 
 from rpcproto import InvocationReceived  # noqa: E402
 
@@ -127,8 +127,8 @@ def main() -> None:
     if mode == "talkative":
         print("listening on port 7000", flush=True)
     first = json.loads(next(frames(None)))
-    testee = TESTEES.get(mode, Testee)(first["you"])
-    hello("somebody else" if mode == "misnamed" else first["you"])
+    testee = TESTEES.get(mode, Testee)(first["you"], cryptor_for(first))
+    hello("somebody else" if mode == "misnamed" else first["you"], e2ee=True)
     if mode == "silent":
         sys.stdin.buffer.read()
     else:
