@@ -248,7 +248,7 @@ FORGERIES: Final = (
             lambda alice, request: [with_another_key(request)],
             "Somebody without the passphrase could call whatever there is."),
     Forgery("13.11", "Encrypted requests arrive without a vector, without a text, or cut",
-            too_short, "What nobody could have encrypted came from somebody without the passphrase."),
+            too_short, "What nobody could have encrypted came from a stranger."),
     Forgery("13.12", "A request arrives that is encrypted under a key index that has no key",
             lambda alice, request: [seal(alice, request)._replace(key_index=9)],
             "The index says which key is meant, and that one is not there.", Level.SHOULD),
