@@ -12,7 +12,7 @@ import click
 
 import rpcproto
 from rpcproto.cli.decode import NotAPacket, describe, shown_value
-from rpcproto.cli.drawing import draw
+from rpcproto.cli.drawing import MAX_PARTICIPANTS, draw
 from rpcproto.cli.output import console, put, standard_input, writing
 from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.e2ee import AesGcmCryptor
@@ -88,6 +88,11 @@ def trace(journal: str, request_ids: tuple[str, ...], svg: str | None, keys: Key
         seen = trace_journal(file, request_ids, None if keys is None else keys.cryptor())
     if not seen.rows:
         raise _NoJournal(f"{journal}: there is nothing to draw")
+    if svg is None and len(seen.participants) > MAX_PARTICIPANTS:
+        raise _NoJournal(
+            f"{journal}: there are {len(seen.participants):,} participants, and text shows at most "
+            f"{MAX_PARTICIPANTS}; select calls with --call, or draw a picture with --svg"
+        )
     if svg is None:
         with writing():
             draw(seen, console())

@@ -4,6 +4,7 @@ Both are made from one layout, which counts in columns and lines of a terminal.
 """
 
 import textwrap
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias, final
@@ -14,6 +15,10 @@ MAX_WIDTH: Final = 100
 WIDTH_EACH: Final = 30
 """What each participant needs to be read well, in columns."""
 _TIME_WIDTH: Final = 12
+_NOTE_ROOM: Final = 14
+"""A note with less room than this goes over lifelines, in columns."""
+_CUT: Final = "…"
+"""The end of a text that did not fit."""
 
 
 class Style(Enum):
@@ -74,11 +79,13 @@ class Glyphs(NamedTuple):
     starts_left: str
     lost: str
     dot: str
+    cut: str
+    """The end of a text that did not fit."""
 
 
-BOXES: Final = Glyphs("│", "─", "▶", "◀", "├", "┤", "✗", "●")
+BOXES: Final = Glyphs("│", "─", "▶", "◀", "├", "┤", "✗", "●", _CUT)
 """Box-drawing characters."""
-ASCII: Final = Glyphs("|", "-", ">", "<", "|", "|", "x", "*")
+ASCII: Final = Glyphs("|", "-", ">", "<", "|", "|", "x", "*", "~")
 """ASCII characters."""
 
 
@@ -140,37 +147,62 @@ def lay_out(participants: Sequence[str], rows: Sequence[Row], width: int) -> Lay
     columns = {name: _TIME_WIDTH + gap * i for i, name in enumerate(participants)}
     items: list[Item] = []
     for name, column in columns.items():
-        items.append(Text(0, column, printable(name)[: max(gap - 1, 1)], Style.HEAD))
+        items.append(Text(0, column, _fit(printable(name), max(gap - 1, 1)), Style.HEAD))
     line = 1
     for row in rows:
         items.append(Text(line, 0, f"{row.at:8.3f} s", Style.LINE))
         if isinstance(row, Arrow):
-            more = _arrow(row, line, columns)
+            more = _arrow(row, line, columns, width)
         else:
             column = columns[row.participant]
-            end = min((other for other in columns.values() if other > column), default=width)
-            more = _note(row, line, column, end - column - 3)
+            end = width if row.participant == participants[-1] else column + gap
+            more = _note(row, line, column, end - column - 3, width - column - 3)
         items.extend(more)
         line = more[-1].line + 1
     return Layout(width, line, tuple(columns.values()), tuple(items))
 
 
-def _arrow(arrow: Arrow, line: int, columns: dict[str, int]) -> list[Item]:
+def _fit(text: str, room: int) -> str:
+    """The text in at most so many columns; the end of one that does not fit says so."""
+    return text if len(text) <= room else text[: max(room - 1, 0)] + _CUT[:room]
+
+
+def _arrow(arrow: Arrow, line: int, columns: dict[str, int], width: int) -> list[Item]:
     start, end = columns[arrow.sender], columns[arrow.receiver]
     left, right = min(start, end), max(start, end)
     room = max(right - left - 5, 0)
-    label = printable(arrow.label)[:room]
-    items: list[Item] = [Shaft(line, start, end, label, arrow.style, arrow.arrives)]
-    if arrow.detail:
-        items.append(Detail(line + 1, left, right, printable(arrow.detail)[:room], arrow.style))
+    label, detail = printable(arrow.label), printable(arrow.detail)
+
+    def beside(text: str, line: int) -> list[Item]:
+        """A text that does not fit between the ends goes over the lifelines beside them."""
+        if len(text) > room:
+            if right + 3 + len(text) <= width:
+                return [Text(line, right + 2, f"{text} ", arrow.style)]
+            if left - 2 - len(text) >= _TIME_WIDTH:
+                return [Text(line, left - 2 - len(text), f" {text} ", arrow.style)]
+        return []
+
+    elsewhere = beside(label, line)
+    shown = "" if elsewhere else _fit(label, room)
+    items: list[Item] = [Shaft(line, start, end, shown, arrow.style, arrow.arrives), *elsewhere]
+    if detail:
+        between = Detail(line + 1, left, right, _fit(detail, room), arrow.style)
+        items.extend(beside(detail, line + 1) or [between])
     return items
 
 
-def _note(note: Note, line: int, column: int, room: int) -> list[Item]:
+def _note(note: Note, line: int, column: int, room: int, right: int) -> list[Item]:
+    """A note, which has so much room before the next lifeline, and so much before the right end."""
+    left = column - _TIME_WIDTH - 1
+    is_left = max(room, right) < min(_NOTE_ROOM, left)
+    after = " " * (room < _NOTE_ROOM)  # so that no lifeline touches it
+    if room < _NOTE_ROOM:
+        room = left if is_left else max(room, right)
     items: list[Item] = [Dot(line, column, note.style)]
     parts = textwrap.wrap(note.text, max(room, 1)) or [""]
     for number, part in enumerate(parts):
-        items.append(Text(line + number, column + 2, printable(part), note.style))
+        at = column - 1 - len(part) if is_left else column + 2
+        items.append(Text(line + number, at, printable(part) + after, note.style))
     return items
 
 
@@ -195,11 +227,12 @@ def spans(layout: Layout, glyphs: Glyphs = BOXES) -> Iterator[list[Span]]:
         line = lines[item.line]
         match item:
             case Text():
-                line.put(item.column, item.text, item.style)
+                line.put(item.column, _marked(item.text, glyphs), item.style)
             case Dot():
                 line.put(item.column, glyphs.dot, item.style)
             case Detail():
-                line.put_between(item.left, item.right, item.text, item.style)
+                text = _marked(item.text, glyphs)
+                line.put_between(item.left, item.right, text, item.style)
             case Shaft():
                 _draw_shaft(line, item, glyphs)
     for line in lines:
@@ -215,10 +248,16 @@ def _draw_shaft(line: "_Line", shaft: Shaft, glyphs: Glyphs) -> None:
     rightwards = shaft.start < shaft.end
     left, right = sorted((shaft.start, shaft.end))
     line.put(left + 1, glyphs.dash * (right - left - 1), shaft.style)
-    line.put_between(left, right, shaft.label, shaft.style)
+    if shaft.label:
+        line.put_between(left, right, _marked(shaft.label, glyphs), shaft.style)
     line.put(shaft.start, glyphs.starts_right if rightwards else glyphs.starts_left, Style.LINE)
     head = (glyphs.right if rightwards else glyphs.left) if shaft.arrives else glyphs.lost
     line.put(shaft.end - 1 if rightwards else shaft.end + 1, head, shaft.style)
+
+
+def _marked(text: str, glyphs: Glyphs) -> str:
+    """The text, and what these glyphs have at the end of one that was cut."""
+    return text.removesuffix(_CUT) + glyphs.cut if text.endswith(_CUT) else text
 
 
 class _Line:
@@ -286,7 +325,7 @@ def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False
         *(() if inline else ("<style>", svg_style(), "</style>")),
         f'<rect class="paper" {size} rx="6"/>',
         *(_life(column, layout.height) for column in layout.columns),
-        *(_element(item) for item in layout.items),
+        *(_element(item, layout.columns) for item in layout.items),
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -299,7 +338,8 @@ def svg_style() -> str:
 
 def _css() -> Iterator[str]:
     yield "text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif;"
-    yield "  fill: currentColor; white-space: pre; font-variant-numeric: tabular-nums }"
+    yield "  fill: currentColor; white-space: pre; font-variant-numeric: tabular-nums;"
+    yield "  stroke: #ffffff; stroke-width: 3px; paint-order: stroke }"
     yield "path { stroke: currentColor; stroke-width: 1.5; fill: none }"
     yield "circle { fill: currentColor }"
     yield ".middle { text-anchor: middle }"
@@ -309,6 +349,7 @@ def _css() -> Iterator[str]:
     yield from (f".{name} {{ color: {colour} }}" for name, colour in _LIGHT.items())
     yield "@media (prefers-color-scheme: dark) {"
     yield "  .paper { fill: #0d1117 }"
+    yield "  text { stroke: #0d1117 }"
     yield from (f"  .{name} {{ color: {colour} }}" for name, colour in _DARK.items())
     yield "}"
 
@@ -326,7 +367,7 @@ def _life(column: int, height: int) -> str:
     return f'<path class="line" d="M{_x(column)} {_y(0) + 7}V{_y(height - 1) + 7}"/>'
 
 
-def _element(item: Item) -> str:
+def _element(item: Item, columns: Sequence[int]) -> str:
     match item:
         case Text():
             return _text(_x(item.column), _y(item.line), item.text, item.style.value)
@@ -334,19 +375,31 @@ def _element(item: Item) -> str:
             x, y = _x(item.column), _y(item.line) - 4
             return f'<circle class="{item.style.value}" cx="{x}" cy="{y}" r="4"/>'
         case Detail():
-            middle = (_x(item.left) + _x(item.right)) // 2
+            middle = _middle(item.left, item.right, item.text, columns)
             return _text(middle, _y(item.line) - 4, item.text, f"middle {item.style.value}")
-    return _shaft(item)
+    return _shaft(item, columns)
 
 
-def _shaft(shaft: Shaft) -> str:
+def _middle(start: int, end: int, text: str, columns: Sequence[int]) -> int:
+    """Where the middle of a label is: between two lifelines, if it fits there."""
+    first, last = sorted((bisect_left(columns, start), bisect_left(columns, end)))
+    if last - first > 1:
+        at = (first + last - 1) // 2
+        left, right = columns[at], columns[at + 1]
+        if len(text) + 2 <= right - left:
+            return (_x(left) + _x(right)) // 2
+    return (_x(start) + _x(end)) // 2
+
+
+def _shaft(shaft: Shaft, columns: Sequence[int]) -> str:
     start, end, y = _x(shaft.start), _x(shaft.end), _y(shaft.line) + 3
     back = 7 if start > end else -7
     if shaft.arrives:
         line = f"M{start} {y}H{end}m{back}-4L{end} {y}l{back} 4"
     else:
         line = f"M{start} {y}H{end + 2 * back}m-5-5l10 10m0-10l-10 10"
-    label = _text((start + end) // 2, y - 5, shaft.label, f"middle {shaft.style.value}")
+    middle = _middle(shaft.start, shaft.end, shaft.label, columns)
+    label = _text(middle, y - 5, shaft.label, f"middle {shaft.style.value}")
     return f'<path class="{shaft.style.value}" d="{line}"/>{label}'
 
 

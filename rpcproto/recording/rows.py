@@ -145,6 +145,7 @@ class Trace:
         self._cryptor = cryptor
         self.participants: list[str] = list(participants)
         """The participants, from left to right."""
+        self._known = set(participants)
         self.rows: list[Row] = []
         self._chunks: _Chunks | None = None
 
@@ -210,10 +211,16 @@ class Trace:
         """Return the diagram as an SVG picture that stands alone, or as one for a page of HTML that
         brings `svg_style()`."""
         title = f"RPC between {' and '.join(self.participants)}" if self.rows else "No RPC"
-        width = max(_SVG_WIDTH, WIDTH_EACH * len(self.participants))
+        width = max(_SVG_WIDTH, self._width_each() * len(self.participants))
         return as_svg(
             self.layout(width), title, "\n".join(map(_sentence, self.rows)), inline=inline
         )
+
+    def _width_each(self) -> int:
+        """The columns of a participant in which the labels of all arrows fit."""
+        arrows = (row for row in self.rows if isinstance(row, Arrow))
+        longest = max((max(len(row.label), len(row.detail)) for row in arrows), default=0)
+        return max(WIDTH_EACH, longest + 6)
 
     def layout(self, width: int) -> Layout:
         """Return where everything is in the diagram, in `width` columns."""
@@ -235,7 +242,8 @@ class Trace:
 
     def _take_part(self, *participants: str) -> None:
         for participant in participants:
-            if participant not in self.participants:
+            if participant not in self._known:
+                self._known.add(participant)
                 self.participants.append(participant)
 
 

@@ -10,6 +10,10 @@ import pytest
 from paths import ROOT
 from test_cli import Run, run  # noqa: F401 (a fixture)
 
+from rpcproto import wire
+from rpcproto.recording import Journal
+from rpcproto.testing import counting_ids
+
 PICTURE = ROOT / "docs" / "overtaking.svg"
 OVERTAKING = tuple(f"--call=e0000000-0000-4000-8000-{number:012}" for number in (3, 5))
 """The two calls of the scene that the page on journals shows."""
@@ -201,6 +205,14 @@ def test_all_of_the_demo_is_drawn_in_the_order_of_time(demo: Path, run: Run) -> 
     ]
 
 
+def test_at_80_columns_nothing_of_seven_participants_is_cut(demo: Path, run: Run) -> None:
+    _, narrow, _ = run("trace", str(demo))
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+    for text in ("succeeded: 'Hello, alice!'", "stream header, 1,060 bytes", "request, 66 bytes"):
+        assert text in narrow
+
+
 def test_the_picture_in_the_page_on_journals_is_the_one_that_the_demo_makes(
     demo: Path, run: Run, tmp_path: Path
 ) -> None:
@@ -208,6 +220,32 @@ def test_the_picture_in_the_page_on_journals_is_the_one_that_the_demo_makes(
     assert run("trace", str(demo), *OVERTAKING, "--svg", str(path)) == (0, "", "")
     assert path.read_bytes() == PICTURE.read_bytes()
     assert "](overtaking.svg)" in (ROOT / "docs" / "journal.md").read_text("utf-8")
+
+
+def crowd(path: Path, size: int) -> Path:
+    """A journal of a participant that hears from so many others."""
+    lines: list[str] = []
+    bob = Journal(lines.append).engine("bob", new_id=counting_ids("b"))
+    for number in range(size):
+        data = wire.encode(wire.Ack("r"), f"p{number}", "bob")
+        bob.receive_packet(data, now=1.0, sender_identity=f"p{number}")
+    path.write_text("".join(lines), "ascii")
+    return path
+
+
+def test_more_participants_than_can_be_read_as_text_are_a_picture(run: Run, tmp_path: Path) -> None:
+    readable, unreadable = (crowd(tmp_path / f"{size}.jsonl", size) for size in (99, 100))
+    code, out, _ = run("trace", str(readable))
+    assert code == 0
+    assert all(f" p{number} " in out.splitlines()[0] for number in range(98))
+    code, out, err = run("trace", str(unreadable))
+    assert (code, out) == (2, "")
+    assert err == (
+        f"rpcproto: {unreadable}: there are 101 participants, and text shows at most 100; "
+        "select calls with --call, or draw a picture with --svg\n"
+    )
+    code, out, _ = run("trace", str(unreadable), "--svg", "-")
+    assert (code, out.count('class="head"')) == (0, 101)
 
 
 def test_a_picture_goes_to_standard_output_too(demo: Path) -> None:

@@ -10,11 +10,13 @@ from rpcproto.recording import (
     Note,
     Row,
     Style,
+    Trace,
     as_svg,
     as_text,
     lay_out,
     spans,
 )
+from rpcproto.recording.rows import PacketView
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -56,15 +58,37 @@ def test_the_detail_of_an_arrow_is_under_it() -> None:
 
 
 def test_notes_are_wrapped_before_the_next_lifeline() -> None:
-    assert drawn(Note(1.0, "b", "one two three four"))[1:] == [
-        "   1.000 s  |             * one two     |",
-        "            |             | three four  |",
+    assert drawn(Note(1.0, "b", "one two three four"), width=62)[1:] == [
+        "   1.000 s  |                 * one two three   |",
+        "            |                 | four            |",
     ]
 
 
-def test_labels_and_names_that_are_too_long_are_cut() -> None:
-    assert drawn(Arrow(1.0, "a", "b", "x" * 40))[1] == "   1.000 s  |- xxxxxxxxx >|             |"
-    assert drawn(names=("a" * 40, "b"))[0] == "            " + "a" * 21 + " b"
+def test_a_note_without_room_goes_over_the_lifelines() -> None:
+    assert drawn(Note(1.0, "a", "one two three four"))[1:] == [
+        "   1.000 s  * one two three four        |"
+    ]
+    assert drawn(Note(1.0, "c", "one two three four"))[1:] == [
+        "   1.000 s  |        one two three four *"
+    ]
+
+
+def test_labels_that_do_not_fit_between_the_ends_are_beside_them() -> None:
+    assert drawn(Arrow(1.0, "a", "b", "x" * 12, detail="y" * 11))[1:] == [
+        "   1.000 s  |------------>| xxxxxxxxxxxx",
+        "            |             | yyyyyyyyyyy |",
+    ]
+    assert drawn(Arrow(1.0, "b", "c", "x" * 11))[1] == "   1.000 s  | xxxxxxxxxxx |------------>|"
+
+
+def test_labels_and_names_that_are_too_long_are_cut_and_say_so() -> None:
+    arrow = Arrow(1.0, "a", "b", "x" * 40, detail="y" * 40)
+    assert drawn(arrow)[1:] == [
+        "   1.000 s  |- xxxxxxxx~ >|             |",
+        "            |  yyyyyyyy~  |             |",
+    ]
+    assert "xxxxxxxx…" in as_text(lay_out(("a", "b", "c"), [arrow], 50), BOXES)
+    assert drawn(names=("a" * 40, "b"))[0] == "            " + "a" * 20 + "~ b"
 
 
 def test_what_would_be_an_order_to_a_terminal_is_not_drawn() -> None:
@@ -103,7 +127,41 @@ def test_the_parts_of_a_line_have_the_style_of_what_they_show() -> None:
     ]
 
 
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_the_work_of_a_diagram_is_not_quadratic_in_its_participants() -> None:
+    trace = Trace()
+    for number in range(500):
+        trace.note(0.0, Counted(number), "is here")
+        trace.arrow(0.0, Counted(number), Counted(number + 1), PacketView("ack", 50))
+    trace.layout(10_000)
+    assert Counted.compared < 20 * 500  # a list of them would be searched 125,000 times
+
+
 # as SVG
+
+
+def test_no_label_of_a_picture_crosses_a_lifeline_where_it_fits_between_two() -> None:
+    ends = ("ac", "ca", "ad", "da")
+    rows = [Arrow(0.0, one, other, "request", detail="100 bytes") for one, other in ends]
+    layout = lay_out(tuple("abcd"), rows, 100)
+    svg = parsed(as_svg(layout, "", ""))
+    lifelines = [14 + column * 8 for column in layout.columns]
+    labels = [text for text in svg.iter(f"{SVG}text") if "middle" in text.get("class", "")]
+    assert len(labels) == 8
+    for label in labels:
+        half = len(label.text or "") * 4  # more than a letter has
+        assert all(abs(int(label.get("x", "0")) - lifeline) > half for lifeline in lifelines)
 
 
 def test_a_picture_is_well_formed_whatever_is_in_it() -> None:
