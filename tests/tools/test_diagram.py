@@ -152,7 +152,7 @@ def test_the_work_of_a_diagram_is_not_quadratic_in_its_participants() -> None:
 
 
 def test_no_label_of_a_picture_crosses_a_lifeline_where_it_fits_between_two() -> None:
-    ends = ("ac", "ca", "ad", "da")
+    ends = [tuple(pair) for pair in ("ac", "ca", "ad", "da")]
     rows = [Arrow(0.0, one, other, "request", detail="100 bytes") for one, other in ends]
     layout = lay_out(tuple("abcd"), rows, 100)
     svg = parsed(as_svg(layout, "", ""))
