@@ -34,6 +34,8 @@ from rpcproto.logs import logger
 FLUSH_INTERVAL: Final = 0.002
 """How often it is looked whether all has arrived, in seconds."""
 LOOPBACK: Final = "127.0.0.1"
+TURN_TIME: Final = 2.5
+"""How long a TURN server may take to answer, in seconds; we join later by as much."""
 
 
 class AiortcConnection(PeerConnection):
@@ -106,22 +108,22 @@ class AiortcConnection(PeerConnection):
         await self._connection.addIceCandidate(candidate)
 
     def _prepare_ice(self) -> None:
-        """Tell aioice of the TURN server, which it takes only when it is made; and of 127.0.0.1,
-        which it leaves out: so the method that it calls with the addresses gets one more."""
+        """Tell aioice of the TURN server, which it takes only when it is made; how long that may
+        take to answer, for nothing else goes on meanwhile; and of 127.0.0.1, which it leaves out:
+        the method that it calls with the addresses gets one more."""
         sctp = self._connection.sctp
         if sctp is None:
             return
         ice = sctp.transport.transport.iceGatherer._connection
         for name, value in connection_kwargs(self._turn_servers).items():
             setattr(ice, name, value)
-        if not self._loopback:
-            return
         gather = ice.get_component_candidates
+        more = [LOOPBACK] if self._loopback else []
 
-        async def gather_with_loopback(component: int, addresses: list[str]) -> list[object]:
-            return list(await gather(component, [*addresses, LOOPBACK]))
+        async def gather_more(component: int, addresses: list[str]) -> list[object]:
+            return list(await gather(component, [*addresses, *more], timeout=TURN_TIME))  # type: ignore[arg-type]
 
-        ice.get_component_candidates = gather_with_loopback  # type: ignore[assignment,method-assign]
+        ice.get_component_candidates = gather_more  # type: ignore[assignment,method-assign]
 
     # being there
 

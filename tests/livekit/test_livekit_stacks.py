@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 from livekit.protocol.rtc import ICEServer, SessionDescription, SignalRequest, SignalResponse
-from livekit_scenes import bob_and_alice, call, greet, run, saying, session_of, token
+from livekit_scenes import bob_and_alice, call, run, saying, session_of, token
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from paths import ROOT, TESTS
 
 from rpcproto import LocalProtocolError
 from rpcproto.conformance.room_server import RoomServer, Session
-from rpcproto.livekit import connect, join_room
+from rpcproto.livekit import join_room
 from rpcproto.livekit.peer_connection import (
     LOW_WATER_BYTES,
     MAX_CANDIDATE_CHARS,
@@ -68,7 +68,7 @@ def test_each_can_be_asked_for(stack: Stack) -> None:
 
 def test_without_any_it_is_said_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpcproto.livekit.stacks.find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'rpcproto\[livekit\]'"):
+    with pytest.raises(ModuleNotFoundError, match="with the extra 'livekit'"):
         peer_connection(None)
 
 
@@ -203,7 +203,7 @@ def test_any_two_of_them_talk(caller: Stack, answerer: Stack) -> None:
 def test_sending_waits_while_too_much_is_waiting(stack: Stack) -> None:
     async def main() -> None:
         async with pair(stack, stack) as (a, _):
-            for _ in range(100):
+            for _ in range(20):
                 a.connection.send(bytes(60_000))
             assert a.connection._buffered_bytes > LOW_WATER_BYTES
             await a.connection.drain()
@@ -215,11 +215,11 @@ def test_sending_waits_while_too_much_is_waiting(stack: Stack) -> None:
 def test_what_is_flushed_has_arrived(stack: Stack) -> None:
     async def main() -> None:
         async with pair(stack, stack) as (a, b):
-            for _ in range(50):
+            for _ in range(10):
                 a.connection.send(bytes(60_000))
             await a.connection.flush()
             await a.connection.close()
-            assert [len(await b.packets.get()) for _ in range(50)] == [60_000] * 50
+            assert [len(await b.packets.get()) for _ in range(10)] == [60_000] * 10
 
     asyncio.run(main())
 
@@ -361,9 +361,11 @@ def test_our_offer_goes_along_with_the_join(stack: Stack, monkeypatch: pytest.Mo
     assert set(requests) == {"trickle"}
 
 
-def test_a_turn_server_that_does_not_answer_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """aiortc waits for it, for 5 s and more."""
-    require("wrtc")
+def test_a_turn_server_that_does_not_answer_is_not_waited_for(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stack == "aiortc":  # it can do no better than wait less
+        monkeypatch.setattr("rpcproto.livekit.aiortc_connection.TURN_TIME", 0.1)
     with silent_turn_server() as (turn, port):
         urls = [f"turn:127.0.0.1:{port}", f"turn:127.0.0.1:{port}?transport=tcp", "turn:[nonsense"]
 
@@ -377,12 +379,13 @@ def test_a_turn_server_that_does_not_answer_delays_nothing(monkeypatch: pytest.M
         monkeypatch.setattr(Session, "send", saying(with_turn))
 
         async def scene(server: RoomServer) -> None:
-            async with connect(server.url, token("bob"), stack="wrtc") as bob:
-                bob.local_participant.register_rpc_method("greet", greet)
-                # It is still being asked: it is a STUN message, for it has the magic cookie.
+            # aioice would wait for 5 s.
+            bob = await join_room(server.url, token("bob"), stack=stack, connect_timeout=4.5)
+            if stack == "wrtc":
+                # It is being asked: that is a STUN message, for it has the magic cookie.
                 message = await asyncio.get_running_loop().sock_recv(turn, 2_000)
                 assert message[4:8] == b"\x21\x12\xa4\x42"
-                assert bob.local_participant.identity == "bob"
+            await bob.aclose()
 
         run(scene)
 
