@@ -8,6 +8,7 @@ from typing import Any
 
 import aioice.ice
 import pytest
+from certificates import self_signed
 
 from interop.livekit_server import KEY, LOOPBACK, SECRET, LiveKitServer, free_ports, our_server
 from interop.matrix import OK
@@ -18,9 +19,15 @@ from rpcproto.livekit.stacks import STACKS, Stack, installed_stacks
 
 pytestmark = pytest.mark.interop_server
 
-PLAIN, ICE_TCP, TURN_UDP, TURN_TCP = "UDP", "ICE over TCP", "TURN by UDP", "TURN by TCP"
-WAYS = [PLAIN, ICE_TCP, TURN_UDP, TURN_TCP]
-IMPOSSIBLE = {("aiortc", ICE_TCP)}
+PLAIN, ICE_TCP = "UDP", "ICE over TCP"
+TURN_UDP, TURN_TCP, TURN_TLS = "TURN by UDP", "TURN by TCP", "TURN by TLS, private CA"
+URLS = {
+    TURN_UDP: "turn:127.0.0.1:{}?transport=udp",
+    TURN_TCP: "turn:127.0.0.1:{}?transport=tcp",
+    TURN_TLS: "turns:localhost:{}?transport=tcp",
+}
+WAYS = [PLAIN, ICE_TCP, *URLS]
+IMPOSSIBLE = {("aiortc", ICE_TCP), ("wrtc", TURN_TLS)}
 
 
 def cell_of(params: dict[str, Any]) -> tuple[str, str, str]:
@@ -42,8 +49,10 @@ def test_a_room_is_reached_by_every_way_that_a_stack_knows(
         pytest.skip(f"{stack} is not installed")
     port, *_ = free_ports()
     server = _server(way, tmp_path, port)
-    if way in (TURN_UDP, TURN_TCP):
-        _relay_alone(monkeypatch, f"turn:{LOOPBACK}:{port}?transport={way[-3:].lower()}")
+    if way in URLS:
+        _relay_alone(monkeypatch, URLS[way].format(port))
+    if way == TURN_TLS:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
     is_possible = (stack, way) not in IMPOSSIBLE
 
     async def main() -> None:
@@ -74,9 +83,12 @@ def _server(way: str, directory: Path, port: int) -> LiveKitServer:
     }
     if way == TURN_UDP:
         return our_server(directory, turn=turn | {"udp_port": port})
-    # Its own TLS is switched off, for nobody would trust its certificate.
-    by_tcp = {"tls_port": port, "external_tls": True, "domain": "turn.example.org"}
-    return our_server(directory, turn=turn | by_tcp)
+    turn |= {"tls_port": port, "domain": "turn.example.org"}
+    if way == TURN_TCP:
+        return our_server(directory, turn=turn | {"external_tls": True})
+    certificate, key = self_signed(directory)
+    files = {"cert_file": str(certificate), "key_file": str(key)}
+    return our_server(directory, turn=turn | files)
 
 
 def _relay_alone(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
