@@ -1,4 +1,4 @@
-"""The host for asyncio: LiveKit RPC as coroutines, over any `Transport`."""
+"""The host for asyncio: calls and handlers as coroutines, over any `Transport`."""
 
 import asyncio
 import contextvars
@@ -36,15 +36,17 @@ __all__ = [
 
 
 class RpcParticipant(AsyncParticipantBase):
-    """A participant in a room: an async context manager, good for one use.
+    """A participant in a room. Use it once, as an async context manager.
 
-    Inside the `async with` it answers requests and makes calls; the transport is the participant's
-    from then on, and is closed on leaving. Methods may be registered before or inside; those that
-    are registered before the body first waits miss nothing. Leaving fails all calls with 1503,
-    cancels all handlers, sends the small packets that still wait and closes the transport, in at
-    most one second, and then waits for handlers that do not end when cancelled.
+    Inside the `async with` block it answers requests and makes calls. The transport belongs to the
+    participant, which closes it on leaving. Methods can be registered before or inside the block.
+    Methods that are registered before the body first waits miss no request.
 
-    Not thread-safe: everything belongs to the event loop in which it was entered. From another
+    Leaving fails all calls with 1503, cancels all handlers, sends the small packets that still
+    wait, and closes the transport. That takes at most one second. Then it waits for handlers that
+    do not end when they are cancelled.
+
+    Not thread-safe: a participant belongs to the event loop in which it was entered. From another
     thread, use `asyncio.run_coroutine_threadsafe`.
     """
 
@@ -75,9 +77,10 @@ class RpcParticipant(AsyncParticipantBase):
             del outcome, ended, cancel
 
     async def aclose(self) -> None:
-        """Leave now, as the end of the `async with` does; the second time, wait for the first.
+        """Leave now, like the end of the `async with` block. A second call waits for the first.
 
-        Raises LocalProtocolError outside of the `async with`.
+        Raises:
+            LocalProtocolError: The participant was not entered.
         """
         if self._is_closed:
             await self._left.wait()

@@ -65,12 +65,13 @@ def derive_key(
 ) -> bytes:
     """Return the key (16 bytes) for a passphrase, or for other key material.
 
-    Text is encoded as UTF-8. All SDKs derive keys from passphrases with PBKDF2. HKDF is for
-    material that is random already: JavaScript uses it for keys that are given as an `ArrayBuffer`.
-    PBKDF2 takes some tens of milliseconds.
+    Text is encoded as UTF-8. All SDKs derive keys from passphrases with PBKDF2, which takes some
+    tens of milliseconds. HKDF is for material that is already random: JavaScript uses it for keys
+    that are given as an `ArrayBuffer`.
 
-    Raises LocalProtocolError for an empty passphrase, for text that is not valid Unicode, for
-    values of other types, and for another `kdf`.
+    Raises:
+        LocalProtocolError: The passphrase is empty or not valid Unicode, a value has another
+            type, or `kdf` is unknown.
     """
     return _derive(passphrase, kdf, salt, KEY_BYTES)
 
@@ -78,13 +79,14 @@ def derive_key(
 def ratchet(
     material: str | bytes, *, kdf: KeyDerivation = "pbkdf2", salt: bytes = DEFAULT_SALT
 ) -> bytes:
-    """Return the material (32 bytes) that follows `material`, which may be a passphrase.
+    """Return the material (32 bytes) that follows `material`, which can be a passphrase.
 
-    Use it only to follow a peer that ratchets its keys by hand: give the result to `derive_key`,
-    with the same `kdf` and `salt`. It provides no forward secrecy: the first half of the new
+    Use it only for a peer that ratchets its keys by hand: pass the result to `derive_key`, with the
+    same `kdf` and `salt`. It provides no forward secrecy, because the first half of the new
     material is the old key.
 
-    Raises LocalProtocolError as `derive_key` does.
+    Raises:
+        LocalProtocolError: As for `derive_key`.
     """
     return _derive(material, kdf, salt, _MATERIAL_BYTES)
 
@@ -126,14 +128,16 @@ _Key = TypeVar("_Key")
 class Keyring(ABC, Generic[_Key]):
     """The keys of a cryptor: one ring of shared keys, or a ring for each participant.
 
-    A participant seals with its key at the index in use, which is 0 until `use` changes it, and
-    opens a packet with the sender's key at the index that the packet names. Every key belongs to
-    the index at which it was set until it is replaced or removed.
+    A participant encrypts with its key at the index in use, which is 0 until `use` changes it. It
+    decrypts a packet with the sender's key at the index that the packet names. A key belongs to its
+    index until it is replaced or removed.
 
-    Methods raise LocalProtocolError for an index that is not from 0 to 255, for identities that are
-    not text of 1 to 256 bytes of UTF-8, and for changes that would leave nothing to seal with. They
-    may be called at any time: packets that are taken from the engine later are sealed with the new
-    key, and received ones are opened with the key at their index.
+    Keys can be changed at any time. Packets that are taken from the engine later are encrypted with
+    the new key, and received ones are decrypted with the key at their index.
+
+    Raises:
+        LocalProtocolError: An index is not from 0 to 255, an identity is not text of 1 to 256
+            bytes of UTF-8, or no key to encrypt with would be left.
     """
 
     def __init__(self, own_identity: str | None, new_iv: Callable[[], bytes]) -> None:
@@ -159,9 +163,10 @@ class Keyring(ABC, Generic[_Key]):
     # for the application
 
     def set_shared_key(self, key: bytes, index: int = 0) -> None:
-        """Set a key (16 bytes) that all participants share, for sealing and for opening.
+        """Set a key (16 bytes) that all participants share, for encrypting and decrypting.
 
-        Raises LocalProtocolError for another length, and if there are keys of participants.
+        Raises:
+            LocalProtocolError: The key has another length, or there are keys of participants.
         """
         if self._keys:
             raise LocalProtocolError("a cryptor has a shared key or a key for each participant")
@@ -169,9 +174,10 @@ class Keyring(ABC, Generic[_Key]):
         self._find_sealing_key()
 
     def set_key(self, identity: str, key: bytes, index: int = 0) -> None:
-        """Set a key (16 bytes) of one participant: the one that it seals its packets with.
+        """Set the key (16 bytes) with which one participant encrypts its packets.
 
-        Raises LocalProtocolError for another length, and if there are shared keys.
+        Raises:
+            LocalProtocolError: The key has another length, or there are shared keys.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         if self._shared:
@@ -180,10 +186,13 @@ class Keyring(ABC, Generic[_Key]):
         self._find_sealing_key()
 
     def remove_key(self, identity: str | None, index: int = 0) -> None:
-        """Forget a key of a participant, or a shared key if `identity` is None. Packets that are
-        sealed with it can no longer be opened. A key that is not there is left so.
+        """Remove a key of a participant, or a shared key if `identity` is None.
 
-        Raises LocalProtocolError for the key that packets are sealed with.
+        Packets that were encrypted with it can no longer be decrypted. If there is no such key,
+        nothing happens.
+
+        Raises:
+            LocalProtocolError: Packets are encrypted with this key.
         """
         index = _index(index)
         if identity is not None:
@@ -197,9 +206,10 @@ class Keyring(ABC, Generic[_Key]):
             self._keys.pop((identity, index), None)
 
     def use(self, index: int) -> None:
-        """Seal with the own key, or the shared key, at this index from now on.
+        """Encrypt with the own key, or the shared key, at this index from now on.
 
-        Raises LocalProtocolError if there is no such key.
+        Raises:
+            LocalProtocolError: There is no such key.
         """
         before, self._index = self._index, _index(index)
         self._find_sealing_key()
@@ -211,7 +221,7 @@ class Keyring(ABC, Generic[_Key]):
     # for the engine
 
     def attach(self, identity: str) -> None:
-        """Serve the engine of `identity`; an own identity that was left out becomes this one."""
+        """Serve the engine of `identity`, which becomes the own identity if none was given."""
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         if self._own_identity not in (None, identity):
             raise LocalProtocolError(
@@ -235,10 +245,12 @@ class Keyring(ABC, Generic[_Key]):
         return Sealed(self._index, iv, self._encrypt(key, iv, plaintext))
 
     def seal_again(self, plaintext: bytes, key_index: int, iv: bytes) -> Sealed:
-        """Encrypt as `seal` did when it chose this key and this IV, to replay a journal.
+        """Encrypt with a given key index and IV, to replay a journal.
 
         Never use it for other plaintexts: if an IV is used twice, the key is no longer safe.
-        Raises LocalProtocolError if there is no such key.
+
+        Raises:
+            LocalProtocolError: There is no such key.
         """
         key = self._own_key(_index(key_index))
         if key is None:
@@ -248,7 +260,7 @@ class Keyring(ABC, Generic[_Key]):
     def open(
         self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
     ) -> bytes | OpenFailure:
-        """Decrypt with the sender's key at this index: one key, one attempt."""
+        """Decrypt with the sender's key at this index, in one attempt."""
         shared = self._shared
         key = shared.get(key_index) if shared else self._keys.get((sender_identity, key_index))
         if key is None:
@@ -298,16 +310,18 @@ def _key(key: object) -> bytes:
 
 @final
 class AesGcmCryptor(Keyring["AESGCM"]):
-    """Seals and opens packets with AES-128-GCM, as LiveKit's SDKs do (R43, R44).
+    """Encrypts and decrypts packets with AES-128-GCM, as LiveKit's SDKs do (R43, R44).
 
-    `own_identity` is that of the participant; if it is None, the engine provides it. `new_iv`
-    returns a new IV (12 bytes) for each packet that is sealed; if it is None, IVs are random. Use
-    another source in tests alone: no key may ever meet the same IV twice.
+    `own_identity` is that of the participant. If it is None, the engine provides it. `new_iv`
+    returns a new IV (12 bytes) for each encrypted packet; by default, IVs are random. Use another
+    source only in tests, because a key must never be used twice with the same IV. With random IVs,
+    use one key for at most 2^32 packets of all participants together.
 
-    With random IVs, one key is good for 2^32 packets of all participants together.
+    Not thread-safe: a cryptor has one owner, the engine's.
 
-    Raises ImportError without the extra `e2ee`, and LocalProtocolError for an `own_identity` that
-    is not text of 1 to 256 bytes of UTF-8. Not thread-safe: one owner at a time, the engine's.
+    Raises:
+        ImportError: The extra `e2ee` is not installed.
+        LocalProtocolError: `own_identity` is not text of 1 to 256 bytes of UTF-8.
     """
 
     def __init__(

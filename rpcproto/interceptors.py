@@ -1,4 +1,4 @@
-"""Interceptors that most programs write sooner or later. Needs the extra `anyio`.
+"""Common interceptors. Needs the extra `anyio`.
 
 participant.add_rpc_interceptor(Log())
 participant.add_rpc_interceptor(Allow({"reboot": {"admin"}, "status": ANYONE}))
@@ -40,23 +40,25 @@ RETRIED: Final = frozenset(
 
 
 def ANYONE(caller_identity: str) -> bool:  # noqa: N802 (stands where a collection may stand)
-    """Every caller, in the rules of `Allow`."""
+    """Allow every caller, in the rules of `Allow`."""
     return True
 
 
 @final
 class Allow(RpcInterceptor):
-    """Lets only some callers call a method; all others receive 1400, as if it did not exist.
+    """Decides which callers can call which methods. All others receive 1400, as if the method did
+    not exist.
 
-    A method without a rule is nobody's. Add it before interceptors that change invocations: it
-    judges what it is given. An identity is as true as the transport that names it.
+    A method without a rule can't be called. Add this interceptor before others that change
+    invocations. Whether an identity can be trusted depends on the transport.
     """
 
     def __init__(self, rules: Mapping[str, Callers]) -> None:
-        """`rules` says for each method who may call it. It is looked at for each request, so that
-        changing it changes who may call from then on.
+        """Take `rules`, which name the callers for each method. Changes of `rules` apply to later
+        requests.
 
-        Raises LocalProtocolError for a rule that is a text, which is a collection of letters.
+        Raises:
+            LocalProtocolError: A rule is a text, which would be a collection of letters.
         """
         for method, callers in rules.items():
             if isinstance(callers, str | bytes):
@@ -75,11 +77,10 @@ class Allow(RpcInterceptor):
 
 
 class Retry(RpcInterceptor):
-    """Makes a call again that has failed in certain ways, after a delay that grows.
+    """Repeats calls that fail with certain codes, after a growing delay.
 
-    By default it does so after errors that are raised instead of running a handler (`RETRIED`). A
-    handler that raises one of them itself may run several times. Each attempt has the timeouts of
-    the call for itself.
+    By default, these are codes for which no handler has run (`RETRIED`). A handler that raises one
+    of them itself can run several times. The timeouts of the call apply to each attempt.
     """
 
     def __init__(
@@ -92,14 +93,15 @@ class Retry(RpcInterceptor):
         codes: Collection[int] = RETRIED,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Make at most `attempts` calls, with 1 or more being allowed.
+        """Make at most `attempts` calls (1 or more).
 
-        The first delay is `delay` seconds, each further one `factor` times the one before, up to
-        `max_delay`. Of each delay, a part between a half and all is waited, as `jitter` says, which
-        returns 0 to 1: programs that failed together shall not come again together. `codes` are
-        those of the errors after which a call is made again.
+        The first delay is `delay` seconds. Each further one is `factor` times as long, up to
+        `max_delay`. The actual delay is between half of it and all of it, so that programs that
+        failed together do not retry together; `jitter` returns 0 to 1 to choose. `codes` are the
+        codes after which a call is repeated.
 
-        Raises LocalProtocolError for less than one attempt.
+        Raises:
+            LocalProtocolError: `attempts` is below 1.
         """
         if attempts < 1:
             raise LocalProtocolError("attempts must be 1 or more")
@@ -124,11 +126,11 @@ class Retry(RpcInterceptor):
 
 @final
 class Log(RpcInterceptor):
-    """Logs one line for each call and for each request that is handled, with sizes and duration,
-    and no payload."""
+    """Logs one line for each call and each request, with sizes and duration, without payloads."""
 
     def __init__(self, level: int = logging.INFO, logger: logging.Logger | None = None) -> None:
-        """At `level`, to `logger`; None is the logger "rpcproto", whose failures harm nobody."""
+        """Log at `level` to `logger`. None means the logger "rpcproto", whose failures do not
+        affect calls."""
         self._level = level
         self._logger = guarded_logger if logger is None else logger
 

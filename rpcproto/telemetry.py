@@ -1,7 +1,7 @@
 """Traces and metrics of participants, for OpenTelemetry. Needs the extra `opentelemetry`.
 
 telemetry = Telemetry()
-telemetry.watch(participant)  # or participant.add_rpc_interceptor(telemetry), for less
+telemetry.watch(participant)
 """
 
 import weakref
@@ -60,12 +60,11 @@ IDENTITY: Final = "rpcproto.identity"
 
 @final
 class Telemetry(RpcInterceptor):
-    """Makes spans and metrics of the participants that it watches, or of those to which it is added
-    as an interceptor.
+    """Makes spans and metrics of participants.
 
-    Each call is a span `rpc_call` of the kind CLIENT, each request that is handled a span
-    `rpc_handler` of the kind SERVER, with the attributes of LiveKit's public registry. See
-    docs/telemetry.md for the attributes and the metrics.
+    Each call is a span `rpc_call` of the kind CLIENT, and each request a span `rpc_handler` of the
+    kind SERVER, with the attributes of LiveKit's public registry. docs/telemetry.md lists
+    attributes and metrics.
     """
 
     def __init__(
@@ -75,9 +74,9 @@ class Telemetry(RpcInterceptor):
         meter_provider: MeterProvider | None = None,
         payloads: bool = False,
     ) -> None:
-        """Make one for a program. None are the global providers of OpenTelemetry.
+        """Use these providers. None means the global providers of OpenTelemetry.
 
-        With `payloads`, spans hold the first 1,024 characters of payloads and responses as well.
+        With `payloads`, spans also contain the first 1,024 characters of payloads and responses.
         """
         tracer = trace.get_tracer("rpcproto", tracer_provider=tracer_provider)
         meter = metrics.get_meter("rpcproto", meter_provider=meter_provider)
@@ -126,12 +125,12 @@ class Telemetry(RpcInterceptor):
         """Replaced, never changed: metrics are read in another thread."""
 
     def watch(self, participant: AsyncParticipantBase) -> None:
-        """Make spans and metrics of a participant, from now on; the second time changes nothing.
+        """Make spans and metrics of a participant from now on. A second call changes nothing.
 
-        This reads its statistics, too, and knows which methods are registered. As an interceptor
-        alone, a `Telemetry` takes a method for unregistered if its request ends with 1400. The
-        interceptor goes inside those that are there already: watch first, so that the spans are
-        around all others.
+        It adds the interceptor inside those that the participant already has, so call it first if
+        the spans should be around all others. It also reads the participant's statistics and its
+        registered methods. A `Telemetry` that is only added as an interceptor treats a method as
+        unregistered if its request ends with 1400.
         """
         living = [watched for watched in self._watched if watched() is not None]
         if not any(watched() is participant for watched in living):

@@ -1,4 +1,4 @@
-"""The host for trio: LiveKit RPC as async functions, over any `Transport`."""
+"""The host for trio: calls and handlers as async functions, over any `Transport`."""
 
 import contextvars
 import math
@@ -38,16 +38,17 @@ __all__ = [
 
 
 class RpcParticipant(AsyncParticipantBase):
-    """A participant in a room: an async context manager, good for one use.
+    """A participant in a room. Use it once, as an async context manager.
 
-    Inside the `async with` it answers requests and makes calls; the transport is the participant's
-    from then on, and is closed on leaving. Methods may be registered before or inside; those that
-    are registered before the body first waits miss nothing. Leaving fails all calls with 1503,
-    cancels all handlers, sends the small packets that still wait and closes the transport, in at
-    most one second even where the scope around is cancelled, and then waits for handlers that do
-    not end when cancelled.
+    Inside the `async with` block it answers requests and makes calls. The transport belongs to the
+    participant, which closes it on leaving. Methods can be registered before or inside the block.
+    Methods that are registered before the body first waits miss no request.
 
-    Not thread-safe: everything belongs to the trio run in which it was entered. From another
+    Leaving fails all calls with 1503, cancels all handlers, sends the small packets that still
+    wait, and closes the transport. That takes at most one second, even if the surrounding scope is
+    cancelled. Then it waits for handlers that do not end when they are cancelled.
+
+    Not thread-safe: a participant belongs to the trio run in which it was entered. From another
     thread, use `trio.from_thread.run`.
     """
 
@@ -76,9 +77,10 @@ class RpcParticipant(AsyncParticipantBase):
             del outcome  # else its traceback and this frame would keep each other alive
 
     async def aclose(self) -> None:
-        """Leave now, as the end of the `async with` does; the second time, wait for the first.
+        """Leave now, like the end of the `async with` block. A second call waits for the first.
 
-        Raises LocalProtocolError outside of the `async with`.
+        Raises:
+            LocalProtocolError: The participant was not entered.
         """
         if self._is_closed:
             with trio.CancelScope(shield=True):

@@ -1,4 +1,4 @@
-"""What all hosts share, without any async: engine, pump, waiters, handlers, and the timer.
+"""The parts that all hosts share, without async: engine, loop, waiters, handlers, and timer.
 
 A host for another kind of event loop subclasses `ParticipantBase`.
 """

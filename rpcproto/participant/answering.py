@@ -22,7 +22,7 @@ class AnsweringParticipant(ParticipantRoot):
 
     @property
     def rpc_methods(self) -> AbstractSet[str]:
-        """The names of the methods that are registered; it changes with them."""
+        """The names of the registered methods, as a view that changes with them."""
         return self._handlers.methods
 
     @overload
@@ -34,16 +34,17 @@ class AnsweringParticipant(ParticipantRoot):
     def register_rpc_method(
         self, method_name: str, handler: HandlerT | None = None
     ) -> HandlerT | Callable[[HandlerT], HandlerT]:
-        """Answer requests for a method (1 to 64 bytes of UTF-8) with `handler`; also a decorator.
+        """Answer requests for a method (1 to 64 bytes of UTF-8) with `handler`. Also a decorator.
 
         The handler runs in a task of its own, in a copy of the context in which the participant was
-        entered, and is cancelled when nobody waits for its answer any more. The caller receives the
-        text that it returns, an empty one for None. If it raises `RpcError` (or a group with
-        nothing else in it), the caller receives that error. Any other exception, and a result that
-        is not a text, is logged, and the caller receives 1500 without details.
+        entered. It is cancelled when its answer is no longer needed. The caller receives the text
+        that it returns, or an empty text for None. If it raises `RpcError` (or a group that
+        contains nothing else), the caller receives that error. Any other exception, and a result
+        that is not a text, is logged, and the caller receives 1500 without details.
 
-        Raises LocalProtocolError for a method that is registered already, which LiveKit's SDK would
-        replace in silence, and at once for a name that is no text or too long.
+        Raises:
+            LocalProtocolError: The name is invalid, or the method is registered already.
+                (LiveKit's SDK silently replaces the handler.)
         """
         require_method(method_name)
         self.require_owner()
@@ -53,9 +54,10 @@ class AnsweringParticipant(ParticipantRoot):
         return handler
 
     def unregister_rpc_method(self, method: str) -> None:
-        """Answer requests for `method` with 1400 from now on; handlers that run continue.
+        """Answer requests for `method` with 1400 from now on. Running handlers continue.
 
-        Raises LocalProtocolError for a name that is no text or too long.
+        Raises:
+            LocalProtocolError: The name is not text, or too long.
         """
         require_method(method)
         self.require_owner()
@@ -67,30 +69,31 @@ class AnsweringParticipant(ParticipantRoot):
     def start_handler(self, invocation: InvocationReceived) -> Callable[[], object]:
         """Start a task for an invocation, and return a function that cancels it.
 
-        The task calls `run_handler`, awaits the result if it is awaitable, and hands it to
-        `answer`, or what was raised to `answer_exception`. It must not run before this returns.
-        When it has ended, in whatever way, the host calls `handler_ended`. The function that
-        cancels returns False if it did not cancel the task after all.
+        The task calls `run_handler`, awaits the result if it is awaitable, and passes it to
+        `answer`, or the exception to `answer_exception`. It must not run before this method
+        returns. When the task has ended, in whatever way, the host calls `handler_ended`. The
+        function that cancels returns False if it did not cancel the task.
         """
 
     def run_handler(self, invocation: InvocationReceived) -> object:
-        """In the task of a handler: call it. Returns its result, or an awaitable of that; raises
-        what it raises."""
+        """Call a handler, in its task. Return its result, which can be awaitable, and raise what it
+        raises."""
         return self._handlers.run(invocation)
 
     def answer(self, invocation: InvocationReceived, result: object) -> None:
-        """The handler returned: answer with its result, an empty text for None, 1500 for anything
-        else that is not a valid text."""
+        """Answer with the result of a handler: an empty text for None, and 1500 for anything else
+        that is not valid text."""
         self._handlers.answer(self._engine, invocation, result, self._clock())
         self._pump()
 
     def answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
-        """The handler raised: answer with an RpcError as it is, with 1500 otherwise (R18)."""
+        """Answer with the exception of a handler: with an `RpcError` as it is, otherwise with 1500
+        (R18)."""
         self._handlers.answer_exception(self._engine, invocation, error, self._clock())
         self._pump()
 
     def handler_ended(self, invocation: InvocationReceived) -> None:
-        """The task of a handler has ended, whether it answered or not."""
+        """Report that the task of a handler has ended, whether it answered or not."""
         self._handlers.ended(invocation.invocation_id)
 
     # within

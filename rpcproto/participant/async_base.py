@@ -16,7 +16,7 @@ from rpcproto.transports import Transport
 
 
 class AsyncParticipantBase(ParticipantBase[Transport]):
-    """A participant over a `Transport`, with LiveKit's names for its calls."""
+    """A participant over a `Transport` whose calls are awaited, with the names of LiveKit's SDK."""
 
     def __init__(
         self,
@@ -27,12 +27,15 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
-        """A participant over `transport`, which has the identity.
+        """Make a participant over `transport`, which has the identity.
 
-        With a `cryptor`, such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted from end to
-        end; entering the participant raises LocalProtocolError if it has no key to seal with.
-        `new_id` and `engine_factory` are for tests and tools: the source of ids (None: random
-        ones), and what makes the engine. Raises LocalProtocolError.
+        With a `cryptor`, such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted end to end;
+        if it has no key to encrypt with, entering the participant raises `LocalProtocolError`.
+        Tests and tools can replace `new_id`, the source of ids (None: random ids), and
+        `engine_factory`, which makes the engine.
+
+        Raises:
+            LocalProtocolError: The identity of the transport or the config is invalid.
         """
         super().__init__(
             transport.identity,
@@ -54,16 +57,17 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         response_timeout: float | None = None,
         max_round_trip_latency: float | None = None,
     ) -> str:
-        """Call `method` of a participant and wait for its answer.
+        """Call a method of a participant, and return the payload of the response.
 
-        `response_timeout` limits the whole call, `max_round_trip_latency` the wait for a sign of
-        life; both in seconds, None takes the config's. They begin when the transport is connected:
-        until then the call waits. Cancelling ends the call at once; the handler at the other end
-        may still run.
+        `response_timeout` limits the whole call, and `max_round_trip_latency` the wait for an
+        acknowledgement. Both are in seconds; None means the value of the config. They begin when
+        the transport is connected; until then the call waits. If you cancel the call, it ends at
+        once, but the handler of the other participant is not cancelled.
 
-        Raises RpcError: what the handler raised, or one of `ErrorCode`; 1503 has the exception that
-        broke the connection as its cause. Raises LocalProtocolError for misuse (R33), and whatever
-        an interceptor raises.
+        Raises:
+            RpcError: The error that the handler raised, or one of `ErrorCode`. With 1503,
+                `__cause__` is the exception that ended the connection, if there is one.
+            LocalProtocolError: An argument is invalid (R33), or too many calls are pending.
         """
         if self._interceptors.all:
             info = RpcCallInfo(
@@ -76,43 +80,49 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         return await self.outcome(partial(self.begin_call, call))
 
     async def wait_for_participant(self, identity: str) -> None:
-        """Wait until a participant (1 to 256 bytes of UTF-8) is here; at once if it is already.
+        """Wait until a participant (1 to 256 bytes of UTF-8) is in the room.
 
-        Raises RpcError (1503) when the transport ends before, or this participant leaves, and
-        LocalProtocolError for misuse. Limit the wait with `asyncio.timeout` or `trio.fail_after`.
+        To limit the wait, use `asyncio.timeout` or `trio.fail_after`.
+
+        Raises:
+            RpcError: The transport ended before, or this participant left (1503).
+            LocalProtocolError: The identity is invalid.
         """
         await self.outcome(partial(self.expect_participant, identity))
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Take no new requests any more, and wait until nothing is under way.
+        """Accept no new requests, and wait until running handlers and calls have ended.
 
-        From now on until leaving, new requests are answered with 1400, so that their callers may
-        try elsewhere; interceptors do not see them. Handlers that run may answer and may still
-        make calls, and our own calls may end. Returns True when no handler runs, no call is pending
-        and everything has been handed to the transport, payloads of any size included; False if
-        that takes more than `timeout` seconds (0 or more; None waits as long as it takes), or if
-        the participant leaves before. It may be called again. A handler that calls it waits for
+        From now on, new requests are answered with 1400, so that their callers can try elsewhere;
+        interceptors do not see them. Running handlers can answer and make calls, and our own calls
+        can end. Return True when no handler runs, no call is pending, and all packets were passed
+        to the transport. Return False after `timeout` seconds (0 or more; None means no limit), or
+        if the participant leaves before. It can be called again. A handler that calls it waits for
         itself.
 
-        Raises LocalProtocolError for misuse.
+        Raises:
+            LocalProtocolError: The timeout is invalid, or the participant was not entered.
         """
         return await self.outcome(partial(self.begin_drain, timeout)) == DRAINED
 
     def add_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
-        """Put an interceptor inside all others, around calls and handlers that start from now on.
+        """Add an interceptor inside all others, for calls and handlers that start from now on.
 
-        The one that was added first is the outermost, both ways. Adding the same object again
-        changes nothing. While there is one, requests for methods that are not registered go through
-        it as well. Raises LocalProtocolError for anything that is no interceptor.
+        The first interceptor is the outermost, for calls and for handlers. Adding the same object
+        again changes nothing. While there is an interceptor, requests for methods that are not
+        registered reach it too.
+
+        Raises:
+            LocalProtocolError: The argument is not an interceptor.
         """
         self.require_owner()
         self._interceptors.add(interceptor)
         self._interceptors_changed()
 
     def remove_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
-        """Remove an interceptor, this very object; calls and handlers under way keep theirs.
+        """Remove an interceptor, found by identity. Calls and handlers that have begun keep it.
 
-        One that was not added is ignored.
+        If it was not added, nothing happens.
         """
         self.require_owner()
         self._interceptors.remove(interceptor)
@@ -125,9 +135,9 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
 
     @abstractmethod
     async def outcome(self, start: Start) -> str:
-        """Start what has an outcome, and wait for it; cancelling ends it.
+        """Start something that has an outcome, and wait for it. Cancelling the wait ends it.
 
-        Gives other tasks their turn, also where the outcome is there at once.
+        Other tasks get their turn, even if there is an outcome at once.
         """
 
     # within

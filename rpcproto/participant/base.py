@@ -42,11 +42,11 @@ TransportT = TypeVar("TransportT")
 
 
 class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
-    """A participant's engine, and everything around it that needs no waiting. Synchronous.
+    """An engine and everything around it that needs no waiting. Synchronous.
 
     A host implements three methods: `wake_writer`, `set_timer` and `start_handler`. It calls
-    `open_engine` once, then the others as things happen; docs/hosting.md shows which, and when.
-    No method of this class runs the code of the program except `run_handler`.
+    `open_engine` once, and then the other methods as things happen; docs/hosting.md describes when.
+    Only `run_handler` runs code of the program.
     """
 
     def __init__(
@@ -60,13 +60,15 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
         departure_grace: float = 0.0,
     ) -> None:
-        """A participant for one use, `identity` being 1 to 256 bytes of UTF-8.
+        """Make a participant, for one use. `identity` has 1 to 256 bytes of UTF-8.
 
-        `departure_grace` is the transport's, in seconds; the engine gets the larger of this and
-        the config's (R9). With a `cryptor`, packets are encrypted from end to end (R43); without
-        a key to seal with, `open_engine` raises. `new_id` and `engine_factory` are for tests and
-        tools: the source of ids (None: random ones), and what makes the engine. Raises
-        LocalProtocolError.
+        `departure_grace` is the transport's, in seconds. The engine gets the larger of this value
+        and the config's (R9). With a `cryptor`, packets are encrypted end to end (R43); if it has
+        no key to encrypt with, `open_engine` raises. Tests and tools can replace `new_id`, the
+        source of ids (None: random ids), and `engine_factory`, which makes the engine.
+
+        Raises:
+            LocalProtocolError: The identity or the grace is invalid.
         """
         if require_finite(departure_grace, "departure_grace") > config.departure_grace:
             config = replace(config, departure_grace=float(departure_grace))
@@ -86,31 +88,40 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
 
     @property
     def participants(self) -> tuple[str, ...]:
-        """The identities of all other participants, in the order in which they joined; raises
-        LocalProtocolError before entering."""
+        """The identities of all other participants, in the order in which they joined.
+
+        Raises:
+            LocalProtocolError: The participant was not entered.
+        """
         return self.engine.participants
 
     def statistics(self) -> ParticipantStatistics:
-        """The engine's tables and counters, and how calls and invocations have ended; raises
-        LocalProtocolError before entering."""
+        """Return the sizes of the engine's tables, its counters, and how calls and invocations
+        ended.
+
+        Raises:
+            LocalProtocolError: The participant was not entered.
+        """
         return self._totals.with_totals(self.engine.statistics())
 
     # what a host implements
 
     @abstractmethod
     def wake_writer(self) -> None:
-        """There may be packets: have the writer send while `has_packets`.
+        """Have the writer send while `has_packets`.
 
-        Called after every input, from within the other methods of this class; it must not send
-        by itself unless `next_packet` may be called from there, and it must not block.
+        This is called after every input, from other methods of this class, so it must not block. It
+        must not send packets itself unless `next_packet` can be called from here.
         """
 
     # for the host: what it brings about
 
     def open_engine(self, clock: Callable[[], float]) -> None:
-        """Make the engine, which counts time by `clock`, in seconds.
+        """Make the engine. `clock` returns the time in seconds.
 
-        Raises LocalProtocolError the second time.
+        Raises:
+            LocalProtocolError: This is the second call, or the cryptor has no key to encrypt
+                with.
         """
         if self._is_open:
             raise LocalProtocolError("a participant can be entered only once")
@@ -121,7 +132,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         self._engine, self._is_open = engine, True
 
     def close_engine(self) -> None:
-        """End all calls with 1503 and cancel all handlers; what waits may still be sent (R42)."""
+        """Fail all calls with 1503, and cancel all handlers. Waiting packets can still be sent
+        (R42)."""
         self.engine.close(now=self._clock())
         self._is_closed = True
         self._fail_delayed_calls()
@@ -134,7 +146,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
 
     @property
     def has_packets(self) -> bool:
-        """Whether the writer should call `Transport.send`, now, with `next_packet`."""
+        """Whether the writer should call `Transport.send` with `next_packet` now."""
         if not self._is_drained and self._waiting.may_send:
             self._sending_over = self._connections
             return True
@@ -144,20 +156,20 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         return False
 
     def next_packet(self) -> OutgoingPacket | None:
-        """The packet to be sent next, chosen at this moment (R30); None if there is none."""
+        """Return the packet to send next, or None. It is chosen at this moment (R30)."""
         self._sending_over = self._connections
         packet = self._engine.next_packet()
         self._is_drained = packet is None
         return packet
 
     def packets_not_sent(self, packets: Sequence[OutgoingPacket]) -> None:
-        """These packets could not be sent, but the connection stands (R10)."""
+        """Report that these packets could not be sent, but the connection still exists (R10)."""
         for packet in packets:
             self._engine.send_failed(packet, now=self._clock())
         self._pump()
 
     def receive_events(self, events: Sequence[TransportEvent]) -> None:
-        """The transport returned these events."""
+        """Process events that the transport returned, in this order."""
         engine, now = self._engine, self._clock()
         for event in events:
             try:
@@ -179,13 +191,13 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         self._pump()
 
     def sending_failed(self, error: Exception) -> None:
-        """`Transport.send` raised something else: the connection is lost, unless it is another one
-        by now."""
+        """Report that `Transport.send` raised: the connection is lost, unless it was replaced
+        meanwhile."""
         if self._sending_over == self._connections:
             self.connection_failed(error)
 
     def connection_failed(self, error: Exception) -> None:
-        """The transport raised `error`: the connection is lost."""
+        """Report that `Transport.receive` raised `error`: the connection is lost."""
         if self._is_closed:
             self._waiting.connection_is(Connection.ENDED, self._waiting.error)
         elif self._waiting.may_send:
@@ -193,14 +205,14 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
             self._connection_lost(error)
 
     def connection_ended(self) -> None:
-        """The transport has ended: the connection cannot come back."""
+        """Report that the transport has ended and can't be connected again."""
         if not self._is_closed:
             self._connection_lost(None)
             self._waiting.connection_is(Connection.ENDED, self._waiting.error)
             self._waiting.fail_expected()
 
     def timer_fired(self) -> None:
-        """The timer fired, at whatever time."""
+        """Report that the timer fired, at whatever time."""
         self._timer_at = None
         self._engine.handle_deadline(now=self._clock())
         # Timers fire early: the pump looks at the next deadline again.

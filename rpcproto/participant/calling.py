@@ -27,12 +27,15 @@ class CallingParticipant(ParticipantRoot):
         self._waiting = Waiting(identity)
 
     def begin_call(self, call: CallArguments, waiter: Waiter) -> Cancel:
-        """Begin a call; `waiter` takes its outcome, the payload or the exception to be raised.
+        """Begin a call, and return a function that cancels it.
 
-        While the transport is not connected for the first time, the call waits for that, and its
-        timeouts begin then. Returns what cancels the call. `waiter` may be called before this
-        returns. Raises LocalProtocolError for misuse, and RpcError (1503) when the connection is
-        lost.
+        `waiter` takes the outcome: the payload, or the exception to raise. It can be called before
+        this method returns. Until the transport is connected for the first time, the call waits,
+        and its timeouts begin then.
+
+        Raises:
+            LocalProtocolError: An argument is invalid, or too many calls are pending.
+            RpcError: The connection is lost (1503).
         """
         if not self._is_open:
             self.engine  # noqa: B018 (raises)
@@ -111,10 +114,13 @@ class CallingParticipant(ParticipantRoot):
             self._waiting.tell(pending[0], told)
 
     def expect_participant(self, identity: str, waiter: Waiter) -> Cancel:
-        """Call `waiter` with an empty text once this participant is here, at once if it is already,
-        or with the RpcError (1503) to be raised when nobody can come any more.
+        """Wait for a participant, and return a function that ends the wait.
 
-        Returns what cancels this. Raises LocalProtocolError for misuse.
+        `waiter` takes an empty text when the participant is in the room, which can be at once. If
+        no participant can join any more, it takes an `RpcError` (1503) to raise.
+
+        Raises:
+            LocalProtocolError: The identity is invalid.
         """
         engine, waiting = self.engine, self._waiting
         self.require_owner()

@@ -35,10 +35,14 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         self._timer_at: float | None = None
 
     def begin_drain(self, timeout: float | None, waiter: Waiter) -> Cancel:
-        """Refuse new requests from now on, and tell `waiter` DRAINED once nothing is under way, or
-        NOT_DRAINED after `timeout` seconds (None: never) and on leaving.
+        """Refuse new requests from now on, and return a function that ends the wait, but not the
+        refusing.
 
-        Returns what ends the waiting, but not the refusing. Raises LocalProtocolError for misuse.
+        `waiter` takes `DRAINED` when no handler, call or packet is left. It takes `NOT_DRAINED`
+        after `timeout` seconds (None means no limit) and on leaving.
+
+        Raises:
+            LocalProtocolError: The timeout is invalid, or there is no engine.
         """
         self.engine  # noqa: B018 (raises before `open_engine`)
         self.require_owner()
@@ -56,16 +60,18 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         return partial(self._end_drain, waiter)
 
     def handler_ended(self, invocation: InvocationReceived) -> None:
-        """The task of a handler has ended, whether it answered or not."""
+        """Report that the task of a handler has ended, whether it answered or not."""
         self._handlers.ended(invocation.invocation_id)
         if self._drains:
             self._look_at_drains()
 
     @abstractmethod
     def set_timer(self, at: float) -> None:
-        """Call `timer_fired` at `at` on the clock, in seconds, and not at the instant given before.
+        """Call `timer_fired` at the instant `at` (seconds on the clock), and not at the instant
+        given before.
 
-        A timer may fire early or late."""
+        A timer can fire early or late.
+        """
 
     def _end_drain(self, waiter: Waiter) -> None:
         self._drains.pop(waiter, None)

@@ -20,12 +20,12 @@ TOO_MANY_REQUESTS: Final = "too many requests"
 
 @dataclass
 class RpcInvocationData:
-    """The argument of a handler; it belongs to the handler, which may change it.
+    """The argument of a handler. It belongs to the handler, which can change it.
 
-    `response_timeout` is the caller's figure, in seconds. `cancel_reason` is None while the handler
-    runs, and set just before it is cancelled: RESPONSE_TIMEOUT when the invocation has expired,
-    RECIPIENT_DISCONNECTED when the caller has left, the connection is lost, or this participant
-    leaves. It stays None where the handler raises an error of cancelling by itself.
+    `response_timeout` is the caller's value, in seconds. `cancel_reason` is set just before the
+    handler is cancelled: RESPONSE_TIMEOUT if the invocation has expired, RECIPIENT_DISCONNECTED if
+    the caller has left, the connection is lost, or this participant leaves. It stays None if the
+    handler raises a cancellation error itself.
     """
 
     request_id: str
@@ -37,7 +37,8 @@ class RpcInvocationData:
 
 
 RpcHandler: TypeAlias = Callable[[RpcInvocationData], Awaitable[str | None] | str | None]
-"""Returns the answer, at once or awaited, None being an empty text; or raises `RpcError`."""
+"""A handler: it returns the answer, or an awaitable of it, or raises `RpcError`. None is an empty
+text."""
 HandlerT = TypeVar("HandlerT", bound=RpcHandler)
 Refusal: TypeAlias = tuple[ErrorCode, str]
 """The code and the data of the error for a request for which no handler is started."""

@@ -12,10 +12,11 @@ from rpcproto.participant.handlers import RpcInvocationData
 @final
 @dataclass
 class RpcCallInfo:
-    """A call of ours, as interceptors see it: the arguments of `perform_rpc`.
+    """The arguments of a call, for interceptors.
 
-    An interceptor may change it, or hand on a copy. `request_id` is set when `next` makes the call,
-    here and wherever an interceptor further out has handed on another object for this call.
+    An interceptor can change this object, or pass a copy to `next`. `request_id` is set when `next`
+    makes the call, in this object and in all others that outer interceptors passed for the same
+    call.
     """
 
     destination_identity: str
@@ -33,26 +34,26 @@ IncomingRpcNext: TypeAlias = Callable[[RpcInvocationData], Awaitable[str | None]
 
 
 class RpcInterceptor:
-    """Code around the calls and the handlers of a participant; see `add_rpc_interceptor`.
+    """Code around the calls and handlers of a participant. See `add_rpc_interceptor`.
 
-    Both methods pass everything through unless they are overridden.
+    Unless they are overridden, both methods pass everything through.
     """
 
     async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:
-        """Around a call of ours: return the answer that the program gets, or raise.
+        """Handle a call of this participant: return the answer for the program, or raise.
 
-        Without `next`, nothing is sent; each time that it is called, it makes a call of its own.
+        Each call of `next` makes a call of its own. If `next` is not called, nothing is sent.
         """
         return await next(call)
 
     async def intercept_incoming(
         self, invocation: RpcInvocationData, next: IncomingRpcNext
     ) -> str | None:
-        """Around a handler of ours: return the answer that the caller gets, or raise.
+        """Handle a request to this participant: return the answer for the caller, or raise.
 
-        `next` raises RpcError (1400) for a method that is not registered. What the handler raises
-        is seen here as it is; only outside of all interceptors it becomes 1500, unless it is an
-        RpcError. When the invocation is over, the chain is cancelled.
+        For a method that is not registered, `next` raises `RpcError` (1400). Exceptions of the
+        handler arrive here unchanged. Only outside of all interceptors, an exception that is not an
+        `RpcError` becomes 1500. When the invocation ends, the chain is cancelled.
         """
         return await next(invocation)
 

@@ -35,7 +35,11 @@ class ParticipantRoot(ABC):
 
     @property
     def engine(self) -> RpcEngine:
-        """The engine, for reading; raises LocalProtocolError before `open_engine`."""
+        """The engine, for reading.
+
+        Raises:
+            LocalProtocolError: There is no engine before `open_engine`.
+        """
         if not self._is_open:
             raise LocalProtocolError("use the participant inside its `async with`")
         return self._engine
@@ -46,8 +50,10 @@ class ParticipantRoot(ABC):
         return self._is_closed
 
     def require_owner(self) -> None:  # noqa: B027 (most hosts need none)
-        """Raise LocalProtocolError when called from a thread or an event loop that must not use
-        the participant. Unless overridden, anybody may."""
+        """Raise `LocalProtocolError` if this thread or event loop must not use the participant.
+
+        By default, every thread can use it.
+        """
 
     @abstractmethod
     def _pump(self) -> None:

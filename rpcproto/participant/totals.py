@@ -28,11 +28,11 @@ _is_enabled_for = logger.logger.isEnabledFor
 @final
 @dataclass(frozen=True, slots=True)
 class ParticipantStatistics(Statistics):
-    """The statistics of the engine, and how calls and invocations have ended since it was made.
+    """The statistics of the engine, and how calls and invocations have ended.
 
-    The outcomes are the keys of `calls_ended` and `invocations_ended`, and all are always there:
-    "success", each code of the protocol as a text ("1400" to "1505"), and "other" for every other
-    code and for calls that were cancelled. What has begun and has not ended is pending or running.
+    The keys of `calls_ended` and `invocations_ended` are the outcomes: "success", each code of the
+    protocol ("1400" to "1505"), and "other" for every other code and for cancelled calls. All keys
+    are always present. A call or invocation that has begun and not ended is pending or running.
     """
 
     calls_begun: int

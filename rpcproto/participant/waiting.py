@@ -8,13 +8,13 @@ from rpcproto.core.errors import ErrorCode, RpcError
 from rpcproto.logs import logger
 
 Outcome: TypeAlias = str | Exception
-"""A text, or a fresh exception to be raised."""
+"""A text, or a new exception to raise."""
 Waiter: TypeAlias = Callable[[Outcome], None]
-"""Takes the one outcome of what somebody waits for."""
+"""A function that takes an outcome, once."""
 Cancel: TypeAlias = Callable[[], None]
-"""Ends the waiting for an outcome, which then never comes; afterwards it does nothing."""
+"""A function that ends the wait for an outcome, which then never comes. Later it does nothing."""
 Start: TypeAlias = Callable[[Waiter], Cancel]
-"""Begins something that has an outcome."""
+"""A function that begins something that has an outcome."""
 
 
 class Connection(Enum):
@@ -31,7 +31,7 @@ class Connection(Enum):
 
 @final
 class CallArguments(NamedTuple):
-    """The arguments of a call, as `RpcEngine.call` takes them; timeouts in seconds."""
+    """The arguments of a call, as for `RpcEngine.call`. Timeouts are in seconds."""
 
     destination_identity: str
     method: str
@@ -39,7 +39,7 @@ class CallArguments(NamedTuple):
     response_timeout: float | None
     ack_timeout: float | None
     begun: Callable[[str], None] | None = None
-    """Takes the request id when the engine has given it; must not raise."""
+    """A function that takes the request id when the engine has made the call. It must not raise."""
 
 
 PendingCall: TypeAlias = tuple[Waiter, CallArguments, float]
