@@ -10,16 +10,25 @@ import sys
 from collections import Counter
 from typing import Any
 
-from rpcproto import CallFailed, CallSucceeded, InvocationReceived, LocalProtocolError, RpcEngine
+from rpcproto import (
+    CallFailed,
+    CallSucceeded,
+    InvocationReceived,
+    LocalProtocolError,
+    RpcConfig,
+    RpcEngine,
+    random_ids,
+)
 from rpcproto.e2ee import AesGcmCryptor, Cryptor, derive_key
-from rpcproto.ids import random_ids
 
 
 class Testee:
     METHODS: tuple[str, ...] = ("echo", "size", "text", "fail", "crash", "wait", "count", "call")
+    CONFIG = RpcConfig()
 
     def __init__(self, identity: str, cryptor: Cryptor | None = None) -> None:
-        self.engine = RpcEngine(identity, new_id=random_ids(), cryptor=cryptor)
+        new_id, config = random_ids(), self.CONFIG
+        self.engine = RpcEngine(identity, new_id=new_id, config=config, cryptor=cryptor)
         self.now = 0.0
         self.later: list[tuple[float, int, str]] = []
         self.counts = Counter[str]()
@@ -132,9 +141,9 @@ def cryptor_for(told: dict[str, Any]) -> Cryptor | None:
     return cryptor
 
 
-def main() -> None:
+def main(kind: type[Testee] = Testee) -> None:
     told = json.loads(read())
-    testee = Testee(told["you"], cryptor_for(told))
+    testee = kind(told["you"], cryptor_for(told))
     hello = {"rpcproto": 1, "identity": told["you"], "client_protocol": 2, "capabilities": [2]}
     write(json.dumps(hello | {"virtual_time": True, "e2ee": True}).encode())
     while frame := read():

@@ -9,15 +9,25 @@ from typing import Final, TypeAlias, final
 from hypothesis import strategies as st
 
 from rpcproto.testing.drawn_packets import (
+    AT_THE_LIMITS,
     Fields,
     Setting,
+    any_of,
     deflated,
     error_fields,
     header_fields,
     packet_from,
     request_fields,
 )
-from rpcproto.wire import DEFLATE_RAW, REQUEST_ID, REQUEST_TOPIC, RESPONSE_TOPIC, request_attributes
+from rpcproto.wire import (
+    CHUNK_BYTES,
+    DEFLATE_RAW,
+    MAX_V1_PAYLOAD_BYTES,
+    REQUEST_ID,
+    REQUEST_TOPIC,
+    RESPONSE_TOPIC,
+    request_attributes,
+)
 
 _SILENCE: Final = 60.0
 """Seconds after which whatever was under way is over, with the timeouts used here."""
@@ -98,12 +108,13 @@ def _body(
         coded, more = deflated(body), {"compression": DEFLATE_RAW}
     if draw(st.booleans()):
         more["total_length"] = len(body)
-    if takes_all and draw(st.booleans()):
+    if takes_all and len(coded) < CHUNK_BYTES and draw(st.booleans()):
         more["inline_content"] = coded
         return [("inline stream", header_fields(stream_id, topic, attributes, more))]
-    edges = {0, len(coded), *draw(st.lists(st.integers(0, len(coded)), max_size=3))}
+    edges = {*range(0, len(coded), CHUNK_BYTES), len(coded)}
+    edges |= {*draw(st.lists(st.integers(0, len(coded)), max_size=3))}
     if "compression" not in more:  # several receivers decode each chunk by itself
-        edges = {len(text[:edge].encode()) for edge in edges}
+        edges = {_character_at(body, edge) for edge in edges}
     cuts = sorted(edges)
     parts: _Parts = [("stream header", header_fields(stream_id, topic, attributes, more))]
     for index, (start, end) in enumerate(itertools.pairwise(cuts)):
@@ -112,9 +123,37 @@ def _body(
     return [*parts, ("trailer", {"stream_trailer": {"stream_id": stream_id}})]
 
 
-_TEXTS: Final = st.one_of(
+def _character_at(body: bytes, at: int) -> int:
+    """Where the character begins of which the byte `at` is a part."""
+    while at < len(body) and body[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+_SMALL: Final = st.one_of(
     st.sampled_from(["hi", "", "\ufeff"]), st.text(max_size=30), st.just("é").map(lambda e: e * 400)
 )
+_PACKET_TEXTS: Final = _SMALL | any_of(AT_THE_LIMITS)
+"""What fits into a v1 packet."""
+_LARGE: Final = ["x" * (MAX_V1_PAYLOAD_BYTES + 1), "é" * 15_001, "x" * 64_000, "€" * 21_400]
+"""What only fits into streams: one byte more than a packet takes, a few chunks, and what is more
+than the largest packet."""
+
+
+def _texts(setting: Setting, as_stream: bool) -> st.SearchStrategy[str]:
+    """Payloads for packets, or for streams as well: also such as are just within
+    `setting.max_payload_bytes`."""
+    if not as_stream:
+        return _PACKET_TEXTS
+    most = setting.max_payload_bytes
+    fitting = [text for text in _LARGE if len(text.encode()) <= most]
+    if most <= _MAX_DRAWN:
+        fitting += ["x" * (most - 1), "x" * most]
+    return _PACKET_TEXTS | any_of(fitting) if fitting else _PACKET_TEXTS
+
+
+_MAX_DRAWN: Final = 1 << 20
+"""Payloads are not made larger than this, which takes its time."""
 
 
 @st.composite
@@ -123,10 +162,11 @@ def _exchange(
 ) -> tuple[Exchange, list[_Draft]]:
     peer = setting.senders[0] if is_ours else draw(st.sampled_from(setting.senders))
     caller, responder = (setting.receiver, peer) if is_ours else (peer, setting.receiver)
-    method, payload = draw(st.sampled_from(setting.methods)), draw(_TEXTS)
-    answer = draw(st.one_of(_TEXTS, st.none()))
-    error = None if answer is not None else (draw(st.integers(2_000, 2_100)), "no", draw(_TEXTS))
     as_stream = setting.client_protocol >= 1 and draw(st.booleans())
+    texts = _texts(setting, as_stream)
+    method, payload = draw(st.sampled_from(setting.methods)), draw(texts)
+    answer = draw(st.one_of(texts, st.none()))
+    error = None if answer is not None else (draw(st.integers(2_000, 2_100)), "no", draw(_SMALL))
     streams = setting.stream_ids[2 * number : 2 * number + 2]
     asked: _Parts = [("request", request_fields(request_id, method, payload, 8_000))]
     if as_stream:
@@ -163,7 +203,7 @@ def _exchange(
 
 _MISCHIEF: Final = st.lists(
     st.tuples(
-        st.sampled_from(["repeated", "lost", "cut", "swapped", "forged", "late"]),
+        st.sampled_from(["repeated", "lost", "cut", "swapped", "chunks swapped", "forged", "late"]),
         st.integers(0, 2**20),
         st.integers(0, 2**20),
     ),
@@ -182,7 +222,8 @@ def conversations(
     to be made before the conversation is played.
 
     They overlap, and take any form that `setting.client_protocol` allows. With `mischief` some
-    packets are then repeated, lost, cut off, swapped with the next, forged by a third, or late;
+    packets are then repeated, lost, cut off, swapped with the next (two chunks of one stream, too),
+    forged by a third, or late;
     `Exchange.is_whole` says of each call whether it must succeed all the same.
     """
     tricks = draw(_MISCHIEF) if mischief else []
@@ -221,6 +262,8 @@ def _harm(setting: Setting, drafts: list[_Draft], what: str, at: int, detail: in
     """Do something to the packet at `at`; returns the exchanges that it may cost."""
     draft = drafts[at]
     packet = draft.packet
+    if what == "chunks swapped":
+        return _swap_chunks(drafts, at)
     if what == "repeated":
         later = at + 1 + detail % (len(drafts) - at)
         copy = replace(packet, what=f"{packet.what} again", at=drafts[later - 1].packet.at)
@@ -251,6 +294,23 @@ def _harm(setting: Setting, drafts: list[_Draft], what: str, at: int, detail: in
         if not drafts:
             drafts.append(draft)
     return {draft.exchange}
+
+
+def _swap_chunks(drafts: list[_Draft], at: int) -> set[int]:
+    """Let two chunks of one stream that follow each other change places, and nothing else; returns
+    the exchange that it costs."""
+    streams: dict[tuple[int, str], list[int]] = {}
+    for place, draft in enumerate(drafts):
+        if draft.packet.what == "chunk":
+            streams.setdefault((draft.exchange, draft.packet.sender_identity), []).append(place)
+    pairs = [pair for places in streams.values() for pair in itertools.pairwise(places)]
+    if not pairs:
+        return set()
+    one, two = pairs[at % len(pairs)]
+    first, second = drafts[one].packet, drafts[two].packet
+    drafts[one] = replace(drafts[one], packet=replace(second, at=first.at))
+    drafts[two] = replace(drafts[two], packet=replace(first, at=second.at))
+    return {drafts[one].exchange}
 
 
 def _ends(packet: ConversationPacket) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacket, EncryptedPack
 from rpcproto.core.sealing import Cryptor
 from rpcproto.testing.ids import counting_ids
 from rpcproto.wire import (
+    CHUNK_BYTES,
     DEFLATE_RAW,
     MAX_V1_PAYLOAD_BYTES,
     PACKET_VERSION,
@@ -54,13 +55,21 @@ class Setting:
     client_protocol: int = 2
     """What the receiver announces: 0 takes packets alone, 1 chunked streams as well, 2 inline and
     compressed ones as well."""
+    max_payload_bytes: int = 16 << 20
+    """The most that the receiver takes as one payload, in bytes. If it is 1 MiB or less, payloads
+    at this limit are drawn as well."""
     cryptor: Cryptor | None = None
     """What all others seal their packets with, such as a `ToyCryptor` with a shared key; None for
     packets that are not encrypted."""
 
 
 class Verdict(Enum):
-    """What a correct receiver does with a packet, if it arrives first and alone."""
+    """What a correct receiver does with a packet, if it arrives first and alone.
+
+    The protocol demands the first three of every implementation. The two that end in `BY_POLICY`
+    are decisions of this engine, such as its bounds: others may decide otherwise. `is_policy` tells
+    them apart, `is_refused` and `is_ignored` do not.
+    """
 
     TAKEN = "taken"
     """It has its effect: a handler runs, a body begins, a call is acknowledged or completed."""
@@ -68,8 +77,27 @@ class Verdict(Enum):
     """The request is acked and answered with an error, or the call fails, with `code`."""
     IGNORED = "ignored"
     """Nothing is sent and no call changes (R32)."""
+    REFUSED_BY_POLICY = "refused by policy"
+    """This engine refuses it, with `code`."""
+    IGNORED_BY_POLICY = "ignored by policy"
+    """This engine ignores it."""
     OPEN = "open"
     """It depends on what came before, or on luck. But nothing raises, hangs or grows."""
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether it is this engine's decision, and not the protocol's demand."""
+        return self.name.endswith("_BY_POLICY")
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether this engine refuses the packet."""
+        return self.name.startswith("REFUSED")
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether this engine ignores the packet."""
+        return self.name.startswith("IGNORED")
 
 
 @final
@@ -96,13 +124,24 @@ Fields: TypeAlias = dict[str, Any]
 _USUAL = Setting()
 
 
-def _any_of(items: Sequence[_T]) -> st.SearchStrategy[_T]:
+def any_of(items: Sequence[_T]) -> st.SearchStrategy[_T]:
     """`sampled_from` for long items: what Hypothesis prints of it stays short."""
     return st.integers(0, len(items) - 1).map(lambda at: items[at])
 
 
+AT_THE_LIMITS: Final = [
+    "x" * 14_999,
+    "x" * CHUNK_BYTES,
+    "é" * (CHUNK_BYTES // 2),
+    "x" * (CHUNK_BYTES + 1),
+    "x" * (MAX_V1_PAYLOAD_BYTES - 1),
+    "x" * MAX_V1_PAYLOAD_BYTES,
+    "€" * (MAX_V1_PAYLOAD_BYTES // 3),
+]
+"""Payloads at and around the size of a chunk and that of a v1 payload, which they do not exceed, in
+ASCII and not."""
 PAYLOADS: Final = st.one_of(
-    _any_of(["hi", "", "é", "\ufeff", "x" * 512, "x" * MAX_V1_PAYLOAD_BYTES]), st.text(max_size=40)
+    any_of(["hi", "", "é", "\ufeff", "x" * 512, *AT_THE_LIMITS]), st.text(max_size=40)
 )
 _TIMEOUTS_MS: Final = st.sampled_from([8_000, 1_000, 0, 13_000, 2**32 - 1])
 
@@ -305,6 +344,8 @@ class _Wrong(NamedTuple):
 
 _LONG_ID: Final = "é" * 65
 _APPLICATION: Final = ErrorCode.APPLICATION_ERROR
+_IGNORES: Final = Verdict.IGNORED_BY_POLICY
+_REFUSES: Final = Verdict.REFUSED_BY_POLICY
 
 _WRONG_REQUESTS: Final = [
     _Wrong("version 0", {"version": 0}, code=ErrorCode.UNSUPPORTED_VERSION),
@@ -312,33 +353,33 @@ _WRONG_REQUESTS: Final = [
     _Wrong("an unknown method", {"method": "?"}, code=ErrorCode.UNSUPPORTED_METHOD),
     _Wrong("no method", {"method": ""}, code=ErrorCode.UNSUPPORTED_METHOD),
     _Wrong("66 bytes of method", {"method": "é" * 33}, code=ErrorCode.UNSUPPORTED_METHOD),
-    _Wrong("a compressed payload", {"compressed_payload": b"x"}, code=_APPLICATION),
+    _Wrong("a compressed payload", {"compressed_payload": b"x"}, _REFUSES, _APPLICATION),
     _Wrong("no id", {"id": ""}, Verdict.IGNORED),
-    _Wrong("130 bytes of id", {"id": _LONG_ID}, Verdict.IGNORED),
+    _Wrong("130 bytes of id", {"id": _LONG_ID}, _IGNORES),
 ]
 _WRONG_ATTRIBUTES: Final = [
     _Wrong("version 1", {VERSION: "1"}, code=ErrorCode.UNSUPPORTED_VERSION),
     _Wrong("version 02", {VERSION: "02"}, code=ErrorCode.UNSUPPORTED_VERSION),
-    _Wrong("a timeout in words", {RESPONSE_TIMEOUT_MS: "soon"}, code=_APPLICATION),
-    _Wrong("a timeout below 0", {RESPONSE_TIMEOUT_MS: "-1"}, code=_APPLICATION),
-    _Wrong("a timeout of 21 digits", {RESPONSE_TIMEOUT_MS: "1" * 21}, code=_APPLICATION),
+    _Wrong("a timeout in words", {RESPONSE_TIMEOUT_MS: "soon"}, _REFUSES, _APPLICATION),
+    _Wrong("a timeout below 0", {RESPONSE_TIMEOUT_MS: "-1"}, _REFUSES, _APPLICATION),
+    _Wrong("a timeout of 21 digits", {RESPONSE_TIMEOUT_MS: "1" * 21}, _REFUSES, _APPLICATION),
     _Wrong("no request id", {REQUEST_ID: ""}, Verdict.IGNORED),
-    _Wrong("130 bytes of request id", {REQUEST_ID: _LONG_ID}, Verdict.IGNORED),
+    _Wrong("130 bytes of request id", {REQUEST_ID: _LONG_ID}, _IGNORES),
 ]
 _BAD_DEFLATE: Final = {"compression": DEFLATE_RAW, "inline_content": b"\xff\xff"}
 _WRONG_HEADERS: Final = [
-    _Wrong("no text header", {"text_header": None, "byte_header": {}}, code=_APPLICATION),
+    _Wrong("no text header", {"text_header": None, "byte_header": {}}, _REFUSES, _APPLICATION),
     _Wrong("an unknown compression", {"compression": 9}, code=_APPLICATION),
-    _Wrong("a body that is no UTF-8", {"inline_content": b"\xff"}, code=_APPLICATION),
-    _Wrong("half a character", {"inline_content": "é".encode()[:1]}, code=_APPLICATION),
+    _Wrong("a body that is no UTF-8", {"inline_content": b"\xff"}, _REFUSES, _APPLICATION),
+    _Wrong("half a character", {"inline_content": "é".encode()[:1]}, _REFUSES, _APPLICATION),
     _Wrong("too few bytes", {"inline_content": b"hi", "total_length": 3}, code=_APPLICATION),
     _Wrong("too many bytes", {"inline_content": b"hi", "total_length": 1}, code=_APPLICATION),
     _Wrong("no DEFLATE", _BAD_DEFLATE, code=_APPLICATION),
-    _Wrong("an agent's text", {"text_header": {"generated": True}}, Verdict.IGNORED),
+    _Wrong("an agent's text", {"text_header": {"generated": True}}, _IGNORES),
     _Wrong("another topic", {"topic": "lk.chat"}, Verdict.IGNORED),
-    _Wrong("no stream id", {"stream_id": ""}, Verdict.IGNORED),
+    _Wrong("no stream id", {"stream_id": ""}, _IGNORES),
 ]
-_TOO_LONG: Final = _Wrong("2^40 bytes announced", {"total_length": 2**40})
+_TOO_LONG: Final = _Wrong("2^40 bytes announced", {"total_length": 2**40}, _REFUSES)
 _WRONG_RESPONSES: Final = [
     _Wrong("no value", {}, code=_APPLICATION),
     _Wrong("a compressed payload", {"compressed_payload": b"x"}, code=_APPLICATION),
@@ -356,7 +397,7 @@ def _wrong_requests(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
     return st.builds(
         build,
-        _any_of(_WRONG_REQUESTS),
+        any_of(_WRONG_REQUESTS),
         st.sampled_from(setting.senders),
         st.sampled_from(setting.request_ids),
     )
@@ -375,7 +416,7 @@ def _wrong_request_headers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
     too_long = _TOO_LONG._replace(code=ErrorCode.REQUEST_PAYLOAD_TOO_LARGE)
     return st.builds(
         build,
-        _any_of([*_WRONG_ATTRIBUTES, *_WRONG_HEADERS, too_long]),
+        any_of([*_WRONG_ATTRIBUTES, *_WRONG_HEADERS, too_long]),
         st.sampled_from(setting.senders),
         st.sampled_from(setting.stream_ids),
         st.sampled_from(setting.request_ids),
@@ -397,7 +438,7 @@ def _wrong_answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
     too_long = _TOO_LONG._replace(code=ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
     wrongs = [*_WRONG_RESPONSES, *([*_WRONG_HEADERS, too_long] if setting.client_protocol else [])]
     streams = st.sampled_from(setting.stream_ids)
-    return st.builds(build, _any_of(wrongs), st.sampled_from(setting.call_ids), streams)
+    return st.builds(build, any_of(wrongs), st.sampled_from(setting.call_ids), streams)
 
 
 def forged_answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
@@ -432,9 +473,9 @@ def misdirected_packets(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPac
         what, fields = envelope
         sender = valid.sender_identity if fields else ""
         data = packet_from(setting, sender, setting.receiver, fields, like=valid.data)
-        return DrawnPacket(f"{valid.what} {what}", data, sender, Verdict.IGNORED)
+        return DrawnPacket(f"{valid.what} {what}", data, sender, Verdict.IGNORED_BY_POLICY)
 
-    return st.builds(build, valid_packets(setting), _any_of(envelopes))
+    return st.builds(build, valid_packets(setting), any_of(envelopes))
 
 
 def wrong_packets(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPacket]:
@@ -470,7 +511,7 @@ def sealed_wrongly(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
         return DrawnPacket(f"{valid.what}, {how}", data, valid.sender_identity, Verdict.IGNORED)
 
     plain = valid_packets(replace(setting, cryptor=None)).map(
-        lambda packet: replace(packet, what=f"{packet.what}, plain", verdict=Verdict.IGNORED)
+        lambda packet: replace(packet, what=f"{packet.what}, plain", verdict=_IGNORES)
     )
     faults = ["a wrong tag", "a short IV", "no IV", "no ciphertext", "an unknown key index"]
     return st.one_of(st.builds(build, valid_packets(setting), st.sampled_from(faults)), plain)
@@ -478,7 +519,7 @@ def sealed_wrongly(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
 # --- parts of streams, and garbage
 
-_CONTENTS: Final = _any_of([b"hi", b"", b"\xff", "é".encode()[:1], b"x" * 9_000])
+_CONTENTS: Final = any_of([b"hi", b"", b"\xff", "é".encode()[:1], b"x" * 9_000])
 
 
 def stream_parts(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPacket]:
@@ -523,7 +564,7 @@ def garbage(setting: Setting = _USUAL) -> st.SearchStrategy[DrawnPacket]:
         "a packet and more": st.builds(
             lambda data, more: data + more, valid, st.binary(min_size=1)
         ),
-        "a packet of another kind": _any_of(
+        "a packet of another kind": any_of(
             [packet_from(setting, setting.senders[0], setting.receiver, each) for each in others]
         ),
     }

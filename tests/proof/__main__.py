@@ -8,7 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
-COMMANDS = ("search", "simulation", "simulation_programs", "mutants", "mutation")
+COMMANDS = ("search", "simulation", "simulation_programs", "mutants", "mutation", "conform_faults")
 ROOT = Path(__file__).resolve().parents[2]
 
 

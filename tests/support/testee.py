@@ -17,9 +17,10 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[2] / "examples" / "testees"
 sys.path.insert(0, str(EXAMPLES))
 
+import peer  # noqa: E402
 from peer import Testee, cryptor_for, write  # noqa: E402
 
-from rpcproto import InvocationReceived  # noqa: E402
+from rpcproto import InvocationReceived, RpcConfig  # noqa: E402
 
 
 def frames(testee: Testee | None) -> Iterator[bytes]:
@@ -100,6 +101,12 @@ class Poor(Testee):
     METHODS = ("echo",)
 
 
+class Graceful(Testee):
+    """Waits for answers that a departure has overtaken, as in a LiveKit room (R9)."""
+
+    CONFIG = RpcConfig(departure_grace=2.0)
+
+
 TESTEES = {"wrong": Wrong, "unreadable": Unreadable, "poor": Poor}
 HABITS = {"slow": slow, "dying": dying, "flooding": flooding, "garbage": garbage}
 
@@ -112,15 +119,18 @@ def serve_tcp() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                peer = [sys.executable, str(EXAMPLES / "peer.py")]
+                command = [sys.executable, str(EXAMPLES / "peer.py")]
                 pipe = connection.fileno()
-                subprocess.run(peer, stdin=pipe, stdout=pipe, check=False)
+                subprocess.run(command, stdin=pipe, stdout=pipe, check=False)
 
 
 def main() -> None:
     mode = sys.argv[1]
     if mode == "tcp":
         serve_tcp()
+    if mode == "graceful":
+        peer.main(Graceful)
+        return
     if mode == "mute":
         sys.stdin.buffer.read()
         return

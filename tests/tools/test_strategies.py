@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from rpcproto.testing.strategies import (
     valid_packets,
     wrong_packets,
 )
-from rpcproto.wire import Sealed
+from rpcproto.wire import Sealed, StreamChunk, decode
 
 CALLS = tuple(itertools.islice(iter(counting_ids("a"), ""), 2))
 SIDS = {"bob": "PA_bob", "carol": "PA_carol"}
@@ -101,11 +102,11 @@ def test_wrong_packets_are_refused_or_ignored_as_they_say(setting: Setting) -> N
     def check(packet: DrawnPacket) -> None:
         alice = receiver(setting)
         alice.receive(packet.data)
-        if packet.verdict is Verdict.REFUSED:
+        if packet.verdict.is_refused:
             assert alice.ignored == {}
             assert refusals(alice) == [packet.code]
         else:
-            assert packet.verdict is Verdict.IGNORED
+            assert packet.verdict.is_ignored
             assert sum(alice.ignored.values()) == 1
             assert all(isinstance(event, PacketIgnored) for event in alice.events())
             assert alice.packets() == []
@@ -147,6 +148,29 @@ def test_every_kind_of_packet_is_drawn() -> None:
     assert len(kinds_of(garbage(SETTING), 100)) == 5
     assert len(kinds_of(wrong_packets(SETTING), 300)) > 50
     assert len(kinds_of(packets(SETTING), 200)) > 30
+
+
+def test_a_verdict_says_what_is_a_policy_of_ours() -> None:
+    verdicts: dict[str, Verdict] = {}
+
+    @settings(LAW, max_examples=400, phases=[Phase.generate])
+    @given(wrong_packets(SETTING))
+    def collect(packet: DrawnPacket) -> None:
+        verdicts[packet.what] = packet.verdict
+
+    collect()
+
+    def of(what: str) -> set[Verdict]:
+        return {verdict for name, verdict in verdicts.items() if what in name}
+
+    assert of("an unknown method") == {Verdict.REFUSED}
+    assert of("from a third") == {Verdict.IGNORED}
+    assert of("130 bytes of") == {Verdict.IGNORED_BY_POLICY}
+    assert of("257 bytes of name") == {Verdict.IGNORED_BY_POLICY}
+    assert [verdict for verdict in Verdict if verdict.is_policy] == [
+        Verdict.REFUSED_BY_POLICY,
+        Verdict.IGNORED_BY_POLICY,
+    ]
 
 
 def test_a_receiver_of_v1_gets_no_streams() -> None:
@@ -265,6 +289,54 @@ def test_conversations_have_everything_in_them() -> None:
     plain = {"request", "ack", "response", "error", "inline stream", "stream header", "chunk"}
     assert plain | {"trailer"} <= whats
     assert {"again", "forged", "cut"} <= {what.split()[-1] for what in whats}
+
+
+def drawn(setting: Setting, examples: int) -> list[Conversation]:
+    found: list[Conversation] = []
+
+    @settings(LAW, max_examples=examples, phases=[Phase.generate])
+    @given(conversations(setting))
+    def collect(conversation: Conversation) -> None:
+        found.append(conversation)
+
+    collect()
+    return found
+
+
+def sizes_of(found: list[Conversation]) -> set[int]:
+    """The sizes of payloads and answers."""
+    exchanges = [exchange for conversation in found for exchange in conversation.exchanges]
+    texts = [text for one in exchanges for text in (one.payload, one.answer or "")]
+    return {len(text.encode()) for text in texts}
+
+
+def test_conversations_come_near_the_limits() -> None:
+    found = drawn(WITHOUT_CALLS, 200)
+    sizes = sizes_of(found)
+    assert len(sizes & {14_999, 15_000, 15_001, 15_359, 15_360}) >= 3
+    assert len(sizes & {15_361, 30_002, 64_000, 64_200}) >= 3
+    assert all(len(packet.data) <= 64_000 for one in found for packet in one.packets)
+    assert sizes_of(drawn(replace(WITHOUT_CALLS, max_payload_bytes=20_000), 50)) & {20_000, 19_999}
+    assert max(sizes_of(drawn(replace(WITHOUT_CALLS, client_protocol=0), 50))) <= 15_360
+
+
+def chunks_of(conversation: Conversation) -> list[list[int]]:
+    """The indices of the chunks of each stream, in the order in which they arrive."""
+    streams: dict[str, list[int]] = {}
+    for packet in conversation.packets:
+        decoded = decode(packet.data)
+        if packet.what == "chunk" and decoded and isinstance(decoded.message, StreamChunk):
+            streams.setdefault(decoded.message.stream_id, []).append(decoded.message.chunk_index)
+    return list(streams.values())
+
+
+def test_two_chunks_change_places_cleanly() -> None:
+    def is_swapped(chunks: list[int]) -> bool:
+        return chunks != sorted(chunks) and sorted(chunks) == [*range(len(chunks))]
+
+    swapped = [one for one in drawn(SETTING, 200) if any(map(is_swapped, chunks_of(one)))]
+    assert len(swapped) >= 2
+    assert not any(all(exchange.is_whole for exchange in one.exchanges) for one in swapped)
 
 
 def test_conversations_are_late_lost_and_out_of_order() -> None:

@@ -2,10 +2,10 @@
 
 import json
 
-from rpcproto.conformance.case import Level, Unmet, case
-from rpcproto.conformance.reading import Form
+from rpcproto.conformance.case import Level, NotPossible, Unmet, case
+from rpcproto.conformance.reading import Form, describe
 from rpcproto.conformance.scene import Scene, said
-from rpcproto.conformance.writing import answer_parts
+from rpcproto.conformance.writing import answer_parts, new_id, request_parts
 
 CALL = ("conform.call",)
 WAIT = ("conform.wait",)
@@ -409,3 +409,89 @@ async def handlers_do_not_wait_for_each_other(scene: Scene) -> None:
     if alice.has_outcome(slow):
         raise Unmet("an answer to the quick request before that to the slow one", "the reverse")
     await alice.gets_outcome(slow, within=3)
+
+
+@case(
+    "4.24",
+    "A call of the testee is acknowledged at once, and answered after 8 s of 10",
+    sees="the call succeeds: an ack ends the ack window",
+    rule="R3",
+    why="A handler may take longer than the ack window, and answers a call that has been given up.",
+    methods=CALL,
+    seconds=8,
+)
+async def an_ack_ends_the_ack_window(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=12)
+    alice.ack(request)
+    await scene.sleep(8)
+    alice.answer(request, "after 8 s")
+    await call.succeeds("after 8 s")
+
+
+@case(
+    "4.25",
+    "Half a request stream arrives, and then nothing for 17 s",
+    sees="INFO: whether and how it is refused",
+    rule="R28",
+    why="Bodies that never end take memory as long as the process lives, if nothing ends them.",
+    level=Level.INFO,
+    protocols=(1, 2),
+    reads=1,
+    seconds=17,
+)
+async def half_a_request(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    request = new_id()
+    alice.send(*request_parts(request, "conform.echo", "y" * 20_000, Form.CHUNKS)[:2])
+    await alice.gets_ack(request)
+    await scene.sleep(17)
+    said_of_it = [describe(seen.message) for seen in alice.inbox]
+    return f"half a request, and then silence for 17 s: {', '.join(said_of_it) or 'nothing'}"
+
+
+@case(
+    "4.26",
+    "A request stream comes slowly, a chunk every 6 s, beside another one that stopped",
+    sees="the answer",
+    rule="R28",
+    why="Slow links carry slow bodies, and what others leave unfinished must not end them.",
+    level=Level.SHOULD,
+    protocols=(1, 2),
+    reads=1,
+    seconds=19,
+)
+async def a_slow_request(scene: Scene) -> None:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    request, text = new_id(), "y" * 30_000
+    header, first, *rest = request_parts(
+        request, "conform.echo", text, Form.CHUNKS, timeout_ms=30_000
+    )
+    alice.send(header, first)
+    await scene.sleep(1)
+    bob.send(*request_parts(new_id(), "conform.echo", text, Form.CHUNKS)[:2])
+    await scene.sleep(11)
+    alice.send(rest[0])
+    await scene.sleep(7)
+    alice.send(*rest[1:])
+    await alice.gets_answer(request, text)
+
+
+@case(
+    "4.27",
+    "The testee calls with a timeout of 60 days, more milliseconds than the wire has room for",
+    sees="the largest timeout on the wire, about 50 days, or an exception",
+    rule="R5",
+    why="A number that wraps around gives the handler some moment between now and then.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def the_longest_timeout(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call = await scene.call(alice, response_timeout=60 * 86_400)
+    await scene.settle()
+    if not call.is_pending and "raised" in (outcome := await call.outcome()):
+        raise NotPossible(f"the testee raises: {outcome['raised']}")
+    request = await alice.gets_request()
+    if request.timeout_ms is None or request.timeout_ms < 4_000_000_000:
+        raise Unmet("a timeout of about 4,294,967,295 ms", str(request.timeout_ms))

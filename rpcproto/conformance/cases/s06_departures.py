@@ -352,3 +352,78 @@ async def a_stranger_leaves(scene: Scene) -> None:
     stranger = await scene.join("stranger", is_announced=False)
     await scene.leave(stranger)
     await alice.gets_answer(alice.request("conform.echo", "hello"), "hello")
+
+
+@case(
+    "6.18",
+    "A participant is announced with the sid of another one who is here",
+    sees="requests of the one whose sid it is are answered",
+    rule="R24 R40",
+    why="Where participants announce themselves, one could so silence another.",
+    level=Level.SHOULD,
+)
+async def a_sid_of_somebody_else(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "before"), "before")
+    mallory = await scene.join("mallory", is_announced=False)
+    mallory.member = mallory.member._replace(sid=alice.member.sid)
+    await scene.stage.attachment.announce(mallory.member)
+    await alice.gets_answer(alice.request("conform.echo", "after"), "after")
+
+
+@case(
+    "6.19",
+    "A participant is announced with the sid of another one who has left",
+    sees="its requests are answered",
+    rule="R24",
+    why="What has left holds no sid any more.",
+    level=Level.SHOULD,
+)
+async def a_sid_of_somebody_who_left(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "hello"), "hello")
+    await scene.leave(alice)
+    bob = await scene.join("bob", is_announced=False)
+    bob.member = bob.member._replace(sid=alice.member.sid)
+    await scene.stage.attachment.announce(bob.member)
+    await bob.gets_answer(bob.request("conform.echo", "hello"), "hello")
+
+
+@case(
+    "6.20",
+    "The callee of a call leaves, and comes back with the same sid, then answers",
+    sees="INFO: whether the call succeeds",
+    rule="R9",
+    why="A call that fails by a short break of the connection may have been run.",
+    level=Level.INFO,
+    methods=CALL,
+    seconds=3,
+)
+async def the_same_session_comes_back(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    await scene.stage.attachment.announce(alice.member)
+    alice.answer(request, "back again")
+    return f"its callee leaves, and is back under the same sid: {said(await call.outcome(3))}"
+
+
+@case(
+    "6.21",
+    "The callee of a call leaves, and its new session answers the call",
+    sees="INFO: whether the call succeeds",
+    rule="R9",
+    why="The new session cannot know the call, unless somebody told it.",
+    level=Level.INFO,
+    methods=CALL,
+    seconds=3,
+)
+async def the_new_session_answers(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    await scene.return_(alice)
+    alice.answer(request, "of the new session")
+    return f"its callee's new session answers: {said(await call.outcome(3))}"

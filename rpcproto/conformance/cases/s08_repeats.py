@@ -372,3 +372,44 @@ async def a_header_again(scene: Scene) -> None:
     assert isinstance(header, StreamHeader)
     alice.send(header, first, header, *rest)
     await alice.gets_answer(request, text)
+
+
+@case(
+    "8.20",
+    "A request that was answered arrives again after its caller has left",
+    sees="the handler runs once",
+    rule="R16",
+    why="Servers replay what came within 10 s, also of those who have left since.",
+    level=Level.SHOULD,
+    methods=ECHO,
+)
+async def again_after_the_caller_left(scene: Scene) -> None:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    request, payload = new_id(), f"again {new_id()}"
+    alice.request("conform.echo", payload, form=Form.PACKET, request_id=request)
+    await alice.gets_answer(request, payload)
+    await scene.leave(alice)
+    alice.request("conform.echo", payload, form=Form.PACKET, request_id=request)
+    await scene.settle()
+    await scene.has_run_once(bob, payload)
+
+
+@case(
+    "8.21",
+    "A packet arrives whose sequence number is 1,500 below the newest, and was never seen",
+    sees="INFO: whether it is answered",
+    rule="R37",
+    why="What is that late is a replay, or comes over a very strange network.",
+    level=Level.INFO,
+)
+async def a_number_far_below(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    for number in (1, 1_501):
+        request = new_id()
+        alice.send(*request_parts(request, "conform.echo", "in order"), sequence=number)
+        await alice.gets_answer(request, "in order")
+    request = new_id()
+    alice.send(*request_parts(request, "conform.echo", "late"), sequence=2)
+    await scene.settle()
+    is_answered = "is answered" if alice.has_outcome(request) else "is ignored"
+    return f"a new packet whose number is 1,500 below the newest {is_answered}"

@@ -1,0 +1,132 @@
+"""Which cases of the conformance suite see which of the faults that are put into the core by hand.
+
+python tests/proof conform_faults [NAME ...]    all, or those whose name contains one of these
+
+Each fault goes into a copy of the package, over which our testee runs; the suite is that of this
+checkout. What a case of level INFO reports counts as seen if it differs from what it reports of
+the sound engine. Every fault meets two testees, one of which waits a while after departures (R9).
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import anyio
+from faults import FAULTS, Fault
+from paths import EXAMPLES, ROOT, TESTS
+
+from rpcproto.conformance.attachment import NoTestee
+from rpcproto.conformance.case import Level
+from rpcproto.conformance.cases import CASES
+from rpcproto.conformance.judge import Judge, select
+from rpcproto.conformance.results import Run, Verdict
+from rpcproto.conformance.wire_attachment import ProcessAttachment
+
+SIDE_BY_SIDE = 2
+SHOWN = 8
+
+UNSEEN: dict[str, str] = {}
+"""Faults that no peer can see over the wire of the suite, by name, and why."""
+
+
+class Row(NamedTuple):
+    """A fault, and the cases that see it."""
+
+    fault: Fault
+    seen_by: Sequence[str]
+    note: str = ""
+
+
+TESTEES = (f"{EXAMPLES / 'testees/peer.py'}", f"{TESTS / 'support/testee.py'} graceful")
+Said = dict[tuple[str, int], tuple[Verdict, str]]
+"""What came of each play: the verdict, and what a case of level INFO saw."""
+
+
+async def tested(testee: str, package: Path) -> Run:
+    """What the suite says of a testee that runs over this package."""
+    command = f"env PYTHONPATH={package} PYTHONDONTWRITEBYTECODE=1 {sys.executable} {testee}"
+    async with ProcessAttachment(command, "testee") as attachment:
+        return await Judge(attachment).run(select(CASES))
+
+
+def said(run: Run) -> Said:
+    """What came of each play. Figures that differ from run to run are left out."""
+    return {
+        (result.case.case_id, result.client_protocol): (
+            result.verdict,
+            result.seen if result.verdict is Verdict.INFO else "",
+        )
+        for result in run.results
+    }
+
+
+async def try_out(fault: Fault, sound: Sequence[Said]) -> Row:
+    """Run the suite with testees that have the fault."""
+    seen: dict[str, None] = {}
+    with TemporaryDirectory() as directory:
+        copy = Path(directory)
+        shutil.copytree(ROOT / "rpcproto", copy / "rpcproto")
+        path = copy / fault.path
+        source = path.read_text("utf-8")
+        assert source.count(fault.original) == 1, fault.name
+        path.write_text(source.replace(fault.original, fault.faulty), "utf-8")
+        for testee, expected in zip(TESTEES, sound, strict=True):
+            try:
+                run = await tested(testee, copy)
+            except NoTestee as error:
+                return Row(fault, ["(it does not start)"], str(error).splitlines()[0])
+            levels = {case.case_id: case.level for case in CASES}
+            for (case_id, protocol), found in said(run).items():
+                if found != expected[case_id, protocol]:
+                    seen[case_id + ("" if levels[case_id] is Level.MUST else "*")] = None
+    return Row(fault, list(seen))
+
+
+async def matrix(faults: Sequence[Fault]) -> list[Row]:
+    """Try all of these."""
+    rows: dict[str, Row] = {}
+    sound = [said(await tested(testee, ROOT)) for testee in TESTEES]
+    limit = anyio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(fault: Fault) -> None:
+        async with limit:
+            rows[fault.name] = await try_out(fault, sound)
+            show(rows[fault.name])
+
+    async with anyio.create_task_group() as tasks:
+        for fault in faults:
+            tasks.start_soon(one, fault)
+    return [rows[fault.name] for fault in faults]
+
+
+def show(row: Row) -> None:
+    """Print a row: the fault, and the first cases that see it."""
+    more = f" and {len(row.seen_by) - SHOWN} more" if len(row.seen_by) > SHOWN else ""
+    seen = ", ".join(row.seen_by[:SHOWN]) + more
+    if not row.seen_by:
+        seen = f"- {UNSEEN.get(row.fault.name, 'NOT SEEN')}"
+    print(f"{row.fault.module:14} {row.fault.name:66} {seen}", flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the matrix; 1 if a fault that a peer can see fails no case."""
+    parser = argparse.ArgumentParser(description="which cases see which faults")
+    parser.add_argument("names", nargs="*")
+    wanted = parser.parse_args(arguments).names
+    faults = [one for one in FAULTS if not wanted or any(name in one.name for name in wanted)]
+    print("* is a case of the level SHOULD or INFO")
+    rows = anyio.run(matrix, faults)
+    seen = sum(bool(row.seen_by) for row in rows)
+    missing = [row for row in rows if not row.seen_by and row.fault.name not in UNSEEN]
+    print(
+        f"{len(rows)} faults, {seen} seen, {len(rows) - seen - len(missing)} that no peer can see"
+    )
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
