@@ -23,17 +23,19 @@ from rpcproto.testing.drawn_packets import (
     Verdict,
     acks,
     answers,
-    forged_answers,
-    garbage,
-    misdirected_packets,
-    packets,
     request_headers,
     requests,
     response_headers,
     responses,
+    valid_packets,
+)
+from rpcproto.testing.drawn_wrongly import (
+    forged_answers,
+    garbage,
+    misdirected_packets,
+    packets,
     sealed_wrongly,
     stream_parts,
-    valid_packets,
     wrong_packets,
 )
 

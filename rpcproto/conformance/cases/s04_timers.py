@@ -1,19 +1,11 @@
-"""4: timers."""
-
-import json
+"""4: timers of a caller."""
 
 from rpcproto.conformance.case import Level, NotPossible, Unmet, case
-from rpcproto.conformance.reading import Form, describe
+from rpcproto.conformance.reading import Form
 from rpcproto.conformance.scene import Scene, said
-from rpcproto.conformance.writing import answer_parts, new_id, request_parts
+from rpcproto.conformance.writing import answer_parts
 
 CALL = ("conform.call",)
-WAIT = ("conform.wait",)
-
-
-def waiting(seconds: float, answer: str = "done") -> str:
-    """The payload of `conform.wait`."""
-    return json.dumps({"seconds": seconds, "answer": answer})
 
 
 @case(
@@ -337,81 +329,6 @@ async def a_stream_does_not_extend_the_timeout(scene: Scene) -> None:
 
 
 @case(
-    "4.20",
-    "A handler takes 2 s, and the timeout on the wire was 1 s",
-    sees="the answer: callers wait up to 7 s longer than they say",
-    rule="R20",
-    why="SDKs subtract up to 7 s from what they really wait, and lose calls to stricter peers.",
-    level=Level.SHOULD,
-    methods=WAIT,
-    seconds=3,
-)
-async def a_handler_over_its_time(scene: Scene) -> None:
-    alice = await scene.join("alice")
-    request = alice.request("conform.wait", waiting(2), timeout_ms=1_000)
-    await alice.gets_outcome(request, within=2)
-    await alice.gets_answer(request, "done")
-
-
-@case(
-    "4.21",
-    "A handler takes 10 s, and the timeout on the wire was 1 s",
-    sees="INFO: whether the answer is sent although nobody waits for it",
-    rule="R20",
-    why="It costs a packet, or a body, that its caller ignores.",
-    level=Level.INFO,
-    methods=WAIT,
-    seconds=11,
-)
-async def a_handler_far_over_its_time(scene: Scene) -> str:
-    alice = await scene.join("alice")
-    request = alice.request("conform.wait", waiting(10), timeout_ms=1_000)
-    await scene.sleep(11)
-    if alice.has_outcome(request):
-        return "an answer that is 9 s too late is sent"
-    return "an answer that is 9 s too late is not sent"
-
-
-@case(
-    "4.22",
-    "A handler takes 4 s, within its time",
-    sees="the answer after 4 s",
-    rule="R20",
-    why="The caller gave the handler 8 s.",
-    methods=WAIT,
-    seconds=5,
-)
-async def a_slow_handler(scene: Scene) -> None:
-    alice = await scene.join("alice")
-    request = alice.request("conform.wait", waiting(4), timeout_ms=8_000)
-    await scene.sleep(2)
-    if alice.has_outcome(request):
-        raise Unmet("no answer before the handler has ended", "an answer after 2 s")
-    await alice.gets_outcome(request, within=2)
-    await alice.gets_answer(request, "done")
-
-
-@case(
-    "4.23",
-    "A handler takes 3 s, and another request arrives meanwhile",
-    sees="the other request is answered at once",
-    rule="L12",
-    why="One slow handler must not hold up all callers.",
-    methods=("conform.wait", "conform.echo"),
-    seconds=4,
-)
-async def handlers_do_not_wait_for_each_other(scene: Scene) -> None:
-    alice, bob = await scene.join("alice"), await scene.join("bob")
-    slow = alice.request("conform.wait", waiting(3))
-    await alice.gets_ack(slow)
-    for caller in (alice, bob):
-        await caller.gets_answer(caller.request("conform.echo", "quick"), "quick")
-    if alice.has_outcome(slow):
-        raise Unmet("an answer to the quick request before that to the slow one", "the reverse")
-    await alice.gets_outcome(slow, within=3)
-
-
-@case(
     "4.24",
     "A call of the testee is acknowledged at once, and answered after 8 s of 10",
     sees="the call succeeds: an ack ends the ack window",
@@ -427,54 +344,6 @@ async def an_ack_ends_the_ack_window(scene: Scene) -> None:
     await scene.sleep(8)
     alice.answer(request, "after 8 s")
     await call.succeeds("after 8 s")
-
-
-@case(
-    "4.25",
-    "Half a request stream arrives, and then nothing for 17 s",
-    sees="INFO: whether and how it is refused",
-    rule="R28",
-    why="Bodies that never end take memory as long as the process lives, if nothing ends them.",
-    level=Level.INFO,
-    protocols=(1, 2),
-    reads=1,
-    seconds=17,
-)
-async def half_a_request(scene: Scene) -> str:
-    alice = await scene.join("alice")
-    request = new_id()
-    alice.send(*request_parts(request, "conform.echo", "y" * 20_000, Form.CHUNKS)[:2])
-    await alice.gets_ack(request)
-    await scene.sleep(17)
-    said_of_it = [describe(seen.message) for seen in alice.inbox]
-    return f"half a request, and then silence for 17 s: {', '.join(said_of_it) or 'nothing'}"
-
-
-@case(
-    "4.26",
-    "A request stream comes slowly, a chunk every 6 s, beside another one that stopped",
-    sees="the answer",
-    rule="R28",
-    why="Slow links carry slow bodies, and what others leave unfinished must not end them.",
-    level=Level.SHOULD,
-    protocols=(1, 2),
-    reads=1,
-    seconds=19,
-)
-async def a_slow_request(scene: Scene) -> None:
-    alice, bob = await scene.join("alice"), await scene.join("bob")
-    request, text = new_id(), "y" * 30_000
-    header, first, *rest = request_parts(
-        request, "conform.echo", text, Form.CHUNKS, timeout_ms=30_000
-    )
-    alice.send(header, first)
-    await scene.sleep(1)
-    bob.send(*request_parts(new_id(), "conform.echo", text, Form.CHUNKS)[:2])
-    await scene.sleep(11)
-    alice.send(rest[0])
-    await scene.sleep(7)
-    alice.send(*rest[1:])
-    await alice.gets_answer(request, text)
 
 
 @case(
