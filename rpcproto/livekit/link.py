@@ -240,6 +240,8 @@ class Link:
                 logger.warning("%s: some packets may be lost", self.joined.identity)
             for packet in self._sent.seen(resumed.last_sequence):
                 sender.send(packet)
+        if self._connections.can_restart_ice and resumed.ice_servers:
+            self._connections.configure(resumed.ice_servers)
         self._confirming = asyncio.create_task(self._confirm())
 
     async def _confirm(self) -> None:

@@ -1,7 +1,7 @@
 """The peer connections of a room, one or two, and how they come about by signalling."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from rpcproto.livekit.peer_connection import Callbacks, Candidate, PeerConnection
@@ -9,6 +9,7 @@ from rpcproto.livekit.signalling import (
     NEGOTIATED_CHANNELS,
     AnswerReceived,
     CandidateReceived,
+    IceServer,
     Joined,
     OfferReceived,
     Signalling,
@@ -47,18 +48,18 @@ class PeerConnections:
         self._has_entered = False
 
     @property
+    def _all(self) -> list[PeerConnection]:
+        return [one for one in (self.sender, self._receiver) if one is not None]
+
+    @property
     def is_open(self) -> bool:
         """Whether packets can pass, both ways."""
-        return (
-            self._has_entered
-            and self.sender.is_open
-            and (self._receiver is None or self._receiver.is_open)
-        )
+        return self._has_entered and all(connection.is_open for connection in self._all)
 
     @property
     def is_connected(self) -> bool:
         """Whether packets get through, as far as the stack knows."""
-        return self.sender.is_connected and (self._receiver is None or self._receiver.is_connected)
+        return all(connection.is_connected for connection in self._all)
 
     @property
     def can_restart_ice(self) -> bool:
@@ -95,6 +96,11 @@ class PeerConnections:
                 if connection is not None:
                     await connection.add_candidate(event)
 
+    def configure(self, ice_servers: Iterable[IceServer]) -> None:
+        """Use these servers when a way is looked for anew."""
+        for connection in self._all:
+            connection.configure(ice_servers)
+
     async def restart(self) -> None:
         """Look for a way to the server anew, while the channels stay; what the server offers, it
         offers again by itself. Only where `can_restart_ice`."""
@@ -103,9 +109,8 @@ class PeerConnections:
 
     async def close(self) -> None:
         """Let go of everything. Raises what a stack raises."""
-        connections = [one for one in (self.sender, self._receiver) if one is not None]
         outcomes = await asyncio.gather(
-            *(connection.close() for connection in connections), return_exceptions=True
+            *(connection.close() for connection in self._all), return_exceptions=True
         )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):

@@ -1,4 +1,4 @@
-"""Tools for tests on virtual time: worlds, and a clock for asyncio. They never sleep."""
+"""A world for tests in which ids count and time is virtual: no sleeping, the same every time."""
 
 from rpcproto.testing.cryptor import ToyCryptor, counting_ivs
 from rpcproto.testing.ids import counting_ids

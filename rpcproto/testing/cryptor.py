@@ -11,13 +11,10 @@ _TAG_BYTES: Final = 16
 
 
 def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
-    """Return a source of IVs that count, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
+    """A source of IVs that count, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
 
-    `prefix` (0 to 2^32 - 1) distinguishes sources. It is the first of three numbers in an IV, and
-    the others count from 1.
-
-    Raises:
-        OverflowError: The prefix is out of range.
+    `prefix` (0 to 2^32 - 1) tells sources apart: it is the first of three numbers in an IV, and the
+    others count from 1. Raises OverflowError for another prefix.
     """
     before = prefix.to_bytes(4, "big")
     numbers = itertools.count(1)
@@ -25,16 +22,17 @@ def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
 
 
 class ToyCryptor(Keyring[bytes]):
-    """A cryptor with the keys and sizes of `rpcproto.e2ee.AesGcmCryptor` that keeps nothing secret.
+    """Seals and opens packets like `rpcproto.e2ee.AesGcmCryptor`, with the same keys and sizes, but
+    in a way that keeps nothing secret.
 
-    It combines the text with a repeated hash of key and IV, and its tag is a checksum. IVs count,
-    unless another source is given.
+    The text is combined with a repeated hash of key and IV, and the tag is a checksum of it all.
+    IVs count, unless there is another source for them.
     """
 
     def __init__(
         self, own_identity: str | None = None, *, new_iv: Callable[[], bytes] | None = None
     ) -> None:
-        """Take the arguments of `AesGcmCryptor`."""
+        """The arguments are those of `AesGcmCryptor`."""
         super().__init__(own_identity, new_iv or counting_ivs())
 
     def _load(self, key: bytes) -> bytes:

@@ -37,7 +37,7 @@ class EngineFactory(Protocol):
 
 @final
 class Later(NamedTuple):
-    """The answer of a handler, `seconds` after the handler was called."""
+    """What a handler returns to answer `seconds` after it was called."""
 
     seconds: float
     answer: str | RpcError
@@ -49,7 +49,7 @@ Handler: TypeAlias = Callable[[InvocationReceived], str | RpcError | Later | Non
 
 @final
 class WorldCall:
-    """A call in a world. Instants are in seconds."""
+    """A call that a participant of a world made, and what became of it; instants in seconds."""
 
     def __init__(
         self, request_id: str, number: int, now: float, cancel: Callable[[], bool]
@@ -69,9 +69,9 @@ class WorldCall:
 
 @final
 class WorldParticipant:
-    """A participant in a world: an engine and a host for it. Made by `World.join`.
+    """An engine in a world, made by `World.join`, and all that its host does.
 
-    `engine` can be used directly, with `now=world.now`; `World.run` processes the results.
+    `engine` may be used as it is, with `now=world.now`; `World.run` sees what has come of it.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class WorldParticipant:
         config: RpcConfig,
         cryptor: Cryptor | None,
     ) -> None:
-        """Made by `World.join`. `carry` returns whether a packet could be sent."""
+        """Made by `World.join`. `carry` tells whether a packet could be sent."""
         self.identity: str = identity
         self.client_protocol: int = client_protocol
         self.capabilities: Collection[int] = capabilities
@@ -123,13 +123,10 @@ class WorldParticipant:
     # what the program wants
 
     def register(self, method: str, handler: Handler) -> None:
-        """Answer requests for `method` with a handler.
+        """Take requests for `method`. The handler may raise RpcError instead of returning it; what
+        else it raises comes out of `World.run`.
 
-        The handler can raise RpcError instead of returning it. Other exceptions are raised by
-        `World.run`.
-
-        Raises:
-            LocalProtocolError: As for `RpcEngine.register_method`.
+        Raises LocalProtocolError as `RpcEngine.register_method` does.
         """
         self.engine.register_method(method)
         self._handlers[method] = handler
@@ -143,7 +140,7 @@ class WorldParticipant:
         response_timeout: float | None = None,
         ack_timeout: float | None = None,
     ) -> WorldCall:
-        """Make a call. Arguments and exceptions are those of `RpcEngine.call`."""
+        """Make a call; see `RpcEngine.call`, for what it raises too."""
         engine, now = self.engine, self._agenda.now
         request_id = engine.call(
             destination_identity,
@@ -162,14 +159,13 @@ class WorldParticipant:
         return call
 
     def answer(self, invocation_id: int, answer: str | RpcError) -> bool:
-        """Answer an invocation whose handler returned None. Return False if it has ended
-        already."""
+        """Answer an invocation whose handler did not; False if nobody waits for it any more."""
         return self._answer(self.engine, invocation_id, answer)
 
     # what the world wants
 
     def begin(self, engine_factory: EngineFactory, new_id: Callable[[], str]) -> None:
-        """Continue with a new engine, and with the same handlers."""
+        """Go on with a new engine, and with the handlers of the one before."""
         self.engine = engine_factory(
             self.identity, new_id=new_id, config=self.config, cryptor=self.cryptor
         )
@@ -178,7 +174,7 @@ class WorldParticipant:
             self.engine.register_method(method)
 
     def settle(self) -> None:
-        """Process the results of the last input, and everything that follows from them."""
+        """Take what has come of the last input, and of all that comes of that."""
         if self._is_settling:
             return
         self._is_settling = True
@@ -194,7 +190,7 @@ class WorldParticipant:
         self._set_timer()
 
     def finish_sending(self) -> None:
-        """Send all waiting packets at once, because the participant leaves."""
+        """There is room for everything at once: the participant leaves, and does not wait."""
         self._uplink_free_at = -math.inf
         uplink, self.uplink = self.uplink, math.inf
         self.settle()

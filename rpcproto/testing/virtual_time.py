@@ -1,4 +1,4 @@
-"""Virtual time for asyncio: a clock that jumps to the next timer when no task is ready."""
+"""Asyncio on a clock of its own, which jumps to the next timer whenever nothing is ready."""
 
 import asyncio
 import math
@@ -13,18 +13,16 @@ _RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 
 
 class Deadlock(RuntimeError):  # noqa: N818 (a name everybody knows)
-    """No task is ready and no timer is set, so the program would wait forever."""
+    """Nothing is ready and no timer is set: the program would wait for ever."""
 
 
 def virtual_time_run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine like `asyncio.run`, on virtual time, and return its result.
+    """Run a coroutine as `asyncio.run` does, on virtual time; returns its result.
 
-    The loop's clock starts at 0, and does not move while a task is ready. Threads, sockets, pipes
-    and subprocesses take real time, which a virtual clock can't wait for. If the program starts one
-    through the loop, as `asyncio.to_thread` does, it raises RuntimeError.
-
-    Raises:
-        Deadlock: All tasks wait, and no timer is set.
+    The loop's clock starts at 0 and stands still while anything is ready. Raises Deadlock when
+    nothing ever will be. Threads, sockets, pipes and subprocesses take real time, which a virtual
+    clock does not wait for: those that are started through the loop, as `asyncio.to_thread` does,
+    are refused with a RuntimeError.
     """
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""The interface between hosts and transports."""
+"""Ways to carry packets: what a host asks of a transport, and what a transport reports to it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ HIGH_WATER_MARK: Final = 65_536
 class PacketReceived:
     """A packet arrived.
 
-    If the transport knows the sender, it names it, with the sender's sid if there is one (R36).
-    With None, the packet's own fields count.
+    A transport that knows the sender names it, with the sender's sid if there is one (R36); with
+    None the packet's own claims count.
     """
 
     data: bytes
@@ -55,7 +55,7 @@ class PacketReceived:
 @final
 @dataclass(frozen=True, slots=True)
 class ParticipantJoined:
-    """Another participant joined, or its announcement changed (R40)."""
+    """Another participant is here, or something new is known of one that is (R40)."""
 
     identity: str
     participant_sid: str = ""
@@ -66,8 +66,7 @@ class ParticipantJoined:
 @final
 @dataclass(frozen=True, slots=True)
 class ParticipantLeft:
-    """Another participant left. An empty `participant_sid` means the current participant with that
-    identity."""
+    """Another participant left; an empty `participant_sid` means whoever has that identity."""
 
     identity: str
     participant_sid: str = ""
@@ -78,9 +77,8 @@ class ParticipantLeft:
 class Connected:
     """The connection is established, for the first time or again.
 
-    Every transport reports this when it can carry packets, after it has reported the present
-    participants. Calls wait for it. `participants_complete` means that all participants of the room
-    were reported (R12).
+    Every transport reports this once it carries packets, after it has reported who is here: calls
+    wait for it. `participants_complete` says that whoever was not announced is not here (R12).
     """
 
     server_version: str | None = None
@@ -90,7 +88,7 @@ class Connected:
 @final
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is lost, and all participants count as departed (R41). `Connected` can
+    """The connection is lost, and all participants count as departed (R41); `Connected` may
     follow."""
 
     cause: BaseException | None = None
@@ -103,10 +101,10 @@ TransportEvent: TypeAlias = (
 
 
 class PacketsNotSent(Exception):  # noqa: N818 (what happened, not an error of the program)
-    """Some packets could not be sent, but the connection still exists (R10)."""
+    """Some packets could not be sent, but the connection stands (R10)."""
 
     def __init__(self, packets: Sequence[OutgoingPacket], reason: str = "") -> None:
-        """Take the packets that failed, and a reason for the log."""
+        """`packets` are those that failed, as they were taken; `reason` is for the log."""
         super().__init__(packets, reason)
         self.packets: tuple[OutgoingPacket, ...] = tuple(packets)
         self.reason: str = reason
@@ -119,46 +117,43 @@ class Transport(Protocol):
     """Carries packets for one participant.
 
     A host has one task that sends and one that receives. An exception from either, except
-    `PacketsNotSent`, means that the connection is lost. As long as `receive` can be called,
-    `Connected` can report it restored.
+    `PacketsNotSent`, means that the connection is lost. While `receive` can still be called,
+    `Connected` may restore the connection.
     """
 
     @property
     def identity(self) -> str:
-        """The identity of the participant for which this transport carries packets."""
+        """The identity of the participant that this transport carries packets for."""
 
     @property
     def departure_grace(self) -> float:
-        """The number of seconds by which a `ParticipantLeft` can overtake packets that the
-        participant sent before (R9). 0 if it can't."""
+        """For how long a `ParticipantLeft` can overtake packets that the participant sent before,
+        in seconds (R9); 0 where it cannot."""
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """Send packets, each to its `destination_identity`, in the order of `take`.
 
-        Wait until there is room. Then take packets until `take` returns None, or until
+        Wait until there is room; then take packets until `take` returns None, or until
         HIGH_WATER_MARK bytes wait here. The host calls `send` again while there are more packets.
-        If a packet can't be sent, continue with the others, and raise `PacketsNotSent` at the end.
+        A packet that fails by itself does not stop those after it: raise PacketsNotSent at the end.
         """
 
     async def receive(self) -> Sequence[TransportEvent]:
-        """Return events in order: at least one, at most BATCH_EVENTS events or BATCH_BYTES of
-        packets (a larger packet comes alone). An empty sequence is the end.
+        """Return what has happened, in order: at least one event, at most BATCH_EVENTS events or
+        BATCH_BYTES of packets (one larger packet comes by itself). An empty sequence is the end.
 
-        Each call gives other tasks their turn, even if events wait already, and so does work on
-        received bytes that yields no event.
+        Each call gives the other tasks of the program their turn, also if events wait already, and
+        so does any work on received bytes that yields no event.
         """
 
     async def aclose(self) -> None:
-        """Release all resources. A host calls this once, and waits at most one second in all."""
+        """Release everything. A host calls it once, and waits at most a second in all."""
 
 
 @runtime_checkable
 class WelcomingTransport(Protocol):
-    """A `Transport` that knows the present participants before its first `receive`."""
+    """A `Transport` that knows already, before its first `receive`, who is here."""
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """Return who has joined and left so far, up to the first packet.
-
-        A host calls this once, on entering. `receive` returns all later events, including
-        `Connected`.
-        """
+        """Return who has joined and left so far, up to the first packet; a host calls it once, on
+        entering. `receive` goes on with all the rest, `Connected` included."""

@@ -1,4 +1,4 @@
-"""A bounded queue of events between a transport and its host. For asyncio."""
+"""Events that wait for a host, within bounds. For asyncio."""
 
 import asyncio
 from collections import deque
@@ -56,14 +56,14 @@ _NOTHING: Final = _Held()
 
 @final
 class Inbox:
-    """A queue of events from a transport to its host.
+    """Events, from a transport to its host.
 
-    Before `put`, a transport asks `has_room` if the event can be dropped; `put` keeps everything.
-    If senders are named, no sender can use up the room of others.
+    Before `put`, a transport asks `has_room` for whatever may be dropped; `put` keeps everything.
+    Where senders are named, no sender can use up the room of others.
     """
 
     def __init__(self, owner: str = "") -> None:
-        """Name `owner`, an identity, in the log."""
+        """`owner` is the identity that is named in the log."""
         self.owner: str = owner
         self._events: deque[TransportEvent] = deque()
         self._all = _Held()
@@ -79,14 +79,13 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether all events that can be dropped are dropped now."""
+        """Whether so much waits that everything that may be dropped is dropped."""
         return self._all.part >= 1
 
     def has_room(self, sender: str | None = None) -> bool:
-        """Return whether a droppable event from `sender` can be added. None means an unknown
-        sender.
+        """Whether something from `sender` can be put that may be dropped.
 
-        If not, the event counts as dropped, and a warning is logged.
+        If it cannot, that is counted and logged. None means that the sender is not known.
         """
         part = self._all.part
         if part < 1 and sender is not None:
@@ -104,7 +103,7 @@ class Inbox:
         return has_room
 
     def put(self, event: TransportEvent) -> None:
-        """Add an event, however many wait."""
+        """Let an event wait, however many there are."""
         self._all.add(event)
         sender = _sender(event)
         if sender is not None:
@@ -124,14 +123,14 @@ class Inbox:
                     del self._of_sender[sender]
 
     def drop_all(self) -> None:
-        """Drop all waiting events."""
+        """Drop everything that waits."""
         self._dropped += len(self._events)
         self._events.clear()
         self._all = _Held()
         self._of_sender.clear()
 
     def end(self) -> None:
-        """Add no more events. Those that wait can still be received."""
+        """No more events will be put; those that wait can still be received."""
         self._is_over = True
 
     def wake(self) -> None:
@@ -139,7 +138,7 @@ class Inbox:
         self._wake.set()
 
     async def receive(self) -> Sequence[TransportEvent]:
-        """Return waiting events, as `Transport.receive` does. Empty if no event can follow."""
+        """Return what waits, as `Transport.receive` does; empty if nothing can come any more."""
         if self._events:
             await asyncio.sleep(0)
         while not self._events:

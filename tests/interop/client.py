@@ -100,6 +100,40 @@ class Driver:
             assert await self._call(to, "length", payload, 30) == str(len(payload))
         return {"seconds": time.monotonic() - began}
 
+    async def _do_paced_calls(
+        self, to: str, count: int, at_once: int, seconds: float, timeout: float
+    ) -> dict[str, Any]:
+        """`count` calls of `count`, begun evenly over `seconds`, at most `at_once` at a time; the
+        time for an acknowledgement is as long as that for the answer."""
+        outcomes: collections.Counter[str] = collections.Counter()
+        took: list[float] = []
+        free = asyncio.Semaphore(at_once)
+        began = time.monotonic()
+
+        async def call(number: int) -> None:
+            await asyncio.sleep(began + number * seconds / count - time.monotonic())
+            async with free:
+                begins = time.monotonic()
+                try:
+                    answer = await self._participant.perform_rpc(
+                        destination_identity=to,
+                        method="count",
+                        payload=f"paced {number}",
+                        response_timeout=timeout,
+                        max_round_trip_latency=timeout,
+                    )
+                    outcomes["right" if answer == "1" else "wrong"] += 1
+                except self._sdk.RpcError as error:
+                    outcomes[str(int(error.code))] += 1
+                took.append(time.monotonic() - begins)
+
+        await asyncio.gather(*map(call, range(count)))
+        return {"outcomes": dict(outcomes), "longest": max(took)}
+
+    async def _do_ran_twice(self) -> dict[str, Any]:
+        """How many of the payloads of `count` it has run more than once."""
+        return {"twice": sum(runs > 1 for runs in self._counts.values())}
+
     async def _do_intercept(self) -> dict[str, Any]:
         """Add interceptors of this SDK, which change what passes and write down what they see."""
         self._seen: list[str] = []

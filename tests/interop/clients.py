@@ -57,9 +57,9 @@ class Client:
         self._events: set[tuple[str, str]] = set()
         self._told = asyncio.Event()
 
-    async def ask(self, do: str, **fields: Any) -> dict[str, Any]:
+    async def ask(self, do: str, *, within: float = GUARD, **fields: Any) -> dict[str, Any]:
         """Give a command, and wait for its answer."""
-        async with asyncio.timeout(GUARD):
+        async with asyncio.timeout(within):
             answer = await self._ask({"do": do, **fields})
         assert "failure" not in answer, f"{self.identity}: {do}: {answer['failure']}"
         return answer

@@ -2,16 +2,17 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from fake_transports import all_events, of
 from livekit.protocol.rtc import LeaveRequest
 from livekit_scenes import Outage, abort, bob_and_alice, call, run, session_of, token, until
 
 from rpcproto import OutgoingPacket, PacketKind
-from rpcproto.conformance.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer, Session
 from rpcproto.livekit import Room, RpcError, RpcInvocationData, TokenError, connect, join_room
 from rpcproto.livekit.backoff import waits
 from rpcproto.livekit.stacks import STACKS, Stack, installed_stacks, peer_connection
@@ -300,6 +301,83 @@ def test_calls_fail_when_the_session_cannot_be_resumed_in_time(
             server.refusal = None
             await alice.wait_for_participant("bob")
             assert await call(alice) == "Hello, alice!"
+
+    run(scene)
+
+
+def test_a_server_that_says_nothing_on_a_new_socket_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpcproto.livekit.signal_socket.ATTEMPT_TIME", 0.1)
+    resume, silent = Session.resume, asyncio.Event()
+
+    async def say_nothing(session: Session, socket: web.WebSocketResponse) -> None:
+        monkeypatch.setattr(Session, "resume", resume)
+        session.socket = socket
+        await socket.receive()
+        silent.set()
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            sid = alice.local_participant.sid
+            monkeypatch.setattr(Session, "resume", say_nothing)
+            abort(session_of(server, "alice"))
+            await silent.wait()
+            session = session_of(server, "alice")
+            socket = session.socket
+            await until(lambda: session.socket is not socket)
+            assert await call(alice) == "Hello, alice!"
+            assert (alice.local_participant.sid, bob.participants) == (sid, ("alice",))
+
+    run(scene)
+
+
+def test_a_server_that_drops_every_new_socket_is_not_dialled_in_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[float] = []
+
+    def draw() -> Iterator[float]:
+        for wait in waits():
+            drawn.append(wait)
+            yield 0.0
+
+    monkeypatch.setattr("rpcproto.livekit.signal_socket.waits", draw)
+    resume, resumes = Session.resume, 0
+
+    async def resume_and_abort(session: Session, socket: web.WebSocketResponse) -> None:
+        nonlocal resumes
+        resumes += 1
+        if resumes < 5:
+            asyncio.get_running_loop().call_later(0.05, abort, session)
+        await resume(session, socket)
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (_, alice):
+            monkeypatch.setattr(Session, "resume", resume_and_abort)
+            abort(session_of(server, "alice"))
+            await until(lambda: resumes == 5)
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene)
+    # The waits go on where they were: the fifth is up to 4.8 seconds.
+    assert len(drawn) == 5
+
+
+def test_a_connection_that_has_failed_is_resumed_with_ice_restarted(stack: Stack) -> None:
+    """The room server cannot restart ICE, and says so."""
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            states, sid = states_of(bob), bob.local_participant.sid
+            transport_of(bob)._link._lose("the WebRTC connection has failed")  # as a stack does
+            await until(lambda: bob.local_participant.sid != sid)
+            await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+            expected = [ConnectionState.REJOINING, ConnectionState.CONNECTED]
+            if peer_connection(stack).can_restart_ice:
+                expected.insert(0, ConnectionState.RESUMING)
+            await until(lambda: states == expected)
 
     run(scene)
 

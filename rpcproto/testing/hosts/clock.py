@@ -29,9 +29,9 @@ class Timer:
 class VirtualClock:
     """A clock that the kit moves.
 
-    A host either uses its time and timers, as from an asyncio loop (`time`, `call_at`,
-    `call_soon`), or runs in an event loop that is built on this clock (`time`, `next_timer`,
-    `move_to`).
+    A host either takes its time and its timers from here, as it would from an asyncio loop (`time`,
+    `call_at`, `call_soon`), or runs in an event loop that is built on this clock (`time`,
+    `next_timer`, `move_to`).
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class VirtualClock:
         return self._now
 
     def call_at(self, at: float, callback: Callable[[], object]) -> Timer:
-        """For hosts: call `callback` at about the instant `at`."""
+        """For hosts: call `callback` at `at`, more or less."""
         is_early = 0.0 < self.early < at - self._now
         return self._add(at - self.early if is_early else at, Timer(callback, is_hosts=True))
 
@@ -66,19 +66,18 @@ class VirtualClock:
 
     @property
     def next_timer(self) -> float | None:
-        """The instant of the next timer in seconds, or None."""
+        """When the next timer fires, in seconds; None if there is none."""
         return self._timers[0][0] if self._timers else None
 
     @property
     def pending_timers(self) -> int:
-        """The number of timers of the host, set by `call_at`, that will fire."""
+        """How many timers a host has set by `call_at` that will fire."""
         return sum(timer.is_hosts and not timer.is_cancelled for _, _, timer in self._timers)
 
     def move_to(self, at: float) -> None:
         """Set the time to `at`, unless it is later already, and fire all timers that are due.
 
-        Raises:
-            RuntimeError: Timers set new timers without end.
+        Raises RuntimeError when there is no end to them.
         """
         if at > self._now:
             self._now, self._fired = at, 0
@@ -97,15 +96,15 @@ class VirtualClock:
                     timer.callback()
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, from timer to timer. For a host that uses this clock, it implements
-        `HostDriver.advance`."""
+        """Let `seconds` pass, from timer to timer: this is all of `HostDriver.advance` for a host
+        that takes its time from here."""
         end = self._now + seconds
         while (at := self.next_timer) is not None and at <= end:
             self.move_to(at)
         self.move_to(end)
 
     def jump(self, seconds: float) -> None:
-        """Let `seconds` pass without firing timers."""
+        """Let `seconds` pass without firing anything."""
         self._now += seconds
 
     @contextmanager

@@ -33,12 +33,12 @@ _NO_CONNECTION: Final = "there is no connection to a NATS server"
 
 @final
 class NatsTransport:
-    """The transport of a participant in a room on NATS. See `Transport`. For asyncio.
+    """One participant's place in a room on NATS; see `Transport`. For asyncio.
 
-    A lost connection is established again, without a limit of attempts, each time under a new sid,
-    by which the others notice that our calls have ended (R41). The list of participants is never
-    complete (R12). When another participant joins under our identity, this one is disconnected, and
-    `receive` returns the end.
+    A lost connection is established again, without a limit of attempts, each time under a new sid:
+    our engine has given up all calls (R41), and the others notice that by the sid. The list of
+    participants is never complete (R12). When another participant joins under our identity, this
+    one is disconnected, and `receive` comes to its end.
     """
 
     departure_grace: float = 0.0
@@ -69,20 +69,19 @@ class NatsTransport:
 
     @property
     def identity(self) -> str:
-        """The identity with which the participant joined."""
+        """The identity that we joined with."""
         return self._presence.identity
 
     @property
     def sid(self) -> str:
-        """The participant's sid. It changes whenever the connection is lost."""
+        """Our sid in the room. It changes whenever the connection is lost."""
         return self._presence.sid
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """See `Transport`.
 
-        Raises:
-            PacketsNotSent: The server does not accept some packets, or there is no connection.
-            ConnectionError: The participant has left the room.
+        Raises PacketsNotSent for packets that the server does not accept, and for all packets while
+        there is no connection; ConnectionError after leaving the room.
         """
         if self._traffic.end is not None:
             raise ConnectionError(str(self._traffic.end))
@@ -128,7 +127,7 @@ class NatsTransport:
         return await self._inbox.receive()
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """See `WelcomingTransport`. Returns the participants that answered during `join_room`."""
+        """See `WelcomingTransport`: those who answered while we joined."""
         return self._inbox.take_welcome()
 
     async def aclose(self) -> None:

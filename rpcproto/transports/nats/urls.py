@@ -24,10 +24,8 @@ class Servers(NamedTuple):
 def split_room_url(url: str) -> tuple[list[str], str]:
     """Return servers and room of `nats://host:port/room`, for `join_room`.
 
-    The hosts of a cluster are separated by commas. The room is percent-encoded.
-
-    Raises:
-        LocalProtocolError: The URL is invalid.
+    A cluster has its hosts between commas. The room is percent-encoded where a URL wants that.
+    Raises LocalProtocolError.
     """
     try:
         parts = urlsplit(url)
