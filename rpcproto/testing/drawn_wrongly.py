@@ -144,7 +144,7 @@ def _wrong_answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
 
 def forged_answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
-    """Answers to the receiver's calls that come from somebody who was not called (R7)."""
+    """Draw answers to the receiver's calls from a participant that was not called (R7)."""
     third = st.sampled_from(setting.senders[1:])
 
     def forge(sender: str, answer: DrawnPacket) -> DrawnPacket:
@@ -155,8 +155,8 @@ def forged_answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
 
 def misdirected_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Valid messages in an envelope that is wrong: for another, from the receiver itself, from
-    nobody, under a name that is too long, under a sid that is another's."""
+    """Draw valid messages in a wrong envelope: for another receiver, from the receiver itself,
+    without a sender, under a name that is too long, or under a sid of another participant."""
     first, *others = setting.senders
     envelopes = [
         ("for another", {"destination_identities": [first]}),
@@ -181,7 +181,7 @@ def misdirected_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPack
 
 
 def wrong_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Packets that are nearly valid. A correct receiver refuses or ignores them, as each says."""
+    """Draw packets with one fault. A correct receiver refuses or ignores them, as each says."""
     kinds = [_wrong_requests(setting)]
     if setting.client_protocol >= 1:
         kinds.append(_wrong_request_headers(setting))
@@ -225,7 +225,7 @@ _CONTENTS: Final = any_of([b"hi", b"", b"\xff", "é".encode()[:1], b"x" * 9_000]
 
 
 def stream_parts(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Chunks and trailers by themselves: of streams that are open, or were, or never will be."""
+    """Draw chunks and trailers of streams that are open, were open, or never will be."""
 
     def build(sender: str, stream_id: str, part: tuple[str, Fields]) -> DrawnPacket:
         kind, fields = part
@@ -249,8 +249,8 @@ def stream_parts(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
 
 
 def garbage(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Bytes that are no packet, packets that are cut off or have a wrong byte, packets of other
-    kinds, and packets that are too large."""
+    """Draw bytes that are not a packet, packets that are cut off or have a wrong byte, packets of
+    other kinds, and packets that are too large."""
     valid = valid_packets(setting).map(lambda packet: packet.data)
     others: list[Fields] = [
         {},
@@ -289,7 +289,7 @@ def _with_wrong_byte(data: bytes, position: int, difference: int) -> bytes:
 
 
 def packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """All of the above: valid packets, parts of streams, subtly wrong packets, and garbage."""
+    """Draw any of these: valid packets, parts of streams, packets with one fault, and garbage."""
     return st.one_of(
         valid_packets(setting), stream_parts(setting), wrong_packets(setting), garbage(setting)
     )
