@@ -82,16 +82,18 @@ class Participant:
         sequence: int = 0,
         destination: str | None = None,
         change: Callable[[DataPacket], None] | None = None,
+        is_plain: bool = False,
     ) -> None:
         """Send messages to the testee, stamped as a server stamps them.
 
         `sid` in place of its own, `destination` in place of the testee (empty for a packet to the
         whole room), and a `sequence` number if the case wants one. `change` alters each packet
-        before it is stamped, for what `rpcproto.wire` does not write.
+        before it is stamped, for what `rpcproto.wire` does not write. `is_plain` is for
+        what is not encrypted in an encrypted room.
         """
         for message in messages:
             to = self._stage.facts.identity if destination is None else destination
-            data = wire.encode(self._sealed(message), "", to)
+            data = wire.encode(message if is_plain else self._sealed(message), "", to)
             if not to:
                 data = data.removeprefix(b"\x2a\x00")
             if change is not None:

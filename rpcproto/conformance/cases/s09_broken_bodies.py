@@ -34,8 +34,9 @@ def swapped(stream: Stream) -> list[OutgoingMessage]:
 
 
 def twice(stream: Stream) -> list[OutgoingMessage]:
-    """A chunk comes twice."""
-    return [stream.header, *stream.chunks[:2], *stream.chunks[1:], stream.trailer]
+    """A chunk comes twice, and no length tells of it."""
+    header = stream.header._replace(total_length=None)
+    return [header, *stream.chunks[:2], *stream.chunks[1:], stream.trailer]
 
 
 def foreign_numbers(stream: Stream) -> list[OutgoingMessage]:

@@ -39,13 +39,6 @@ def seal(sender: Participant, message: OutgoingMessage) -> Sealed:
     return sender.cryptor.seal(wire.encode_payload(message))
 
 
-def send_plain(sender: Participant, *messages: OutgoingMessage) -> None:
-    """Send messages as they are, not encrypted."""
-    cryptor, sender.cryptor = sender.cryptor, None
-    sender.send(*messages)
-    sender.cryptor = cryptor
-
-
 def with_another_key(message: OutgoingMessage) -> Sealed:
     """A message, encrypted with a key that nobody else has."""
     cryptor = AesGcmCryptor()
@@ -275,10 +268,7 @@ def _register(row: Forgery) -> None:
         alice = await scene.join("alice")
         request = echo(f"forged {new_id()}")
         forged = row.forge(alice, request)
-        if row.is_plain:
-            send_plain(alice, *forged)
-        else:
-            alice.send(*forged)
+        alice.send(*forged, is_plain=row.is_plain)
         await scene.settle()
         if runs := await scene.runs_of(alice, request.payload):
             raise Unmet("no run of the handler", f"{runs}")
@@ -331,7 +321,7 @@ async def forged_answers(scene: Scene) -> None:
     call, request = await scene.called(alice)
     alice.ack(request)
     alice.send(with_another_key(Response(request.request_id, "forged")))
-    send_plain(alice, Response(request.request_id, "forged"))
+    alice.send(Response(request.request_id, "forged"), is_plain=True)
     await call.is_still_pending()
     alice.answer(request, "right")
     await call.succeeds("right")
@@ -370,7 +360,7 @@ async def plain_chunk(scene: Scene) -> None:
     stream = request_stream([b"the right ", b"text"])
     stream = stream._replace(header=stream.header._replace(total_length=None))
     alice.send(stream.header, stream.chunks[0])
-    send_plain(alice, stream.chunks[1]._replace(content=b"forgery"))
+    alice.send(stream.chunks[1]._replace(content=b"forgery"), is_plain=True)
     alice.send(stream.chunks[1], stream.trailer)
     await scene.is_not_believed(alice, stream.request_id, unless="the right text")
 
@@ -389,7 +379,7 @@ async def plain_trailer(scene: Scene) -> None:
     stream = request_stream([b"the right ", b"text"])
     stream = stream._replace(header=stream.header._replace(total_length=None))
     alice.send(stream.header, stream.chunks[0])
-    send_plain(alice, StreamTrailer(stream.header.stream_id, ""))
+    alice.send(StreamTrailer(stream.header.stream_id, ""), is_plain=True)
     alice.send(stream.chunks[1], stream.trailer)
     await scene.is_not_believed(alice, stream.request_id, unless="the right text")
 

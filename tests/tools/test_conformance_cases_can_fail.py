@@ -1,0 +1,40 @@
+"""Each case of the conformance suite can fail: a testee that is wrong in one way fails it."""
+
+import anyio
+import pytest
+from wrong_ways import WRONG_WAYS, Right
+
+from rpcproto.conformance.case import Level
+from rpcproto.conformance.cases import CASES
+from rpcproto.conformance.judge import Judge, select
+from rpcproto.conformance.results import Verdict
+
+SECTIONS = range(9, 16)
+RED = {Verdict.FAIL, Verdict.NOT_STRICT}
+
+
+def names(numbers: str) -> list[str]:
+    return [f"RPC-{number}" for number in numbers.split()]
+
+
+def is_red(testee: Right, case_id: str) -> bool:
+    """Whether a case fails that is played by itself."""
+    run = anyio.run(Judge(testee).run, select(CASES, only=[case_id]))
+    for result in run.results:
+        assert result.verdict is not Verdict.HARNESS_ERROR, result.seen
+    return any(result.verdict in RED for result in run.results)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "testee"), WRONG_WAYS, ids=[numbers for numbers, _ in WRONG_WAYS]
+)
+def test_a_wrong_testee_fails_the_cases_about_it(numbers: str, testee: type[Right]) -> None:
+    assert [name for name in names(numbers) if not is_red(testee(), name)] == []
+
+
+def test_for_each_case_that_judges_there_is_a_testee_that_fails_it() -> None:
+    seen = {name for numbers, _ in WRONG_WAYS for name in names(numbers)}
+    judging = {
+        case.case_id for case in CASES if case.section in SECTIONS and case.level is not Level.INFO
+    }
+    assert judging == seen
