@@ -1,5 +1,6 @@
 """The command `rpcproto conform`: which rules an implementation keeps."""
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -12,7 +13,7 @@ from rpcproto.cli.options import Number
 from rpcproto.cli.output import writing
 from rpcproto.cli.running import run
 from rpcproto.conformance.attachment import NoTestee
-from rpcproto.conformance.case import Level
+from rpcproto.conformance.case import Case, Level
 from rpcproto.conformance.cases import CASES
 from rpcproto.conformance.judge import Judge, select
 from rpcproto.conformance.reports import compare
@@ -73,6 +74,20 @@ class _CannotTest(click.ClickException):
     metavar="FACTOR",
     help="Multiply patience and tolerances on real time.",
 )
+@click.option(
+    "--random",
+    "drawn",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    metavar="N",
+    help="Play N drawn conversations after the cases (RPC-16).",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="S",
+    help="Draw them from this seed; the names of drawn cases begin with it.",
+)
 @click.option("--list", "lists", is_flag=True, help="List the cases, and play none.")
 @click.option("--title", default="the testee", help="The name of the testee in the page.")
 @file_options
@@ -86,6 +101,8 @@ def conform(
     client_protocol: str | None,
     identity: str,
     timeout_scale: float,
+    drawn: int,
+    seed: int | None,
     lists: bool,
     title: str,
     **files: Path | None,
@@ -100,7 +117,8 @@ def conform(
     """
     terminal = Terminal(strict=strict)
     protocols = (0, 1, 2) if client_protocol is None else (int(client_protocol),)
-    plays = select(CASES, only=only, levels=LEVELS[level], protocols=protocols)
+    cases = [*CASES, *_drawn(drawn, seed, protocols)]
+    plays = select(cases, only=only, levels=LEVELS[level], protocols=protocols)
     if not plays:
         raise _CannotTest("no case is selected; --list shows all of them")
     if lists:
@@ -125,6 +143,16 @@ def conform(
     with writing():
         terminal.differences(differences)
     return int(bool(differences))
+
+
+def _drawn(count: int, seed: int | None, protocols: Sequence[int]) -> list[Case]:
+    if not count:
+        return []
+    try:
+        from rpcproto.conformance.drawn import drawn_cases  # noqa: PLC0415 (it may be missing)
+    except ImportError as error:
+        raise _CannotTest(f"--random: {error}") from None
+    return drawn_cases(count, secrets.randbelow(10**6) if seed is None else seed, protocols)
 
 
 def _attachment(

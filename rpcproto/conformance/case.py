@@ -24,6 +24,7 @@ SECTIONS: Final = {
     13: "Encryption",
     14: "The server's own calls",
     15: "Unknown and malformed packets",
+    16: "Drawn conversations",
 }
 """The sections by number."""
 
@@ -83,10 +84,13 @@ class Case(NamedTuple):
     seconds: float
     """How long it takes on real time; cases of 1 s and more are played side by side."""
 
+    name: str = ""
+    """The name of a case that is drawn, and has no number of its own."""
+
     @property
     def case_id(self) -> str:
         """The name of the case, such as `RPC-4.3`."""
-        return f"RPC-{self.section}.{self.number}"
+        return self.name or f"RPC-{self.section}.{self.number}"
 
     @property
     def is_slow(self) -> bool:
@@ -99,6 +103,8 @@ class Case(NamedTuple):
         return self.section == ENCRYPTION
 
 
+DRAWN: Final = 16
+"""The section of the cases that are drawn."""
 ENCRYPTION: Final = 13
 """The section whose testee is given a passphrase."""
 

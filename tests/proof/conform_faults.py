@@ -10,10 +10,10 @@ the sound engine. Every fault meets two testees, one of which waits a while afte
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import anyio
 from faults import FAULTS, Fault
@@ -41,8 +41,12 @@ class Row(NamedTuple):
     note: str = ""
 
 
-TESTEES = (f"{EXAMPLES / 'testees/peer.py'}", f"{TESTS / 'support/testee.py'} graceful")
-Said = dict[tuple[str, int], tuple[Verdict, str]]
+TESTEES: Final[Mapping[str, Sequence[str]]] = {
+    f"{EXAMPLES / 'testees/peer.py'}": (),
+    f"{TESTS / 'support/testee.py'} graceful": ("RPC-6",),
+}
+"""The testees, and the sections that each plays; all if none is named."""
+Said: TypeAlias = dict[tuple[str, int], tuple[Verdict, str]]
 """What came of each play: the verdict, and what a case of level INFO saw."""
 
 
@@ -50,7 +54,7 @@ async def tested(testee: str, package: Path) -> Run:
     """What the suite says of a testee that runs over this package."""
     command = f"env PYTHONPATH={package} PYTHONDONTWRITEBYTECODE=1 {sys.executable} {testee}"
     async with ProcessAttachment(command, "testee") as attachment:
-        return await Judge(attachment).run(select(CASES))
+        return await Judge(attachment).run(select(CASES, only=TESTEES[testee]))
 
 
 def said(run: Run) -> Said:

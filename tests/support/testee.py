@@ -107,7 +107,15 @@ class Graceful(Testee):
     CONFIG = RpcConfig(departure_grace=2.0)
 
 
-TESTEES = {"wrong": Wrong, "unreadable": Unreadable, "poor": Poor}
+class Forgetful(Testee):
+    """Runs every handler twice."""
+
+    def handle(self, invocation: InvocationReceived) -> None:
+        super().handle(invocation)
+        self.counts[invocation.payload] += 1
+
+
+TESTEES = {"wrong": Wrong, "unreadable": Unreadable, "poor": Poor, "forgetful": Forgetful}
 HABITS = {"slow": slow, "dying": dying, "flooding": flooding, "garbage": garbage}
 
 

@@ -121,11 +121,30 @@ def test_our_engine_passes_over_tcp(conform: Conform) -> None:
         process.kill()
 
 
+def test_drawn_conversations_are_the_same_for_the_same_seed(conform: Conform) -> None:
+    arguments = ["--exec", PEER, "--random", "12", "--only", "RPC-16"]
+    one, two, other = (conform(*arguments, "--seed", seed) for seed in ("7", "7", "8"))
+    assert one.code == 0, one.out
+    assert one.out == two.out
+    assert one.verdicts()["pass"] == 12
+    assert other.code == 0, other.out
+    again = conform("--exec", PEER, "--random", "12", "--seed", "7", "--only", "DRAWN-7.3")
+    assert again.verdicts() == {"pass": 1}
+
+
+def test_drawn_conversations_find_a_testee_that_runs_handlers_twice(conform: Conform) -> None:
+    arguments = ["--random", "12", "--seed", "7", "--only", "RPC-16"]
+    ran = conform("--exec", run_testee("forgetful"), *arguments)
+    assert ran.code == 1
+    assert re.search(r"DRAWN-7\.\d+ fail", ran.out)
+
+
 # testees that are wrong
 
 
 def test_a_testee_that_answers_everything_wrongly_fails(conform: Conform) -> None:
-    ran = conform("--exec", run_testee("wrong"), "--only", "RPC-3", "--level", "must")
+    arguments = ["--only", "RPC-3", "--level", "must", "--client-protocol", "1"]
+    ran = conform("--exec", run_testee("wrong"), *arguments)
     assert ran.code == 1
     assert "expected      the answer 'hello'" in ran.out
     assert "seen          the answer 'wrong'" in ran.out
@@ -198,7 +217,7 @@ def test_methods_that_are_not_served_make_cases_unsupported(conform: Conform) ->
         (["--exec", ""], "--exec '': the command is empty"),
         (["--tcp", "127.0.0.1:1"], "cannot connect to 127.0.0.1:1: connection refused"),
         (["--tcp", "here"], "--tcp 'here': it must be HOST:PORT, such as 127.0.0.1:7000"),
-        ([], "give either --exec COMMAND or --tcp HOST:PORT"),
+        ([], "give either --exec COMMAND, --tcp HOST:PORT or --room"),
         (["--exec", "a", "--only", "RPC-99"], "no case is selected; --list shows all of them"),
         (["--exec", run_testee("misnamed")], "the testee is 'somebody else' in its hello"),
         (["--exec", run_testee("talkative")], "the testee sent a frame of 1818850164 bytes"),
