@@ -40,6 +40,7 @@ MODULES: Final = (
     "rpcproto.transports.framing",
     "rpcproto.transports.inbox",
     "rpcproto.transports.presence",
+    "rpcproto.transports.reliable",
     "rpcproto.transports.links",
     "rpcproto.recording",
     "rpcproto.testing",

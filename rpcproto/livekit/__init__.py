@@ -22,7 +22,7 @@ from rpcproto.livekit.errors import (
     UnreachableError,
 )
 from rpcproto.livekit.room import LocalParticipant, Room, connect
-from rpcproto.livekit.server_api import perform_rpc_by_server as perform_rpc_by_server
+from rpcproto.livekit.server_api import perform_rpc_by_server
 from rpcproto.livekit.tokens import access_token
 from rpcproto.livekit.transport import LiveKitTransport, join_room
 
@@ -44,4 +44,5 @@ __all__ = [
     "access_token",
     "connect",
     "join_room",
+    "perform_rpc_by_server",
 ]

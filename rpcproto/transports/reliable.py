@@ -8,9 +8,18 @@ drops what it has seen before.
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, final
 
 from rpcproto.core.repeats import SequenceWindow
+
+__all__ = [
+    "MAX_KEPT_BYTES",
+    "MAX_KEPT_PACKETS",
+    "MAX_SENDERS",
+    "WINDOW",
+    "ReliableReceiver",
+    "ReliableSender",
+]
 
 MAX_KEPT_PACKETS: Final = 4_096
 """Packets that a sender keeps; with more, the oldest is forgotten."""
@@ -22,6 +31,7 @@ WINDOW: Final = 1_024
 """Numbers below the highest of a sender that can still arrive; lower ones count as seen (R37)."""
 
 
+@final
 class ReliableSender:
     """Numbers what is sent, and keeps it for the time when the connection is resumed."""
 
@@ -92,6 +102,7 @@ class ReliableSender:
         self._size -= len(packet)
 
 
+@final
 class ReliableReceiver:
     """Knows which numbers of which senders have arrived."""
 

@@ -4,8 +4,10 @@ import asyncio
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
+from pathlib import Path
 from types import ModuleType
 from typing import assert_type, get_type_hints
 
@@ -105,6 +107,12 @@ def test_a_star_import_brings_what_the_module_has(module: ModuleType) -> None:
     exec(f"from {module.__name__} import *", names)
     assert set(module.__all__) == set(names) - {"__builtins__"}
     assert len(module.__all__) == len(set(module.__all__))
+
+
+def test_no_name_is_exported_by_an_import_alone() -> None:
+    """`import X as X` exports a name to type checkers, and not to `__all__`."""
+    for path in Path(rpcproto.__path__[0]).rglob("*.py"):
+        assert not re.search(r"import (\w+) as \1$", path.read_text("utf-8"), re.MULTILINE), path
 
 
 @pytest.mark.parametrize("named", classes(), ids=lambda named: named.__qualname__)
