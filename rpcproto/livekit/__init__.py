@@ -1,4 +1,4 @@
-"""Join a LiveKit room for RPC: a client for data alone, on asyncio. Needs the extra `livekit`.
+"""Join a LiveKit room for RPC, without media. For asyncio. Needs the extra `livekit`.
 
 async with rpcproto.livekit.connect(url, token) as room:
     reply = await room.local_participant.perform_rpc(

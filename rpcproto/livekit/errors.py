@@ -8,15 +8,15 @@ FORBIDDEN: Final = 403
 
 
 class ConnectError(ConnectionError):
-    """The room could not be joined; the message says why."""
+    """The room could not be joined. The message names the reason."""
 
 
 class UnreachableError(ConnectError):
-    """No LiveKit server answers there, or no packet gets through to it."""
+    """No LiveKit server answers at the URL, or no packet reaches it."""
 
 
 class RefusedError(ConnectError):
-    """The server does not let us in; `status` is its HTTP status."""
+    """The server refuses to let us join. `status` is its HTTP status."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -24,11 +24,11 @@ class RefusedError(ConnectError):
 
 
 class TokenError(RefusedError):
-    """The token is not good for this server: wrongly signed, expired, or no token at all."""
+    """The token is invalid for this server: wrongly signed, expired, or not a token."""
 
 
 class LeaveError(ConnectionError):
-    """The server has asked us to leave; `reason` is its word for it, such as
+    """The server has removed us from the room. `reason` is its reason, such as
     `PARTICIPANT_REMOVED`."""
 
     def __init__(self, message: str, reason: str = "") -> None:

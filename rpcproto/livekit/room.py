@@ -14,7 +14,7 @@ from rpcproto.livekit.transport import CONNECT_TIMEOUT, LiveKitTransport, join_r
 
 @final
 class LocalParticipant(RpcParticipant):
-    """Ourselves: an `RpcParticipant` with a sid."""
+    """The local participant: an `RpcParticipant` with a sid."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class LocalParticipant(RpcParticipant):
 
 @final
 class Room:
-    """A room that we are in; see `connect`."""
+    """A room that we have joined. See `connect`."""
 
     def __init__(self, local_participant: LocalParticipant, transport: LiveKitTransport) -> None:
         """Made by `connect`."""

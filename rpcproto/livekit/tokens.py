@@ -22,10 +22,13 @@ _NOT_BEFORE: Final = 10
 def access_token(
     api_key: str, api_secret: str, room: str, identity: str, *, lifetime: float = LIFETIME
 ) -> str:
-    """A token with which `identity` may join `room` and send data, for `lifetime` seconds.
+    """Return a token with which `identity` can join `room` and send data, for `lifetime` seconds.
 
-    The key and its secret are the server's; whoever has them may do everything. `room` and
-    `identity` are 1 to 256 bytes of UTF-8. Raises LocalProtocolError.
+    The key and its secret are the server's; with them, every operation is possible. `room` and
+    `identity` have 1 to 256 bytes of UTF-8.
+
+    Raises:
+        LocalProtocolError: An argument is invalid.
     """
     require_name(identity, "identity", MAX_IDENTITY_BYTES)
     grants = {"roomJoin": True, "canPublishData": True}

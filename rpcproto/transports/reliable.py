@@ -1,9 +1,8 @@
-"""Sequence numbers of a reliable channel that can break: what was sent is kept, what comes twice is
-dropped.
+"""Sequence numbers for a reliable channel whose connection can be lost and resumed. No I/O.
 
-No I/O here. A sender numbers its packets from 1. When the connection is resumed, the other side
-names the last number that it has seen; the sender sends again what comes after it, and the receiver
-drops what it has seen before.
+A sender numbers its packets from 1. When the connection is resumed, the other side names the last
+number that it has received. The sender sends all later packets again, and the receiver drops
+duplicates.
 """
 
 from collections import OrderedDict, deque
@@ -33,12 +32,12 @@ WINDOW: Final = 1_024
 
 @final
 class ReliableSender:
-    """Numbers what is sent, and keeps it for the time when the connection is resumed."""
+    """Numbers packets, and keeps them in case the connection is resumed."""
 
     def __init__(
         self, *, max_packets: int = MAX_KEPT_PACKETS, max_bytes: int = MAX_KEPT_BYTES
     ) -> None:
-        """`max_packets` and `max_bytes` bound what is kept."""
+        """Keep at most `max_packets` packets with `max_bytes` bytes."""
         self._max_packets = max_packets
         self._max_bytes = max_bytes
         self._kept: deque[tuple[int, bytes]] = deque()
@@ -52,12 +51,12 @@ class ReliableSender:
 
     @property
     def kept_packets(self) -> int:
-        """How many packets are kept."""
+        """The number of kept packets."""
         return len(self._kept)
 
     @property
     def kept_bytes(self) -> int:
-        """How many bytes the kept packets have."""
+        """The size of the kept packets, in bytes."""
         return self._size
 
     def number(self, write: Callable[[int], bytes], max_bytes: int) -> bytes | None:
@@ -78,9 +77,9 @@ class ReliableSender:
         return packet
 
     def seen(self, sequence: int) -> tuple[bytes, ...]:
-        """Return the kept packets after `sequence`, in order; forget those up to it.
+        """Return the kept packets after `sequence`, in order, and forget the others.
 
-        `sequence` is the last number that the other side has seen. A number that was never used
+        `sequence` is the last number that the other side has received. A number that was never used
         counts as the newest one.
         """
         while self._kept and self._kept[0][0] <= sequence:
@@ -88,12 +87,13 @@ class ReliableSender:
         return tuple(packet for _, packet in self._kept)
 
     def has_forgotten(self, sequence: int) -> bool:
-        """Whether a packet after `sequence` is not kept any more."""
+        """Return whether a packet after `sequence` is no longer kept."""
         first = self._kept[0][0] if self._kept else self._last + 1
         return sequence + 1 < first
 
     def restart(self) -> None:
-        """Begin at 1 again, with nothing kept: the other side knows nothing of us."""
+        """Begin at 1 again and keep nothing, because the other side has no memory of this
+        sender."""
         self._kept.clear()
         self._size = self._last = 0
 
@@ -107,13 +107,13 @@ class ReliableReceiver:
     """Knows which numbers of which senders have arrived."""
 
     def __init__(self, *, max_senders: int = MAX_SENDERS) -> None:
-        """`max_senders` bounds how many senders are known."""
+        """Remember at most `max_senders` senders."""
         self._max_senders = max_senders
         self._senders: OrderedDict[str, _Seen] = OrderedDict()
         """The one that was heard last is at the end."""
 
     def is_new(self, sender: str, sequence: int) -> bool:
-        """Whether this number of this sender has not arrived before; from now on it has.
+        """Return whether this number of this sender arrives for the first time, and remember it.
 
         A packet without a number (0), or without a sender, is always new.
         """
