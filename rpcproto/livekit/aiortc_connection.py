@@ -154,7 +154,7 @@ class AiortcConnection(PeerConnection):
             await asyncio.sleep(FLUSH_INTERVAL)
 
     def _watch(self, channel: RTCDataChannel) -> None:
-        if channel.label != RELIABLE:
+        if channel.label != RELIABLE or self._channel is not None:
             return
         self._channel = channel
         channel.bufferedAmountLowThreshold = LOW_WATER_BYTES

@@ -131,7 +131,7 @@ class WrtcConnection(PeerConnection):
         await self._closed.wait()
 
     def _watch(self, channel: webrtc.RTCDataChannel) -> None:
-        if channel.label != RELIABLE:
+        if channel.label != RELIABLE or self._channel is not None:
             return
         self._channel = channel
         channel.buffered_amount_low_threshold = LOW_WATER_BYTES

@@ -25,6 +25,7 @@ from rpcproto.livekit.peer_connection import (
     LOW_WATER_BYTES,
     MAX_CANDIDATE_CHARS,
     MAX_CANDIDATES,
+    RELIABLE,
     Callbacks,
     Candidate,
     PeerConnection,
@@ -220,6 +221,37 @@ def test_what_is_flushed_has_arrived(stack: Stack) -> None:
             await a.connection.flush()
             await a.connection.close()
             assert [len(await b.packets.get()) for _ in range(10)] == [60_000] * 10
+
+    asyncio.run(main())
+
+
+def test_closing_ends_all_waiting(stack: Stack) -> None:
+    async def main() -> None:
+        async with pair(stack, stack) as (a, _):
+            for _ in range(20):
+                a.connection.send(bytes(60_000))
+            draining = asyncio.create_task(a.connection.drain())
+            await asyncio.sleep(0)
+            assert not draining.done()
+            flushing = asyncio.create_task(a.connection.flush())
+            await asyncio.sleep(0)
+            await a.connection.close()
+            await draining
+            await flushing
+            assert (a.connection.is_open, a.lost) == (False, [])
+
+    asyncio.run(main())
+
+
+def test_a_further_channel_of_the_same_name_changes_nothing(stack: Stack) -> None:
+    async def main() -> None:
+        async with pair(stack, stack) as (a, b):
+            further: Any = b.connection._connection.createDataChannel(RELIABLE)  # type: ignore[attr-defined]
+            opened = asyncio.Event()
+            further.on("open", lambda *_: opened.set())
+            await opened.wait()
+            a.connection.send(b"as before")
+            assert await b.packets.get() == b"as before"
 
     asyncio.run(main())
 
