@@ -23,6 +23,7 @@ from rpcproto.livekit.errors import (
 )
 from rpcproto.livekit.room import LocalParticipant, Room, connect
 from rpcproto.livekit.server_api import perform_rpc_by_server
+from rpcproto.livekit.stacks import Stack
 from rpcproto.livekit.tokens import access_token
 from rpcproto.livekit.transport import LiveKitTransport, join_room
 
@@ -39,6 +40,7 @@ __all__ = [
     "RpcError",
     "RpcInterceptor",
     "RpcInvocationData",
+    "Stack",
     "TokenError",
     "UnreachableError",
     "access_token",

@@ -15,6 +15,9 @@ STACKS: Final[tuple[Stack, ...]] = get_args(Stack)
 """The one that is taken if it is installed comes first."""
 
 
+_EXTRAS: Final[dict[Stack, str]] = {"wrtc": "livekit", "aiortc": "livekit-aiortc"}
+
+
 def installed_stacks() -> tuple[Stack, ...]:
     """The stacks that are installed, the one that is taken by itself first."""
     return tuple(stack for stack in STACKS if find_spec(stack) is not None)
@@ -32,20 +35,30 @@ def peer_connection(stack: Stack | None) -> type[PeerConnection]:
     that name.
     """
     if stack is None:
-        installed = installed_stacks()
-        if not installed:
-            raise ModuleNotFoundError(
-                "a LiveKit room needs wrtc or aiortc, neither of which is installed; "
-                + how_to_install("livekit"),
-                name=STACKS[0],
-            )
-        stack = installed[0]
+        stack = _first_installed()
+    elif stack not in _EXTRAS:
+        raise LocalProtocolError(
+            f"there is no WebRTC stack {stack!r}; there are: {', '.join(_EXTRAS)}"
+        )
+    elif find_spec(stack) is None:
+        raise ModuleNotFoundError(
+            f"the WebRTC stack {stack} is not installed; {how_to_install(_EXTRAS[stack])}",
+            name=stack,
+        )
     if stack == "wrtc":
         from rpcproto.livekit.wrtc_connection import WrtcConnection  # noqa: PLC0415
 
         return WrtcConnection
-    if stack == "aiortc":
-        from rpcproto.livekit.aiortc_connection import AiortcConnection  # noqa: PLC0415
+    from rpcproto.livekit.aiortc_connection import AiortcConnection  # noqa: PLC0415
 
-        return AiortcConnection
-    raise LocalProtocolError(f"there is no WebRTC stack {stack!r}; there are: {', '.join(STACKS)}")
+    return AiortcConnection
+
+
+def _first_installed() -> Stack:
+    for stack in installed_stacks():
+        return stack
+    raise ModuleNotFoundError(
+        "a LiveKit room needs wrtc or aiortc, neither of which is installed; "
+        + how_to_install("livekit"),
+        name="wrtc",
+    )

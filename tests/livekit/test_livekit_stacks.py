@@ -73,6 +73,16 @@ def test_without_any_it_is_said_how_to_get_one(monkeypatch: pytest.MonkeyPatch) 
         peer_connection(None)
 
 
+@pytest.mark.parametrize(("name", "extra"), [("wrtc", "livekit"), ("aiortc", "livekit-aiortc")])
+def test_of_one_that_is_not_installed_it_is_said_how_to_get_it(
+    name: Stack, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcproto.livekit.stacks.find_spec", lambda _: None)
+    with pytest.raises(ModuleNotFoundError, match=f"{name} is not installed.*'{extra}'") as caught:
+        peer_connection(name)
+    assert caught.value.name == name
+
+
 def test_one_that_does_not_exist_is_misuse() -> None:
     name: Any = "webkit"
 
