@@ -10,7 +10,7 @@ from rpcproto.conformance.attachment import Attachment, Encryption, Facts, NoTes
 from rpcproto.conformance.case import Case, Level, NotPossible, Unmet
 from rpcproto.conformance.results import Play, Result, Run, Verdict, failure
 from rpcproto.conformance.scene import Scene
-from rpcproto.conformance.stage import Stage, TesteeDied
+from rpcproto.conformance.stage import Deaf, Stage, TesteeDied
 from rpcproto.e2ee import AesGcmCryptor
 from rpcproto.extras import extra
 
@@ -20,7 +20,12 @@ with extra("cli", __name__):
 MAX_DEATHS: Final = 3
 """After so many deaths of the testee the run ends."""
 MAX_SILENT: Final = 3
-"""After so many cases in a row in which a testee sent nothing at all, the others fail unplayed."""
+"""After so many plays in a row in which a testee sent nothing at all, the others fail unplayed."""
+MAX_DEAF: Final = 10
+"""The same if it answers no echo either, which takes its time to see."""
+PROBE_ATTEMPTS: Final = 5
+PROBE_INTERVAL: Final = 0.2
+"""In seconds."""
 SIDE_BY_SIDE: Final = 64
 PASSPHRASE: Final = Encryption("a passphrase for the cases of encryption", 0)
 
@@ -53,6 +58,7 @@ class Judge:
         self._served: set[str] = set()
         self._deaths = 0
         self._silent = 0
+        self._deaf = 0
         self._stopped = ""
 
     async def run(self, plays: Sequence[Play]) -> Run:
@@ -77,7 +83,21 @@ class Judge:
         return facts
 
     async def _probe(self) -> None:
-        """See which methods are served; one that does not answer counts as served."""
+        """See which methods are served; one that does not answer counts as served.
+
+        Most SDKs let a program register methods only once it has joined, so a testee on real time
+        is asked again for a while.
+        """
+        stage = self._stage
+        for attempt in range(1 if stage.is_virtual else PROBE_ATTEMPTS):
+            if attempt:
+                await stage.sleep(PROBE_INTERVAL)
+            self._served = set(PROBES)
+            await self._probe_once()
+            if len(self._served) == len(PROBES):
+                return
+
+    async def _probe_once(self) -> None:
         stage = self._stage
         scene = Scene(stage, 0)
         prober = await scene.join("prober")
@@ -160,6 +180,8 @@ class Judge:
             return self._unsupported(play, why)
         if self._silent >= MAX_SILENT:
             return self._unplayed(play, f"not played: in {MAX_SILENT} cases it has sent nothing")
+        if self._deaf >= MAX_DEAF:
+            return self._unplayed(play, f"not played: {MAX_DEAF} times it has answered no echo")
         return await self._play(case, protocol)
 
     async def _play(self, case: Case, protocol: int) -> Result:
@@ -167,13 +189,14 @@ class Judge:
         stage.begin_case()
         before = stage.packets
         scene = Scene(stage, protocol)
-        verdict, seen, expected = Verdict.PASS, "", ""
+        verdict, seen, expected, is_deaf = Verdict.PASS, "", "", False
         try:
             seen = await case.play(scene) or ""
             if stage.unreadable:
                 raise Unmet("packets that can be read", stage.unreadable[0][:40].hex(" "))
             verdict = Verdict.INFO if case.level is Level.INFO else Verdict.PASS
         except Unmet as unmet:
+            is_deaf = isinstance(unmet, Deaf)
             verdict, seen, expected = failure(case.level), unmet.seen, unmet.expected
         except TesteeDied as died:
             verdict, seen, expected = Verdict.FAIL, str(died), case.sees
@@ -188,6 +211,7 @@ class Judge:
             self._silent = 0
         elif verdict not in (Verdict.PASS, Verdict.INFO):  # silence is right in some cases
             self._silent += 1
+        self._deaf = self._deaf + 1 if is_deaf else 0
         errors = stage.attachment.take_errors()
         return Result(case, protocol, verdict, seen, expected, scene.passed, seconds, errors)
 

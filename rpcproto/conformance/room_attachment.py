@@ -171,7 +171,7 @@ class RoomAttachment(Attachment):
             with anyio.move_on_after(ENDING_TIME):
                 await process.wait()
             _kill(process)
-            await process.wait()
+            await process.aclose()
         self._end("the suite has ended it", tells=False)
 
     def give_up(self, reason: str) -> None:
@@ -190,7 +190,11 @@ class RoomAttachment(Attachment):
             given["CONFORM_E2EE_KEY_INDEX"] = str(encryption.key_index)
         try:
             process = await anyio.open_process(
-                command, env=os.environ | given, start_new_session=True, stderr=subprocess.STDOUT
+                command,
+                env=os.environ | given,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
             )
         except OSError as error:
             reason = "no such command" if isinstance(error, FileNotFoundError) else error.strerror

@@ -36,6 +36,10 @@ MAX_PACKETS: Final = 20_000
 """More packets than these during one case are a flood."""
 
 
+class Deaf(Unmet):
+    """The testee does not even answer an echo."""
+
+
 class TesteeDied(Exception):  # noqa: N818
     """The testee has ended, or is of no use any more; the text says how."""
 
@@ -117,7 +121,7 @@ class Stage:
         found = await self._wait(lambda: bystander.has_outcome(request), PATIENCE * self.scale)
         bystander.forget(request)
         if not found:
-            raise Unmet("an answer to an echo of a bystander", f"none within {PATIENCE:g} s")
+            raise Deaf("an answer to an echo of a bystander", f"none within {PATIENCE:g} s")
         await anyio.sleep(QUIET * self.scale)
         self.check_alive()
 
