@@ -12,7 +12,7 @@ if interrupts.is_the_command():  # what follows takes a tenth of a second
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.core.errors import ErrorCode, LocalProtocolError
 from rpcproto.core.events import (
     AbandonReason,
     CallAcknowledged,
@@ -26,6 +26,7 @@ from rpcproto.core.events import (
     Statistics,
 )
 from rpcproto.core.messages import OutgoingPacket, PacketKind
+from rpcproto.errors import RpcError
 from rpcproto.ids import random_ids
 from rpcproto.wire import stamp
 

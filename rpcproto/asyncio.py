@@ -8,8 +8,9 @@ from functools import partial
 from inspect import isawaitable
 from typing import Self
 
-from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import InvocationReceived
+from rpcproto.errors import RpcError
 from rpcproto.logs import logger
 from rpcproto.participant import (
     LEAVING_TIME,

@@ -9,7 +9,8 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias, final
 
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.core.errors import ErrorCode, LocalProtocolError
+from rpcproto.errors import RpcError
 from rpcproto.extras import extra
 from rpcproto.logs import logger as guarded_logger
 from rpcproto.participant.handlers import RpcInvocationData, only_leaf

@@ -10,7 +10,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final, final
 
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.core.errors import ErrorCode, LocalProtocolError
+from rpcproto.errors import RpcError
 from rpcproto.extras import extra
 from rpcproto.participant.async_base import AsyncParticipantBase
 from rpcproto.participant.handlers import RpcInvocationData, only_leaf

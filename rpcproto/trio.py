@@ -6,8 +6,9 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Self
 
-from rpcproto.core.errors import LocalProtocolError, RpcError
+from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import InvocationReceived
+from rpcproto.errors import RpcError
 from rpcproto.extras import extra
 from rpcproto.logs import logger
 from rpcproto.participant import (

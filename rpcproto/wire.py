@@ -57,7 +57,6 @@ from rpcproto.core.wire import (
     parse_payload,
     payload_of,
     read_response,
-    read_sealed,
     request_attributes,
     sized_field,
     text_field,
@@ -236,7 +235,8 @@ def _parse(data: bytes, from_string: Callable[[bytes], Any] = DataPacket.FromStr
 def _message(packet: Value) -> Message:
     which = packet.WhichOneof("value")
     if isinstance(packet, DataPacket) and which == "encrypted_packet":
-        return read_sealed(packet)
+        sealed = packet.encrypted_packet
+        return Sealed(sealed.key_index, sealed.iv, sealed.encrypted_value)
     if which == "rpc_ack":
         return Ack(packet.rpc_ack.request_id)
     if which == "rpc_request":

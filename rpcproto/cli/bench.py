@@ -17,7 +17,8 @@ from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.calling import comes
 from rpcproto.cli.sealing import Keys
 from rpcproto.cli.urls import Address, NoConnection, connect
-from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.errors import ErrorCode
+from rpcproto.errors import RpcError
 from rpcproto.transports.stream import StreamTransport
 
 _FAILS_AT_ONCE: Final = {ErrorCode.RECIPIENT_DISCONNECTED, ErrorCode.RECIPIENT_NOT_FOUND}

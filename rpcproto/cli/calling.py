@@ -8,7 +8,8 @@ from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.sealing import Keys, ReportingEngine, Unreadable
 from rpcproto.cli.urls import Address, connect
 from rpcproto.cli.watching import WatchedEnd, Watcher
-from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.errors import ErrorCode
+from rpcproto.errors import RpcError
 from rpcproto.recording import Style
 from rpcproto.transports import Transport
 from rpcproto.transports.stream import StreamTransport

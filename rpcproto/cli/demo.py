@@ -18,9 +18,10 @@ from rich.text import Text
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli.watching import WatchedEngine, Watcher
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.errors import ErrorCode
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.roster import INLINE_PROTOCOL, STREAMS_PROTOCOL
+from rpcproto.errors import RpcError
 from rpcproto.participant import RpcInvocationData
 from rpcproto.recording import Journal, RecordedEngine, Style
 from rpcproto.recording.rows import shown

@@ -33,7 +33,7 @@ from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.cli.serving import Service, load_methods
 from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
 from rpcproto.cli.watching import Watcher
-from rpcproto.core.errors import RpcError
+from rpcproto.errors import RpcError
 from rpcproto.participant import LEAVING_TIME
 from rpcproto.transports.stream import MAX_CONNECTIONS, SEND_TIMEOUT
 

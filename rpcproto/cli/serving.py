@@ -16,7 +16,8 @@ import click
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.cli import urls
 from rpcproto.cli.sealing import Keys, ReportingEngine, Unreadable
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, require_name
+from rpcproto.errors import RpcError
 from rpcproto.participant import IncomingRpcNext, RpcHandler, RpcInterceptor, RpcInvocationData
 from rpcproto.transports import Transport
 from rpcproto.wire import MAX_METHOD_BYTES

@@ -1,5 +1,6 @@
 """What others take up here: invocation slots and bytes, of each sender and in all (R22, R28)."""
 
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
@@ -48,7 +49,10 @@ class Sender:
 class Senders:
     """All who take up something, by identity; the others are swept out now and then."""
 
-    def __init__(self, identity: str, config: RpcConfig) -> None:
+    def __init__(
+        self, identity: str, config: RpcConfig, make_room: Callable[["IncomingStream"], None]
+    ) -> None:
+        self._make_room = make_room
         self._identity = identity
         self._max_bytes = config.max_buffered_bytes
         self._open_bytes = without_reserve(config.max_buffered_bytes)
@@ -75,24 +79,40 @@ class Senders:
                 del self.by_identity[identity]
         self._max_senders = next_sweep(len(self.by_identity))
 
-    def take(self, sender: Sender, count: int, is_answer: bool, is_kept: bool = True) -> bool:
+    def take(
+        self,
+        sender: Sender,
+        count: int,
+        is_answer: bool = False,
+        is_kept: bool = True,
+        stream: "IncomingStream | None" = None,
+    ) -> bool:
         """Count `count` more bytes, or none if they are too many.
 
         `is_answer` says that they answer a call of ours, which may use the reserve; `is_kept` is
-        False where they are done with at once.
+        False where they are done with at once. Where bytes are scarce, streams of whoever holds
+        most make room (R28), maybe `stream`, which the bytes are for.
         """
         total, held = self.held_bytes + count, sender.held_bytes + count
-        if held > self._max_bytes_of_one:
-            return False
-        if total > self._open_bytes and not (
-            total <= self._max_bytes and (is_answer or is_little(held, self._max_bytes))
-        ):
-            return count == 0
+        if total > self._open_bytes or held > self._max_bytes_of_one:
+            while not self._has_room(sender, count, is_answer):
+                fullest = self._who_makes_room(sender, count)
+                if fullest is not None:
+                    self._make_room(fullest)
+                if fullest is None or fullest is stream:
+                    return False
+            total, held = self.held_bytes + count, sender.held_bytes + count
         if is_kept:
             self.held_bytes, sender.held_bytes = total, held
             if self._ranking is not None:
                 self.rank(sender)
         return True
+
+    def _has_room(self, sender: Sender, count: int, is_answer: bool) -> bool:
+        total, held = self.held_bytes + count, sender.held_bytes + count
+        if held > self._max_bytes_of_one:
+            return False
+        return count == 0 or has_room(total, held, self._max_bytes, is_answer)
 
     def give_back(self, sender: Sender, count: int) -> None:
         """`count` bytes that were taken are done with."""
@@ -109,7 +129,7 @@ class Senders:
             if len(self._ranking) > next_sweep(2 * len(self.by_identity)):
                 self._ranking = self._ranked()
 
-    def who_makes_room(self, sender: Sender, count: int) -> "IncomingStream | None":
+    def _who_makes_room(self, sender: Sender, count: int) -> "IncomingStream | None":
         """The stream that must fail so that `sender` may hold `count` bytes more (R28).
 
         None where no sender holds as much as that one would then, or where that is over the bound
@@ -143,6 +163,7 @@ def without_reserve(bound: int) -> int:
     return bound - bound // RESERVED_PART
 
 
-def is_little(held: int, bound: int) -> bool:
-    """Whether who holds so much of a bound in all may use the reserve (R28)."""
-    return held * LITTLE_PART < bound
+def has_room(total: int, held: int, bound: int, is_answer: bool = False) -> bool:
+    """Whether a bound in all admits `total`, of which the newcomer would hold `held` (R28)."""
+    may_use_reserve = is_answer or held * LITTLE_PART < bound
+    return total <= (bound if may_use_reserve else without_reserve(bound))

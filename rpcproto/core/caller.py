@@ -10,7 +10,7 @@ from rpcproto.core.errors import (
     require_timeout,
     standard_error,
 )
-from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, IgnoreReason
+from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, Ignored, IgnoreReason
 from rpcproto.core.messages import (
     Ack,
     ErrorResponse,
@@ -26,7 +26,7 @@ from rpcproto.core.recipients import Call, Recipients, Route, require_names
 from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
-from rpcproto.core.stream_reader import Body, Fault, IncomingStream
+from rpcproto.core.stream_reader import OVER_CAP, Body, Fault, IncomingStream
 from rpcproto.core.wire import request_label, time_stamp, write_request
 
 # Members that every call needs: to look one up in its enum costs as much as a step of the protocol.
@@ -42,7 +42,7 @@ _REQUEST: Final = PacketKind.REQUEST
 Timeouts: TypeAlias = tuple[float | None, float | None]
 """The response timeout and the ack timeout that a call is given; None means the config's."""
 _UNSTATED: Final[Timeouts] = None, None
-NO_PAYLOAD: Final = "the response has no payload"
+NO_PAYLOAD: Final = Fault("the response has no payload")
 
 
 class Caller(Side):
@@ -56,7 +56,7 @@ class Caller(Side):
         self._sender_of = shared.reader.senders.by_identity
         timeout, window = config.response_timeout, config.ack_timeout
         self._usual_wire_ms = wire_timeout_ms(config)
-        self._line = self._deadlines.kept_line(timeout, window)
+        self._line = self._deadlines.line(timeout, window)
         """Where calls without timeouts of their own wait for their deadlines."""
         self._pending: dict[str, Call] = {}
         self._max_ended = config.remembered_requests
@@ -142,7 +142,7 @@ class Caller(Side):
 
     # what happened outside
 
-    def receive_ack(self, ack: Ack, origin: Origin, now: float) -> IgnoreReason | None:
+    def receive_ack(self, ack: Ack, origin: Origin, now: float) -> Ignored:
         """The responder has the request (R4)."""
         request_id = ack[0]
         call = self._pending.get(request_id)
@@ -155,25 +155,19 @@ class Caller(Side):
         self._events.append(new_value(CallAcknowledged, (request_id,)))
         return None
 
-    def receive_response(
-        self, response: Response, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def receive_response(self, response: Response, origin: Origin, now: float) -> Ignored:
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
         call = self._pending.get(request_id)
         if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
-        if payload is None:
-            self._fail(call, _RESPONSE, ErrorCode.APPLICATION_ERROR, data=NO_PAYLOAD)
-        elif not fits(payload, self._max_payload):
-            self._fail(call, _RESPONSE, ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
-        else:
-            self._succeed(call, payload)
+        outcome: Body | Fault = NO_PAYLOAD
+        if payload is not None:
+            outcome = (payload, 0) if fits(payload, self._max_payload) else OVER_CAP
+        self._body_ended(call, outcome)
         return None
 
-    def receive_error(
-        self, error: ErrorResponse, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def receive_error(self, error: ErrorResponse, origin: Origin, now: float) -> Ignored:
         """The responder's error (R18)."""
         request_id, code, message, data = error
         call = self._pending.get(request_id)
@@ -182,9 +176,7 @@ class Caller(Side):
         self._fail(call, CallInput.RESPONSE, code, message, data)
         return None
 
-    def receive_header(
-        self, header: HeaderFields, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def receive_header(self, header: HeaderFields, origin: Origin, now: float) -> Ignored:
         """A response begins as a stream, or is there at once if it is inline (R4, R6)."""
         stream_id, request_id, generated, body, _ = header
         if generated or not request_id:
@@ -199,19 +191,17 @@ class Caller(Side):
         sender = self._sender_of.get(identity) or reader.senders.open(identity)
         if call.state is _READING or (sender.streams and (sid, stream_id) in sender.streams):
             return IgnoreReason.REPEAT
-        known = reader.read_header(body, sender, True)
-        if isinstance(known, str):
-            self._succeed(call, known)
-        elif known is not None:
-            self._body_failed(call, known)
-        else:
-            on_end = partial(self._stream_ended, call)
-            stream = reader.open((False, stream_id, body), sender, sid, now, on_end)
-            if stream is not None:  # some of the body is still to come, or to be inflated
-                if call.state is _SENT:
-                    self._events.append(new_value(CallAcknowledged, (request_id,)))
-                call.state = CALL_TABLE[call.state][_RESPONSE_HEADER]
-                self._reading[request_id] = stream
+        outcome = reader.read_header(body, sender, True)
+        if outcome is not None:
+            self._body_ended(call, outcome)
+            return None
+        on_end = partial(self._body_ended, call)
+        stream = reader.open((False, stream_id, body), sender, sid, now, on_end)
+        if stream is not None:  # some of the body is still to come, or to be inflated
+            if call.state is _SENT:
+                self._events.append(new_value(CallAcknowledged, (request_id,)))
+            call.state = CALL_TABLE[call.state][_RESPONSE_HEADER]
+            self._reading[request_id] = stream
         return None
 
     def expire(self, call: Call, *, early: bool) -> None:
@@ -309,23 +299,14 @@ class Caller(Side):
         if stream is not None:
             self._reader.drop(stream)
 
-    def _stream_ended(self, call: Call, outcome: Body | Fault) -> None:
-        self._reading.pop(call.request_id, None)
+    def _body_ended(self, call: Call, outcome: Body | Fault) -> None:
+        """The body of the response is here, or is not to be had (R26)."""
         if isinstance(outcome, Fault):
-            self._body_failed(call, outcome)
-        else:
-            self._succeed(call, outcome.text)
-
-    def _succeed(self, call: Call, payload: str) -> None:
+            code = outcome.code(ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE)
+            self._fail(call, CallInput.RESPONSE_FAILED, code, data=outcome.data)
+            return
         self._end(call, _RESPONSE)
-        self._events.append(new_value(CallSucceeded, (call.request_id, payload)))
-
-    def _body_failed(self, call: Call, fault: Fault) -> None:
-        """The response stream cannot be read (R26)."""
-        code = ErrorCode.APPLICATION_ERROR
-        if fault.over_cap:
-            code = ErrorCode.RESPONSE_PAYLOAD_TOO_LARGE
-        self._fail(call, CallInput.RESPONSE_FAILED, code, data=fault.data)
+        self._events.append(new_value(CallSucceeded, (call.request_id, outcome[0])))
 
     def _fail(
         self, call: Call, what: CallInput, code: int, message: str = "", data: str = ""

@@ -1,10 +1,11 @@
 """The deadlines of calls and invocations, and which of them is next.
 
-Nearly all of them share a few timeouts, and what shares a timeout ends in the order in which it
-began. So each common timeout has a line, entered at the back. Nothing is taken out of a line when
+Most of them share two timeouts, the one that calls have unless told otherwise, and that of requests
+from peers of the same configuration; and what shares a timeout ends in the order in which it began.
+So each of these timeouts has a line, entered at the back. Nothing is taken out of a line when
 it is over, unless it happens to be in front: it is passed by when it comes to the front, and a line
-that has doubled is swept, so that what is over is neither searched for nor kept for long. Uncommon
-timeouts share a heap.
+that has doubled is swept, so that what is over is neither searched for nor kept for long. All
+others share a heap.
 
 A call has two deadlines, the early one while nobody has acked it. It waits in the line of its early
 deadline first; a call that is acked moves on to the line of its last deadline when it comes to the
@@ -16,8 +17,6 @@ import math
 from collections import deque
 from typing import Final, NamedTuple
 
-MAX_LINES: Final = 16
-"""Timeouts with a line of their own; remotes choose theirs freely, so there must be a limit."""
 MIN_SWEPT: Final = 64
 """Lines shorter than this are not worth a sweep."""
 
@@ -65,18 +64,17 @@ class Line(deque[Timed]):
     Whoever appends an item also sweeps when the line is longer than its limit.
     """
 
-    __slots__ = ("is_kept", "later", "least", "limit", "timeout")
+    __slots__ = ("last_timeout", "later", "least", "limit", "timeout")
 
     def __init__(self, timeout: float = 0.0, later: "Line | None" = None) -> None:
         super().__init__()
         self.timeout: float = timeout
         self.later: Line | None = later
         """Where items wait for their last deadline, if that of this line is an early one."""
+        self.last_timeout: float = timeout if later is None else later.timeout
         self.least: int = OPEN if later is None else EARLY
         """The lowest state in which this deadline counts."""
         self.limit: int = MIN_SWEPT
-        self.is_kept: bool = False
-        """Whether somebody holds on to this line, so that it must stay when it is empty."""
 
     def sweep(self) -> None:
         """Let go of what is over."""
@@ -85,12 +83,6 @@ class Line(deque[Timed]):
         self.extend(items)
         self.limit = next_sweep(len(items))
 
-    def add(self, item: Timed) -> None:
-        """Append `item`, and sweep. The sides do the same in line."""
-        self.append(item)
-        if len(self) > self.limit:
-            self.sweep()
-
     def front(self) -> Timed | None:
         """The item that is due next; what is over is passed by, what is acked moves on."""
         while self:
@@ -98,8 +90,10 @@ class Line(deque[Timed]):
             if item.state >= self.least:
                 return item
             self.popleft()
-            if self.later is not None and item.state >= OPEN:
-                self.later.add(item)
+            if (later := self.later) is not None and item.state >= OPEN:
+                later.append(item)
+                if len(later) > later.limit:
+                    later.sweep()
         return None
 
 
@@ -107,91 +101,71 @@ class Deadlines:
     """All deadlines of one engine. Instants never go back: the engine sees to it."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[float, float], Line] = {}
-        """By timeout and early timeout, the lines that items enter."""
-        self._all: list[Line] = []
-        """The same and those that items move on to, which come behind them."""
-        self._rest: list[Due] = []
-        self._rest_limit = MIN_SWEPT
+        self._lines: list[Line] = []
+        """Those that items enter, and those that they move on to."""
+        self._others: list[Due] = []
+        """A heap of the deadlines that are in no line."""
+        self._others_limit = MIN_SWEPT
 
-    def kept_line(self, timeout: float, early: float = math.inf) -> Line:
-        """A line to hold on to, for timeouts that most items have; see `start`."""
-        line = self._line(timeout, early)
-        assert line is not None
-        line.is_kept = True
+    def line(self, timeout: float, early: float = math.inf) -> Line:
+        """A line for items with a deadline `timeout` after their start, and one at `early` if that
+        is less."""
+        line = last = Line(timeout)
+        if early < timeout:
+            line = Line(early, last)
+            self._lines.append(line)
+        self._lines.append(last)
         return line
 
     def start(self, item: Timed, timeout: float, early: float = math.inf) -> None:
-        """Give `item` a deadline `timeout` after its start, and one at `early` if that is less."""
-        line = self._line(timeout, early)
-        if line is not None:
-            line.add(item)
-            return
+        """The same for an item that is in no line."""
         self.start_at(item, item.started + timeout)
         if early < timeout:
             self.start_at(item, item.started + early, EARLY)
 
     def start_at(self, item: Timed, deadline: float, least: int = OPEN) -> None:
-        """Give `item` a deadline at an instant of its own."""
-        heapq.heappush(self._rest, Due(deadline, item.order, least == OPEN, item))
-        if len(self._rest) > self._rest_limit:
-            self._rest = [due for due in self._rest if _counts(due)]
-            heapq.heapify(self._rest)
-            self._rest_limit = next_sweep(len(self._rest))
-
-    def _line(self, timeout: float, early: float) -> Line | None:
-        """The line of these timeouts, or None while all lines are taken."""
-        early = early if early < timeout else math.inf
-        line = self._lines.get((timeout, early))
-        if line is not None:
-            return line
-        if len(self._lines) >= MAX_LINES:
-            self._lines = {key: line for key, line in self._lines.items() if _is_used(line)}
-            if len(self._lines) >= MAX_LINES:
-                return None
-        line = Line(early, Line(timeout)) if early < timeout else Line(timeout)
-        self._lines[timeout, early] = line
-        self._all = [
-            part for line in self._lines.values() for part in (line, line.later) if part is not None
-        ]
-        return line
+        """Give `item` a deadline at an instant."""
+        heapq.heappush(self._others, Due(deadline, item.order, least == OPEN, item))
+        if len(self._others) > self._others_limit:
+            self._others = [due for due in self._others if _counts(due)]
+            heapq.heapify(self._others)
+            self._others_limit = next_sweep(len(self._others))
 
     def next_deadline(self) -> float | None:
         """When something is due next: what hosts ask after every input, so it makes nothing."""
         soonest = None
-        if self._rest and (first := self._rest_first()) is not None:
+        if self._others and (first := self._first_other()) is not None:
             soonest = first.deadline
-        for line in self._all:
-            if line:
-                item = line[0]
-                if item.state < line.least:
-                    moved_up = line.front()
-                    if moved_up is None:
-                        continue
-                    item = moved_up
-                deadline = item.started + line.timeout
-                if soonest is None or deadline < soonest:
-                    soonest = deadline
+        for line in self._lines:
+            if not line:
+                continue
+            item, timeout = line[0], line.timeout
+            if item.state < line.least:
+                if item.state >= OPEN and len(line) == 1:  # nobody behind it is due earlier
+                    timeout = line.last_timeout
+                elif (front := line.front()) is not None:
+                    item = front
+                else:
+                    continue
+            deadline = item.started + timeout
+            if soonest is None or deadline < soonest:
+                soonest = deadline
         return soonest
 
     def first(self) -> Due | None:
         """What is due next, however late it is; items with the same deadline in their order."""
-        self._rest_first()
-        dues = self._rest[:1]
-        for line in self._all:
+        self._first_other()
+        dues = self._others[:1]
+        for line in self._lines:
             if (item := line.front()) is not None:
                 is_last, deadline = line.later is None, item.started + line.timeout
                 dues.append(Due(deadline, item.order, is_last, item))
         return min(dues, default=None)
 
-    def _rest_first(self) -> Due | None:
-        while self._rest and not _counts(self._rest[0]):
-            heapq.heappop(self._rest)
-        return self._rest[0] if self._rest else None
-
-
-def _is_used(line: Line) -> bool:
-    return line.is_kept or line.front() is not None or bool(line.later and line.later.front())
+    def _first_other(self) -> Due | None:
+        while self._others and not _counts(self._others[0]):
+            heapq.heappop(self._others)
+        return self._others[0] if self._others else None
 
 
 def _counts(due: Due) -> bool:

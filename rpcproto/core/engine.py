@@ -1,11 +1,10 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
 import math
-from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from rpcproto.core.caller import Caller
 from rpcproto.core.config import RpcConfig
@@ -39,7 +38,7 @@ from rpcproto.core.roster import abilities_from, is_too_old
 from rpcproto.core.sealing import Cryptor, Handler, Sealing
 from rpcproto.core.shared import Shared
 from rpcproto.core.stream_reader import StreamReader
-from rpcproto.core.wire import Envelope, Kind, Read, read
+from rpcproto.core.wire import Envelope, Kind, read
 
 _NEVER: Final = math.inf
 _GREETING: Final = Envelope("", "", True, 0)
@@ -108,20 +107,17 @@ class RpcEngine:
         self._roster = shared.roster
         self._senders = shared.roster.senders
         self._outbox = shared.outbox
-        self._small = shared.outbox.small
-        self._take_other = shared.outbox.take_of_stream
-        self._is_new_packet = shared.roster.is_new_packet
-        self._read: Callable[[bytes, str, Mapping[str, Any]], Read] = read
+        self._take = shared.outbox.take
         self._reader = shared.reader
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
+        self._marks = cryptor is None
+        """Whether the number of a packet is marked before its content is looked at (R37)."""
         self._handlers = _handlers(self._caller, self._responder, shared.reader)
         if cryptor is not None:
             sealing = Sealing(cryptor, shared, self._handlers)
-            self._handlers, self._is_new_packet = sealing.handlers, shared.roster.is_unmarked
-            self._small, self._take_other = deque(), sealing.next_packet
-            self._read = sealing.read
+            self._handlers, self._take = sealing.handlers, sealing.take
 
     # what the application wants
 
@@ -293,7 +289,7 @@ class RpcEngine:
             self._now = now = self._checked(now)
         if (
             len(data) > self._max_readable_bytes
-            or (packet := self._read(data, self._identity, self._senders)) is None
+            or (packet := read(data, self._identity, self._senders)) is None
         ):
             self._receive_unreadable(data, sender_identity or "")
             return
@@ -455,13 +451,8 @@ class RpcEngine:
     def next_packet(self) -> OutgoingPacket | None:
         """Return the packet to send next, or None. It is chosen now (R30), so take one only when it
         can be sent."""
-        outbox, small = self._outbox, self._small
-        if not small:
-            return self._take_other()
-        packet = small.popleft()
-        outbox.waiting_bytes -= len(packet[0])
-        outbox.packets_out += 1
-        return new_value(OutgoingPacket, packet)
+        packet = self._take()
+        return None if packet is None else new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
         """Return all events since the last time, in order."""
@@ -526,7 +517,7 @@ class RpcEngine:
             reason = IgnoreReason.FROM_OURSELVES
         elif sid and sender_identity is None and self._roster.is_of_another(sid, identity):
             reason = IgnoreReason.IMPERSONATION
-        elif sequence and not self._is_new_packet(identity, sid, sequence):
+        elif sequence and not self._roster.is_new_packet(identity, sid, sequence, self._marks):
             reason = IgnoreReason.REPEAT
         if reason is not None:
             self._ignore(reason, identity)

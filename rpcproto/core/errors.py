@@ -1,12 +1,12 @@
 """The errors of the protocol.
 
 Local misuse raises `LocalProtocolError`. A failed call is an event with an `ErrorCode`, which a
-host turns into an `RpcError`. Bytes from a remote never raise (R32).
+host turns into a `rpcproto.RpcError`. Bytes from a remote never raise (R32).
 """
 
 import math
 from enum import IntEnum
-from typing import Final, TypeAlias
+from typing import Final
 
 MAX_ERROR_MESSAGE_BYTES: Final = 256
 """The longest message of an error, in bytes of UTF-8 (R18)."""
@@ -59,27 +59,6 @@ STANDARD_MESSAGES: Final[dict[int, str]] = {
 
 class LocalProtocolError(Exception):
     """The local program used the engine incorrectly. Nothing has changed (R33)."""
-
-
-class RpcError(Exception):
-    """A failed call. A handler raises it to fail a call, as in LiveKit's Python SDK.
-
-    `code` is 0 to 2^32 - 1. `message` and `data` are cut to 256 and 15,360 bytes of UTF-8 when they
-    are sent (R18). A code of the protocol with an empty message gets its standard message.
-    """
-
-    ErrorCode: TypeAlias = ErrorCode
-    ErrorMessage: Final[dict[int, str]] = STANDARD_MESSAGES
-    """The standard messages by code."""
-
-    def __init__(self, code: int, message: str = "", data: str | None = None) -> None:
-        super().__init__(code, message, data)
-        self.code = code
-        self.message: str = message or STANDARD_MESSAGES.get(code, "")
-        self.data = data
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.message}" + (f" ({self.data})" if self.data else "")
 
 
 def standard_error(code: int, message: str, data: str) -> tuple[int, str, str]:

@@ -134,6 +134,9 @@ class IgnoreReason(Enum):
     """The packet was encrypted with another key, or modified (R44)."""
 
 
+Ignored: TypeAlias = IgnoreReason | None
+"""What becomes of a packet: why it has no effect, or None if it has one."""
+
 ONLY_COUNTED = frozenset(
     {IgnoreReason.UNKNOWN_KIND, IgnoreReason.UNKNOWN_STREAM, IgnoreReason.LATE, IgnoreReason.REPEAT}
 )

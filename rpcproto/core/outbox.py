@@ -17,13 +17,10 @@ from rpcproto.core.stream_writer import (
     CANCELLED,
     CHUNK_BYTES,
     MIN_COMPRESSED_BYTES,
-    SMALL_BODY_BYTES,
     Address,
     DeflatedSource,
     PlainSource,
-    Source,
     StreamWriter,
-    deflated_at_once,
 )
 from rpcproto.core.wire import (
     Opening,
@@ -71,7 +68,7 @@ class Outbox:
     ) -> None:
         """Queue a small packet to `identity`; `token` names what fails if it cannot be sent (R10).
 
-        The sides queue the packets of a call in line, by these same two steps.
+        Packets that every call has are queued in line, by these same two steps.
         """
         self.waiting_bytes += len(data)
         self.small.append((data, identity, request_id, kind, token))
@@ -87,77 +84,53 @@ class Outbox:
     ) -> None:
         """Queue a body in the best form that a recipient of these abilities can take (R29): inline,
         compressed if that is smaller, and else in chunks. `token` as in `send`."""
-        size, compression, deflated = len(body), UNCOMPRESSED, None
+        size, identity, compression = len(body), recipient[0], UNCOMPRESSED
         content: bytes | bytearray = body
-        shorter: bytes | bytearray
+        deflated: DeflatedSource | None = None
         if abilities.deflate and size >= MIN_COMPRESSED_BYTES and self._deflating < MAX_DEFLATING:
-            if size > SMALL_BODY_BYTES:
-                deflated = DeflatedSource(body)
-                deflated.fill(self._max_inline_bytes)
-                shorter = deflated.ready if deflated.is_whole else body
-            else:
-                shorter = deflated_at_once(body)
-            if len(shorter) < size:
-                content, compression = shorter, DEFLATE_RAW
+            deflated = DeflatedSource(body)
+            deflated.fill(self._max_inline_bytes)  # more than one chunk carries, or all
+            if deflated.is_shrunk:
+                content, compression = deflated.ready, DEFLATE_RAW
         if abilities.inline and len(content) <= CHUNK_BYTES:
             header = write_header(opening, size, content, compression)
             if len(header) <= self._max_inline_bytes:
                 self.waiting_bytes += len(header)
-                self.small.append((header, recipient[0], request_id, _HEADER, token))
+                self.small.append((header, identity, request_id, _HEADER, token))
                 return
-        self._send_in_chunks(opening, request_id, body, deflated, recipient, token)
-
-    def _send_in_chunks(
-        self,
-        opening: Opening,
-        request_id: str,
-        body: bytes,
-        deflated: DeflatedSource | None,
-        recipient: Address,
-        token: int,
-    ) -> None:
-        """Queue a header, and a body that follows it: at once if one chunk holds it (R30)."""
-        size, identity = len(body), recipient[0]
-        source: Source | None = None
-        if deflated is not None and deflated.is_shrunk and not body.startswith(BOM):
-            header = write_header(opening, size, None, DEFLATE_RAW)
-            content = bytes(deflated.ready)
-            if not deflated.is_whole or len(content) > CHUNK_BYTES:
-                source = deflated
-        else:
-            header, content = write_header(opening, size), body
-            if size > CHUNK_BYTES:
-                source = PlainSource(body)
-        self.waiting_bytes += len(header)
-        self.small.append((header, identity, request_id, _HEADER, token))
-        if source is not None:
-            stream = StreamWriter(opening, request_id, source, recipient, token, size)
+        if body.startswith(BOM):
+            content, compression = body, UNCOMPRESSED
+        header = write_header(opening, size, None, compression)
+        self.send(_HEADER, header, identity, request_id, token)
+        envelope, stream_id, _, _ = opening
+        if len(content) > CHUNK_BYTES:
+            source = deflated if deflated and compression else PlainSource(body)
+            stream = StreamWriter(envelope, stream_id, request_id, source, *recipient, token, size)
             self.streams[token] = stream
             self._to.setdefault(identity, {})[token] = stream
             self._deflating += stream.is_deflating
             self.waiting_bytes += size
             return
-        envelope, stream_id, _, _ = opening
-        if content:
+        if content:  # all of a stream of one chunk leaves at once (R30)
             chunk = write_chunk(envelope, stream_id, 0, content)
-            self.waiting_bytes += len(chunk)
-            self.small.append((chunk, identity, request_id, _CHUNK, token))
-        trailer = write_trailer(envelope, stream_id)
-        self.waiting_bytes += len(trailer)
-        self.small.append((trailer, identity, request_id, _TRAILER, token))
+            self.send(_CHUNK, chunk, identity, request_id, token)
+        self.send(_TRAILER, write_trailer(envelope, stream_id), identity, request_id, token)
 
-    def take_of_stream(self) -> OutgoingPacket | None:
-        """The next packet of the body whose turn it is; they leave when nothing small waits."""
-        streams = self.streams
-        if not streams:
-            return None
-        token = next(iter(streams))
-        stream = streams[token]
-        packet = stream.next_packet()
-        if packet.kind is _TRAILER:
-            self._drop(stream)
+    def take(self) -> PacketFields | None:
+        """What leaves next: while nothing small waits, a part of the body whose turn it is."""
+        small, streams = self.small, self.streams
+        if small:
+            packet = small.popleft()
+            self.waiting_bytes -= len(packet[0])
+        elif streams:
+            stream = next(iter(streams.values()))
+            packet = stream.next_packet()
+            if packet[3] is _TRAILER:
+                self._drop(stream)
+            else:
+                streams.move_to_end(stream.token)
         else:
-            streams.move_to_end(token)
+            return None
         self.packets_out += 1
         return packet
 

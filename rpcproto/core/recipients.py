@@ -7,7 +7,7 @@ from rpcproto.core.config import RpcConfig
 from rpcproto.core.deadlines import MIN_SWEPT, OPEN, Line, Timed, next_sweep
 from rpcproto.core.errors import ErrorCode, require_name
 from rpcproto.core.messages import MAX_IDENTITY_BYTES, MAX_METHOD_BYTES, MAX_V1_PAYLOAD_BYTES
-from rpcproto.core.roster import NO_ABILITIES, Abilities, Origin, Participant, Roster
+from rpcproto.core.roster import Abilities, Origin, Participant, Roster
 from rpcproto.core.states import CallState
 from rpcproto.core.stream_writer import Address
 from rpcproto.core.wire import envelope
@@ -75,7 +75,7 @@ class Route:
     envelope: bytes
     abilities: Abilities
     max_payload_bytes: int
-    """Below 0 where every call is refused."""
+    """Below 0 where every call is refused, so that one comparison sees to both."""
     refusal: int
     """The code with which every such call fails (R11, R12), or 0."""
 
@@ -105,24 +105,18 @@ class Recipients:
             refusal = ErrorCode.UNSUPPORTED_SERVER
         elif destination_identity == self._identity or (participant is None and roster.is_complete):
             refusal = ErrorCode.RECIPIENT_NOT_FOUND
-        sid, abilities = "", NO_ABILITIES
-        if participant is not None:
-            sid, abilities = participant.sid, participant.abilities
+        sid = roster.sid_of(destination_identity)
+        abilities = roster.abilities_of(destination_identity, sid)
         if len(self.routes) >= MAX_ROUTES or len(self._here) >= self._max_here:
             self.sweep()
         max_payload = self._max_payload if abilities.streams else MAX_V1_PAYLOAD_BYTES
+        max_payload = -1 if refusal else max_payload
         recipient = self._here.setdefault(
             destination_identity, Recipient(destination_identity, sid)
         )
         recipient.participant = participant
-        route = Route(
-            recipient,
-            (destination_identity, sid),
-            envelope(self._identity, destination_identity),
-            abilities,
-            -1 if refusal else max_payload,
-            refusal,
-        )
+        start, address = envelope(self._identity, destination_identity), (destination_identity, sid)
+        route = Route(recipient, address, start, abilities, max_payload, refusal)
         self.routes[destination_identity, method] = route
         return route
 

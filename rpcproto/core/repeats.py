@@ -23,25 +23,21 @@ class SequenceWindow:
         """One bit a number, the highest in bit 0."""
 
     def is_new(self, sequence: int) -> bool:
-        """Whether `sequence` is new; does not mark it."""
+        """Whether `sequence` was not marked; one below the window counts as marked."""
         behind = self._highest - sequence
         return behind < 0 or (behind < self._size and not self._seen >> behind & 1)
 
     def mark(self, sequence: int) -> bool:
-        """Whether `sequence` is new; one that is below the window counts as seen."""
+        """The same, and marks it."""
+        if not self.is_new(sequence):
+            return False
         ahead = sequence - self._highest
         if ahead > 0:
             self._highest = sequence
             kept = self._seen << ahead if ahead < self._size else 0
             self._seen = (kept | 1) & ((1 << self._size) - 1)
-            return True
-        behind = -ahead
-        if behind >= self._size:  # before a number of so many bits is made
-            return False
-        bit = 1 << behind
-        if self._seen & bit:
-            return False
-        self._seen |= bit
+        else:
+            self._seen |= 1 << -ahead
         return True
 
 

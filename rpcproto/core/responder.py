@@ -4,7 +4,7 @@ import math
 from functools import partial
 from typing import Final
 
-from rpcproto.core.budget import Sender, is_little, without_reserve
+from rpcproto.core.budget import Sender, has_room, without_reserve
 from rpcproto.core.deadlines import Timed
 from rpcproto.core.errors import (
     MAX_CODE,
@@ -16,6 +16,7 @@ from rpcproto.core.errors import (
 )
 from rpcproto.core.events import (
     AbandonReason,
+    Ignored,
     IgnoreReason,
     InvocationAbandoned,
     InvocationReceived,
@@ -93,7 +94,7 @@ class Responder(Side):
         self._max_of_caller = config.max_invocations_per_caller
         self._usual_timeout_ms = wire_timeout_ms(config)
         """What callers ask for that are configured as we are."""
-        self._usual_line = self._deadlines.kept_line(self._lifetime(self._usual_timeout_ms))
+        self._usual_line = self._deadlines.line(self._lifetime(self._usual_timeout_ms))
         self._methods: set[str] = set()
         self._invocations: dict[int, Invocation] = {}
         self._memory = RequestMemory(
@@ -161,9 +162,7 @@ class Responder(Side):
 
     # what happened outside
 
-    def receive_request(
-        self, request: RequestFields, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def receive_request(self, request: RequestFields, origin: Origin, now: float) -> Ignored:
         """A request that is a packet (R15)."""
         request_id, method, payload, timeout_ms, version, compressed = request
         invocation = self._admit(request_id, origin, timeout_ms, False, now)
@@ -176,19 +175,14 @@ class Responder(Side):
             self._refuse(invocation, ErrorCode.APPLICATION_ERROR, "compressed_payload is not read")
             return None
         size = len(payload) if payload.isascii() else len(payload.encode())
-        if size > self._max_payload:
-            self._body_failed(invocation, OVER_CAP)
-        elif not self._senders.take(invocation.sender, size, False) and not self._reader.take(
-            invocation.sender, size
-        ):
-            self._body_failed(invocation, OUT_OF_BYTES)
-        else:
-            self._body_read(invocation, method, timeout_ms, payload, size)
+        outcome: Body | Fault = OVER_CAP
+        if size <= self._max_payload:
+            is_there = self._senders.take(invocation.sender, size)
+            outcome = (payload, size) if is_there else OUT_OF_BYTES
+        self._body_ended(invocation, method, timeout_ms, outcome)
         return None
 
-    def receive_header(
-        self, header: HeaderFields, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def receive_header(self, header: HeaderFields, origin: Origin, now: float) -> Ignored:
         """A request that is a stream: its header says what a packet does, except for the payload
         (R27)."""
         stream_id, request_id, generated, body, (method, timeout_ms, is_ours) = header
@@ -205,20 +199,17 @@ class Responder(Side):
         sid, reader, sender = origin.sid, self._reader, invocation.sender
         if sender.streams and (sid, stream_id) in sender.streams:
             body = (False, *body[1:])
-        known = reader.read_header(body, sender, False)
-        if isinstance(known, str):
-            size = len(known.encode()) if body[1] is None else body[1]
-            self._body_read(invocation, method, timeout_ms, known, size)
-        elif known is not None:
-            self._body_failed(invocation, known)
-        else:
-            on_end = partial(self._stream_ended, invocation, method, timeout_ms)
+        outcome = reader.read_header(body, sender, False)
+        if outcome is None:
+            on_end = partial(self._body_ended, invocation, method, timeout_ms)
             invocation.stream = reader.open((True, stream_id, body), sender, sid, now, on_end)
+        else:
+            self._body_ended(invocation, method, timeout_ms, outcome)
         return None
 
     def _admit(
         self, request_id: str, origin: Origin, timeout_ms: int, is_stream: bool, now: float
-    ) -> Invocation | IgnoreReason | None:
+    ) -> Invocation | Ignored:
         """Ack a request and give it a slot, if it is new and there is one (R14, R16, R22)."""
         identity = origin.identity
         if not identity:
@@ -236,7 +227,7 @@ class Responder(Side):
         of_caller = sender.invocations
         if len(of_caller) >= self._max_of_caller or (
             len(self._invocations) >= self._open_to_all
-            and not self._may_use_reserve(len(of_caller) + 1)
+            and not has_room(len(self._invocations) + 1, len(of_caller) + 1, self._max_in_all)
         ):
             self._known[key] = 0
             self._memory.add(key)
@@ -254,10 +245,6 @@ class Responder(Side):
         else:
             self._deadlines.start(invocation, self._lifetime(timeout_ms))
         return invocation
-
-    def _may_use_reserve(self, of_caller: int) -> bool:
-        """Whether a caller that would have so many invocations gets one of the last slots (R28)."""
-        return len(self._invocations) < self._max_in_all and is_little(of_caller, self._max_in_all)
 
     def expire(self, invocation: Invocation) -> None:
         """Nobody waits for this answer any more (R20)."""
@@ -294,20 +281,17 @@ class Responder(Side):
 
     # a request comes in
 
-    def _stream_ended(
+    def _body_ended(
         self, invocation: Invocation, method: str, timeout_ms: int, outcome: Body | Fault
     ) -> None:
+        """The whole body is here: hold it, look up the method, tell the host (R15). Or it is not to
+        be had, for a reason that the caller is told (R26)."""
         invocation.stream = None
         if isinstance(outcome, Fault):
-            self._body_failed(invocation, outcome)
-        else:
-            self._body_read(invocation, method, timeout_ms, *outcome)
-
-    def _body_read(
-        self, invocation: Invocation, method: str, timeout_ms: int, payload: str, size: int
-    ) -> None:
-        """The whole body is here: hold it, look up the method, tell the host (R15)."""
-        invocation.held_bytes = size
+            code = outcome.code(ErrorCode.REQUEST_PAYLOAD_TOO_LARGE)
+            self._refuse(invocation, code, outcome.data)
+            return
+        payload, invocation.held_bytes = outcome
         if method not in self._methods and not self._hands_over(method):
             self._refuse(invocation, ErrorCode.UNSUPPORTED_METHOD)
             return
@@ -315,13 +299,6 @@ class Responder(Side):
         identity, _, request_id = invocation.key
         event = (invocation.order, request_id, identity, method, payload, timeout_ms / 1000)
         self._events.append(new_value(InvocationReceived, event))
-
-    def _body_failed(self, invocation: Invocation, fault: Fault) -> None:
-        """The body is not to be had, for a reason that the caller is told (R26)."""
-        code = ErrorCode.APPLICATION_ERROR
-        if fault.over_cap:
-            code = ErrorCode.REQUEST_PAYLOAD_TOO_LARGE
-        self._refuse(invocation, code, fault.data)
 
     def _hands_over(self, method: str) -> bool:
         """Whether the host wants a request although nobody has registered its method (R15)."""

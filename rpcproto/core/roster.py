@@ -17,10 +17,8 @@ INLINE_PROTOCOL: Final = 2
 """The client_protocol from which on it takes bodies inline (data streams v2)."""
 DEFLATE_CAPABILITY: Final = 2
 """CAP_COMPRESSION_DEFLATE_RAW."""
-OLDEST_SERVER: Final = [(1, "1"), (1, "8"), (0, "")]
-"""1.8.0, the first LiveKit server that carries RPC, as `_comparable` gives it (R11)."""
-
-_VERSION: Final = re.compile(r"([0-9]+)\.([0-9]+)\.([0-9]+)(?:[-+].*)?", re.DOTALL)
+TOO_OLD_SERVER: Final = re.compile(r"(?:0+\.[0-9]+|0*1\.0*[0-7])\.[0-9]+(?:[-+].*)?", re.DOTALL)
+"""A version below 1.8.0, the first LiveKit server that carries RPC (R11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,6 @@ class Roster:
         self.by_identity: dict[str, Participant] = {}
         self.senders: dict[str, Participant] = {}
         """The same without ourselves, should a host have announced that too."""
-        self.greetings: dict[bytes, Participant] = {}
-        """The same by their greetings."""
         self._by_sid: dict[str, Participant] = {}
         self._departed_windows: OrderedDict[tuple[str, str], SequenceWindow] = OrderedDict()
         """By identity and sid, the last ones that left."""
@@ -105,7 +101,7 @@ class Roster:
             participant = Participant(identity, greeting, SequenceWindow(self._sequence_window))
             self.by_identity[identity] = participant
             if identity != self._our_identity:
-                self.senders[identity] = self.greetings[greeting] = participant
+                self.senders[identity] = participant
         if sid and not participant.sid:
             participant.sid = sid
             participant.window = self._departed_windows.pop((identity, sid), participant.window)
@@ -115,9 +111,7 @@ class Roster:
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
         participant = self.by_identity.pop(identity, None)
-        sender = self.senders.pop(identity, None)
-        if sender is not None:
-            del self.greetings[sender.greeting]
+        self.senders.pop(identity, None)
         if participant is not None and participant.sid:
             del self._by_sid[participant.sid]
             self._departed_windows[identity, participant.sid] = participant.window
@@ -129,19 +123,13 @@ class Roster:
         for identity in list(self.by_identity):
             self.leave(identity)
 
-    def is_new_packet(self, identity: str, sid: str, sequence: int) -> bool:
-        """Whether this number is new, or cannot be known; marks it (R37)."""
+    def is_new_packet(self, identity: str, sid: str, sequence: int, marked: bool = True) -> bool:
+        """Whether this number is new, or cannot be known; marks it on demand (R37)."""
         participant = self.by_identity.get(identity)
         if participant is None or not sid or participant.sid != sid:
             return True
-        return participant.window.mark(sequence)
-
-    def is_unmarked(self, identity: str, sid: str, sequence: int) -> bool:
-        """The same, without marking it."""
-        participant = self.by_identity.get(identity)
-        if participant is None or not sid or participant.sid != sid:
-            return True
-        return participant.window.is_new(sequence)
+        window = participant.window
+        return window.mark(sequence) if marked else window.is_new(sequence)
 
 
 def abilities_from(client_protocol: int, capabilities: Collection[int]) -> Abilities:
@@ -162,10 +150,4 @@ def is_too_old(server_version: str | None) -> bool:
     """Whether a server is too old for RPC; one whose version does not parse is not (R11)."""
     if not isinstance(server_version, str | None):
         raise LocalProtocolError("server_version must be a str or None")
-    version = _VERSION.fullmatch(server_version or "")
-    return version is not None and _comparable(version) < OLDEST_SERVER
-
-
-def _comparable(version: re.Match[str]) -> list[tuple[int, str]]:
-    # By length first: numbers compare so without being converted, however long they are.
-    return [(len(digits), digits) for digits in (run.lstrip("0") for run in version.groups())]
+    return TOO_OLD_SERVER.fullmatch(server_version or "") is not None

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from rpcproto.core import messages, wire
-from rpcproto.core.events import IgnoreReason
-from rpcproto.core.messages import OutgoingPacket, Sealed, Unread, new_value
+from rpcproto.core.events import Ignored, IgnoreReason
+from rpcproto.core.messages import PacketFields, Sealed, Unread
 from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared
 
@@ -51,7 +51,7 @@ class Cryptor(Protocol):
 
 _MIXED: Final = "it is encrypted in part only"
 
-Handler: TypeAlias = Callable[[Any, Origin, float], IgnoreReason | None]
+Handler: TypeAlias = Callable[[Any, Origin, float], Ignored]
 """Takes the fields of a message, where it comes from, and the time."""
 
 
@@ -73,40 +73,27 @@ class Sealing:
         self._identity = shared.identity
         self._accepts_plain = shared.config.accept_plain_packets
         self._outbox = shared.outbox
-        self._small = shared.outbox.small
         self._reader = shared.reader
         self._roster = shared.roster
-        around_name = len(wire.envelope("", shared.identity)) + 2
-        self.read: Callable[[bytes, str, Mapping[str, Any]], wire.Read] = partial(
-            wire.read_usual_sealed, shared.roster.greetings, around_name
-        )
         self._handlers = handlers
         self.handlers: dict[wire.Kind, Handler] = {
             kind: partial(self._receive_plain, kind) for kind in handlers
         }
         self.handlers[Sealed] = self._receive_sealed
 
-    def next_packet(self) -> OutgoingPacket | None:
-        """See `RpcEngine.next_packet`: what is taken is sealed now."""
-        outbox, small = self._outbox, self._small
-        if small:
-            data, destination, request_id, kind, token = small.popleft()
-            outbox.waiting_bytes -= len(data)
-            outbox.packets_out += 1
-        elif (packet := outbox.take_of_stream()) is not None:
-            data, destination, request_id, kind, token = packet
-        else:
-            return None
-        if type(request_id) is not PlainId:
-            start = len(wire.envelope(self._identity, destination))
-            key_index, iv, ciphertext = self._seal(wire.payload_of(data, start))
-            before, after = wire.around_iv(len(ciphertext), key_index)
-            data = b"".join((data[:start], before, iv, after, ciphertext))
-        return new_value(OutgoingPacket, (data, destination, request_id, kind, token))
+    def take(self) -> PacketFields | None:
+        """See `Outbox.take`: what leaves is sealed now."""
+        packet = self._outbox.take()
+        if packet is None or type(packet[2]) is PlainId:
+            return packet
+        data, destination, request_id, kind, token = packet
+        start = len(wire.envelope(self._identity, destination))
+        key_index, iv, ciphertext = self._seal(wire.payload_of(data, start))
+        before, after = wire.around_iv(len(ciphertext), key_index)
+        data = b"".join((data[:start], before, iv, after, ciphertext))
+        return data, destination, request_id, kind, token
 
-    def _receive_plain(
-        self, kind: wire.Kind, fields: Any, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def _receive_plain(self, kind: wire.Kind, fields: Any, origin: Origin, now: float) -> Ignored:
         """A packet that nobody has sealed (R45)."""
         if kind is not Unread and not self._accepts_plain:
             return IgnoreReason.PLAIN
@@ -119,7 +106,7 @@ class Sealing:
 
     def _receive_sealed(
         self, fields: tuple[str, int, bytes, bytes], origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    ) -> Ignored:
         """A packet that is sealed (R44)."""
         _, key_index, iv, ciphertext = fields
         if len(iv) != messages.IV_BYTES or len(ciphertext) < messages.TAG_BYTES:
@@ -139,7 +126,7 @@ class Sealing:
 
     def _receive(
         self, kind: wire.Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
-    ) -> IgnoreReason | None:
+    ) -> Ignored:
         """A packet that counts: only now is its number marked (R37)."""
         if isinstance(origin, wire.Envelope) and origin.sequence:
             self._roster.is_new_packet(*origin[:2], origin.sequence)

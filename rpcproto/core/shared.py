@@ -17,9 +17,6 @@ from rpcproto.core.stream_reader import StreamReader
 class Shared:
     """The rooms that the caller and the responder both use, and where their names come from."""
 
-    events: list[Event]
-    """What has come of the inputs since the host took the last of it."""
-
     def __init__(
         self, identity: str, config: RpcConfig, unix_time_offset: float, new_id: Callable[[], str]
     ) -> None:
@@ -30,7 +27,8 @@ class Shared:
         """Request and stream ids (R13)."""
         self.orders: Iterator[int] = itertools.count(1)
         """Counts calls, invocations and streams; the number is also the token of their packets."""
-        self.events = []
+        self.events: list[Event] = []
+        """What has come of the inputs since the host took the last of it."""
         self.deadlines: Deadlines = Deadlines()
         self.roster: Roster = Roster(identity, config)
         self.outbox: Outbox = Outbox(identity, config)

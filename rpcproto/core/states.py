@@ -34,7 +34,7 @@ class CallInput(IntEnum):
     RESPONSE_HEADER = auto()
     """The header of a response stream whose body is still to come."""
     RESPONSE_FAILED = auto()
-    """A response stream that cannot be read to its end (R26)."""
+    """A response that has no payload that can be read (R26, R34)."""
     DEADLINE = auto()
     """The ack window or the response timeout is over."""
     CANCEL = auto()
@@ -73,13 +73,9 @@ class InvocationInput(IntEnum):
 CallTable: TypeAlias = Mapping[CallState, Mapping[CallInput, CallState]]
 InvocationTable: TypeAlias = Mapping[InvocationState, Mapping[InvocationInput, InvocationState]]
 
-_CALL_ENDS: Final = {
-    CallInput.RESPONSE: CallState.ENDED,
-    CallInput.RESPONSE_FAILED: CallState.ENDED,
-    CallInput.DEADLINE: CallState.ENDED,
-    CallInput.CANCEL: CallState.ENDED,
-    CallInput.SEND_FAILED: CallState.ENDED,
-    CallInput.RECIPIENT_LEFT: CallState.ENDED,
+_GOES_ON: Final = CallInput.ACK, CallInput.RESPONSE_HEADER
+_CALL_ENDS: Final[Mapping[CallInput, CallState]] = {
+    what: CallState.ENDED for what in CallInput if what not in _GOES_ON
 }
 
 CALL_TABLE: Final[CallTable] = {

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from rpcproto.core.budget import Sender, Senders
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.events import IgnoreReason
+from rpcproto.core.errors import ErrorCode
+from rpcproto.core.events import Ignored, IgnoreReason
 from rpcproto.core.inflating import Effort, InflateError, Inflater, inflated_at_once
-from rpcproto.core.messages import BodyFields, StreamChunk, StreamTrailer, new_value
+from rpcproto.core.messages import BodyFields, StreamChunk, StreamTrailer
 from rpcproto.core.roster import Origin
 
 TURN: Final = 1_048 / 2**20
@@ -26,13 +27,9 @@ class Fault(NamedTuple):
     data: str
     over_cap: bool = False
 
-
-class Body(NamedTuple):
-    """A whole body, and its bytes in UTF-8, which count as held by the sender of a request until
-    somebody gives them back."""
-
-    text: str
-    size: int
+    def code(self, code_over_cap: ErrorCode) -> ErrorCode:
+        """The code of the error that comes of it."""
+        return code_over_cap if self.over_cap else ErrorCode.APPLICATION_ERROR
 
 
 OVER_CAP: Final = Fault("", over_cap=True)
@@ -40,6 +37,9 @@ MALFORMED: Final = Fault("RPC data stream malformed")
 OUT_OF_BYTES: Final = Fault("too many bytes")
 _NOT_UTF8: Final = Fault("the body is not valid UTF-8")
 
+Body: TypeAlias = tuple[str, int]
+"""A whole body, and its bytes in UTF-8, which count as held by the sender of a request until
+somebody gives them back."""
 Opened: TypeAlias = tuple[bool, str, BodyFields]
 """Whether it is a request; and of its header the stream id, and what is said of the body."""
 OnEnd: TypeAlias = Callable[[Body | Fault], None]
@@ -47,11 +47,6 @@ OnEnd: TypeAlias = Callable[[Body | Fault], None]
 
 class IncomingStream:
     """A half-read stream. Whoever opened it learns of its end once, by `on_end`."""
-
-    __slots__ = (
-        "_blocks", "_cut_off", "_pieces", "grown_at", "inflater", "is_request", "is_sealed", "key",
-        "next_index", "on_end", "order", "received_bytes", "sender", "total_length",
-    )  # fmt: skip
 
     def __init__(
         self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd, order: int
@@ -101,7 +96,7 @@ class IncomingStream:
             return _wrong_length(self.received_bytes, self.total_length)
         if self._cut_off:
             return _NOT_UTF8
-        return new_value(Body, ("".join(self._pieces), self.received_bytes))
+        return "".join(self._pieces), self.received_bytes
 
 
 def _wrong_length(received: int, total_length: int) -> Fault:
@@ -120,7 +115,7 @@ class StreamReader:
         self._max_payload_bytes = config.max_payload_bytes
         self._idle_timeout = config.stream_idle_timeout
         self._orders = orders
-        self.senders: Senders = Senders(identity, config)
+        self.senders: Senders = Senders(identity, config, self._make_room)
         self._sender_of = self.senders.by_identity
         self.streams: OrderedDict[int, IncomingStream] = OrderedDict()
         """By order, those that have not grown for longest in front: they are the next to end."""
@@ -142,12 +137,9 @@ class StreamReader:
             return None if stream is None or stream.is_request else stream
         return stream
 
-    def read_header(self, body: BodyFields, sender: Sender, is_answer: bool) -> str | Fault | None:
+    def read_header(self, body: BodyFields, sender: Sender, is_answer: bool) -> Body | Fault | None:
         """What is known of a body from its header alone (R27): all of it, if it is inline and takes
-        one step to be read, or what is wrong with it. None where a stream must be opened.
-
-        The bytes of a request count as held afterwards.
-        """
+        one step to be read, or what is wrong with it. None where a stream must be opened."""
         makes_sense, total_length, inline, is_deflated = body
         if total_length is not None and total_length > self._max_payload_bytes:
             return OVER_CAP
@@ -168,12 +160,9 @@ class StreamReader:
             text = content.decode()
         except UnicodeDecodeError:
             return _NOT_UTF8
-        if not (
-            self.senders.take(sender, size, is_answer, not is_answer)
-            or self.take(sender, size, is_answer, not is_answer)
-        ):
+        if not self.senders.take(sender, size, is_answer, not is_answer):
             return OUT_OF_BYTES
-        return text
+        return text, size
 
     def open(
         self, opened: Opened, sender: Sender, sid: str, now: float, on_end: OnEnd
@@ -191,11 +180,9 @@ class StreamReader:
             stream.inflater.is_complete = True
             stream.inflater.rest += inline
             self._inflate(stream, stream.inflater, Effort(), now)
-            if order not in self.streams:
-                return None
-        return stream
+        return stream if order in self.streams else None
 
-    def receive_chunk(self, chunk: StreamChunk, origin: Origin, now: float) -> IgnoreReason | None:
+    def receive_chunk(self, chunk: StreamChunk, origin: Origin, now: float) -> Ignored:
         """The next piece of a body (R25)."""
         stream_id, index, content = chunk
         stream = self.find(origin, stream_id)
@@ -220,9 +207,7 @@ class StreamReader:
             self._end(stream, fault)
         return None
 
-    def receive_trailer(
-        self, trailer: StreamTrailer, origin: Origin, now: float
-    ) -> IgnoreReason | None:
+    def receive_trailer(self, trailer: StreamTrailer, origin: Origin, now: float) -> Ignored:
         """The end of a body."""
         stream_id, reason = trailer
         stream = self.find(origin, stream_id)
@@ -275,31 +260,6 @@ class StreamReader:
                 self._turns[identity] = sender
         self.turn_at = now + TURN if self._turns else None
 
-    # bytes
-
-    def take(
-        self,
-        sender: Sender,
-        count: int,
-        is_answer: bool = False,
-        is_kept: bool = True,
-        stream: IncomingStream | None = None,
-    ) -> bool:
-        """Count `count` more bytes of a sender, or none if they are too many.
-
-        Where bytes are scarce, streams of whoever holds most make room (R28), maybe `stream`, which
-        the bytes are for.
-        """
-        senders = self.senders
-        while not senders.take(sender, count, is_answer, is_kept):
-            fullest = senders.who_makes_room(sender, count)
-            if fullest is None:
-                return False
-            self._end(fullest, OUT_OF_BYTES)
-            if fullest is stream:
-                return False
-        return True
-
     def drop(self, stream: IncomingStream) -> bool:
         """Nobody wants this body any more; False if it has ended already."""
         if self.streams.pop(stream.order, None) is None:
@@ -322,9 +282,7 @@ class StreamReader:
             if total_length is None or received > self._max_payload_bytes:
                 return OVER_CAP
             return _wrong_length(received, total_length)
-        if not self.senders.take(stream.sender, size, is_answer) and not self.take(
-            stream.sender, size, is_answer, stream=stream
-        ):
+        if not self.senders.take(stream.sender, size, is_answer, stream=stream):
             return OUT_OF_BYTES
         stream.received_bytes = received
         stream.grown_at = now
@@ -356,7 +314,7 @@ class StreamReader:
         sender, more = stream.sender, len(inflater.rest) - inflater.counted_bytes
         if more < 0:
             self.senders.give_back(sender, -more)
-        elif not self.take(sender, more, not stream.is_request, stream=stream):
+        elif not self.senders.take(sender, more, not stream.is_request, stream=stream):
             self._end(stream, OUT_OF_BYTES)
             return
         inflater.counted_bytes += more
@@ -377,9 +335,12 @@ class StreamReader:
             if not self._turns:
                 self.turn_at = None
 
+    def _make_room(self, stream: IncomingStream) -> None:
+        self._end(stream, OUT_OF_BYTES)
+
     def _end(self, stream: IncomingStream, outcome: Body | Fault) -> None:
         """A stream ends, if it has not ended before by making room."""
-        if stream.is_request and isinstance(outcome, Body):
+        if stream.is_request and not isinstance(outcome, Fault):
             stream.received_bytes = 0  # the bytes are the body's from now on
         if self.drop(stream):
             stream.on_end(outcome)

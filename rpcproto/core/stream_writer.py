@@ -1,10 +1,11 @@
 """Bodies going out: the form that a body takes, and its chunks, made as they are taken (R29)."""
 
 import zlib
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from rpcproto.core import wire
-from rpcproto.core.messages import OutgoingPacket, PacketKind, new_value
+from rpcproto.core.messages import PacketFields, PacketKind
 
 CHUNK_BYTES: Final = 15_000
 """The most that one chunk carries, and an inline header packet is (A2)."""
@@ -21,7 +22,7 @@ _DEFLATE_STEP: Final = 16 * 1024
 _USUAL_STATE: Final = -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL
 """Window and memory level; the window is negative for raw DEFLATE."""
 _SMALL_STATE: Final = -12, 5
-SMALL_BODY_BYTES: Final = 4 * 1024
+_SMALL_BODY_BYTES: Final = 4 * 1024
 """No larger than the window of the small state, so that nothing is lost by it."""
 
 
@@ -63,21 +64,14 @@ class PlainSource:
         return last if last > start else end
 
 
-def deflated_at_once(body: bytes) -> bytes:
-    """All of a small body. To set up the state takes longer than to compress it, and it needs less
-    of that."""
-    deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_SMALL_STATE)
-    return deflate.compress(body) + deflate.flush()
-
-
 class DeflatedSource:
     """One raw DEFLATE stream over all chunks, with a final block at its end."""
 
-    __slots__ = ("_body", "_deflate", "bytes_in", "is_whole", "ready")
-
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_USUAL_STATE)
+        # To set up the state takes longer than to compress a small body, which needs less of it.
+        state = _USUAL_STATE if len(body) > _SMALL_BODY_BYTES else _SMALL_STATE
+        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *state)
         self.bytes_in: int = 0
         self.ready: bytearray = bytearray()
         self.is_whole: bool = False
@@ -109,43 +103,34 @@ Source: TypeAlias = PlainSource | DeflatedSource
 """Gives the contents of chunks by `next_content`; empty when there is none left."""
 
 
+@dataclass(eq=False, slots=True)
 class StreamWriter:
     """A stream whose header is made and whose body leaves piece by piece."""
 
-    __slots__ = (
-        "_envelope", "_index", "_source", "body_bytes", "destination_identity", "destination_sid",
-        "is_deflating", "request_id", "stream_id", "token",
-    )  # fmt: skip
+    envelope: bytes
+    stream_id: bytes
+    request_id: str
+    source: Source
+    destination_identity: str
+    destination_sid: str
+    token: int
+    body_bytes: int
+    chunks: int = 0
+    """So many of them were made."""
 
-    def __init__(
-        self,
-        opening: wire.Opening,
-        request_id: str,
-        source: Source,
-        recipient: Address,
-        token: int,
-        body_bytes: int,
-    ) -> None:
-        self._envelope = opening[0]
-        self.stream_id: bytes = opening[1]
-        self.request_id: str = request_id
-        self.destination_identity: str = recipient[0]
-        self.destination_sid: str = recipient[1]
-        self.token: int = token
-        self.body_bytes: int = body_bytes
-        self.is_deflating: bool = isinstance(source, DeflatedSource)
-        self._source = source
-        self._index = 0
+    @property
+    def is_deflating(self) -> bool:
+        """Whether the state of a compression is kept."""
+        return isinstance(self.source, DeflatedSource)
 
-    def next_packet(self) -> OutgoingPacket:
+    def next_packet(self) -> PacketFields:
         """The next chunk, or the trailer after the last one."""
-        content = self._source.next_content()
+        content = self.source.next_content()
         kind = PacketKind.STREAM_CHUNK
         if content:
-            data = wire.write_chunk(self._envelope, self.stream_id, self._index, content)
-            self._index += 1
+            data = wire.write_chunk(self.envelope, self.stream_id, self.chunks, content)
+            self.chunks += 1
         else:
             kind = PacketKind.STREAM_TRAILER
-            data = wire.write_trailer(self._envelope, self.stream_id)
-        packet = (data, self.destination_identity, self.request_id, kind, self.token)
-        return new_value(OutgoingPacket, packet)
+            data = wire.write_trailer(self.envelope, self.stream_id)
+        return data, self.destination_identity, self.request_id, kind, self.token

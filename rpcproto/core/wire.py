@@ -141,6 +141,9 @@ def read(
     elif which == "rpc_response" and (response := packet.rpc_response).payload:
         # A payload that is not empty is there for sure.
         kind, fields = Response, (response.request_id, response.payload)
+    elif which == "encrypted_packet":
+        sealed = packet.encrypted_packet
+        kind, fields = Sealed, ("", sealed.key_index, sealed.iv, sealed.encrypted_value)
     elif which == "stream_chunk":
         chunk = packet.stream_chunk
         kind, fields = StreamChunk, (chunk.stream_id, chunk.chunk_index, chunk.content)
@@ -150,8 +153,6 @@ def read(
     elif which == "rpc_response":
         fields = read_response(packet)
         kind = type(fields)
-    elif which == "encrypted_packet":
-        kind, fields = Sealed, ("", *read_sealed(packet))
     else:
         kind, fields = Unread, (which or "",)
     name = fields[0]
@@ -161,27 +162,26 @@ def read(
     is_for_us = data.startswith(sender.greeting)
     if (
         is_for_us
-        and len(name) == USUAL_ID_BYTES
-        and name.isascii()
+        and ((len(name) == USUAL_ID_BYTES and name.isascii()) or kind is Sealed)
         and not packet.participant_sid
         and not packet.sequence
     ):
         return kind, fields, sender, None
+    envelope = _read_envelope(packet, our_identity, is_for_us)
+    if envelope is None or not (kind is Unread or kind is Sealed or is_id(name)):
+        return None
+    return kind, fields, None, envelope
+
+
+def _read_envelope(packet: Any, our_identity: str, is_for_us: bool) -> Envelope | None:
+    """What a packet says about its way; None if a name is too long."""
     identity, sid = packet.participant_identity, packet.participant_sid
-    if not _names_fit(kind, name, identity, sid):
+    if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
         return None
     if not is_for_us:
         destinations = packet.destination_identities
         is_for_us = our_identity in destinations[:MAX_DESTINATIONS] or not destinations
-    return kind, fields, None, Envelope(identity, sid, is_for_us, packet.sequence)
-
-
-def _names_fit(kind: Kind, name: str, identity: str, sid: str) -> bool:
-    return (
-        (kind is Unread or kind is Sealed or is_id(name))
-        and fits(identity, MAX_IDENTITY_BYTES)
-        and fits(sid, MAX_IDENTITY_BYTES)
-    )
+    return Envelope(identity, sid, is_for_us, packet.sequence)
 
 
 _NO_REQUEST: Final = "", 0, False
@@ -220,12 +220,6 @@ def _read_rpc_header(packet: Value) -> tuple[str, HeaderFields | tuple[str]]:
         request = attributes[METHOD], timeout_ms, attributes[VERSION] == STREAM_VERSION
     body = makes_sense, total_length, inline, compression != UNCOMPRESSED
     return topic, (stream_id, request_id, generated, body, request)
-
-
-def read_sealed(packet: DataPacket) -> Sealed:
-    """What is to be opened in a packet that is sealed; its type is not read (R44)."""
-    sealed = packet.encrypted_packet
-    return Sealed(sealed.key_index, sealed.iv, sealed.encrypted_value)
 
 
 def read_response(packet: Value) -> Response | ErrorResponse:
@@ -395,11 +389,8 @@ _RESPONSE_HEAD: Final = text_field(3, RESPONSE_TOPIC) + text_field(4, _MIME_TYPE
 
 def request_label(request_id: bytes, method: str, response_timeout_ms: int) -> Label:
     """The label of a request stream; the id is in UTF-8 already."""
-    before, after = (
-        _BEFORE_REQUEST_ID[len(request_id)],
-        _after_request_id(method, response_timeout_ms),
-    )
-    return _REQUEST_HEAD, before + request_id + after
+    before = _BEFORE_REQUEST_ID[len(request_id)]
+    return _REQUEST_HEAD, before + request_id + _after_request_id(method, response_timeout_ms)
 
 
 def response_label(request_id: str) -> Label:
@@ -408,17 +399,16 @@ def response_label(request_id: str) -> Label:
     return _RESPONSE_HEAD, _BEFORE_REQUEST_ID[len(id_text)] + id_text + _TEXT_HEADER
 
 
-_FIRST_OF_VARINT: Final = tuple(bytes((digit | 0x80,)) for digit in range(0x80))
-_FIRST_OF_TIMESTAMP: Final = tuple(_TIMESTAMP + first for first in _FIRST_OF_VARINT)
+_MORE_OF_VARINT: Final = tuple(bytes((digit | 0x80,)) for digit in range(0x80))
 
 
 def time_stamp(unix_ms: float) -> bytes:
     """The field of a header that says when its stream began."""
     if _EARLIEST_QUICK_MS <= unix_ms < MAX_UNIX_MS:
         number = round(unix_ms)
-        first, second = _FIRST_OF_TIMESTAMP[number & 0x7F], _FIRST_OF_VARINT[number >> 7 & 0x7F]
+        first, second = _MORE_OF_VARINT[number & 0x7F], _MORE_OF_VARINT[number >> 7 & 0x7F]
         # What follows the first two bytes stays the same for sixteen seconds.
-        return first + second + _VARINTS[number >> 14]
+        return _TIMESTAMP + first + second + _VARINTS[number >> 14]
     number = round(max(-MAX_UNIX_MS, min(unix_ms, MAX_UNIX_MS)))
     return uint_field(2, number & MAX_UINT64)
 
@@ -441,20 +431,15 @@ def write_header(
     """The packet of a stream header, with all of its body if there is `inline_content`."""
     envelope, stream_id, stamp, (before, after) = opening
     ending = uint_field(12, compression) if compression else b""
-    before_inline, content = b"", inline_content
-    if content is None:
-        content = b""
-    else:
-        before_inline = _BEFORE_INLINE[len(content)]
+    if inline_content is not None:
+        ending = _BEFORE_INLINE[len(inline_content)] + inline_content + ending
     before_id, length = _BEFORE_ID[len(stream_id)], _VARINTS[total_length]
-    header = b"".join(
-        (before_id, stream_id, stamp, before, length, after, before_inline, content, ending)
-    )
+    header = b"".join((before_id, stream_id, stamp, before, length, after, ending))
     return b"".join((envelope, _BEFORE_HEADER[len(header)], header))
 
 
 def write_chunk(
-    envelope: bytes, stream_id: bytes, index: int, content: bytes | memoryview
+    envelope: bytes, stream_id: bytes, index: int, content: bytes | bytearray | memoryview
 ) -> bytes:
     """The packet of a chunk; the content is copied once."""
     size = len(content)
@@ -494,42 +479,6 @@ def around_iv(size: int, key_index: int = 0, iv_bytes: int = IV_BYTES) -> tuple[
 
 
 _GCM: Final = 1
-
-
-@lru_cache(4_096)
-def _in_usual_form(length: int) -> tuple[bytes, bytes, int]:
-    """The same for a packet of so many bytes after its envelope, if it is as an engine makes it for
-    the key at index 0; and how many bytes these are with the IV. No packet begins like the first of
-    them where there is none."""
-    for size in range(length - 28, length - 20):
-        before, after = around_iv(max(size, 0))
-        if len(before) + len(after) + IV_BYTES + size == length:
-            return before, after, length - size
-    return b"\0", b"", 0
-
-
-def read_usual_sealed(
-    greetings: Mapping[bytes, Any],
-    around_name: int,
-    data: bytes,
-    our_identity: str,
-    senders: Mapping[str, Any],
-) -> Read:
-    """What `read` gives. A packet that an engine has sealed, and nobody has changed on its way, is
-    read without protobuf. `around_name` counts the bytes of a greeting without the sender's name.
-    """
-    try:
-        sender = greetings.get(data[: data[1] + around_name])
-    except IndexError:
-        sender = None
-    if sender is not None:
-        start = data[1] + around_name
-        before, after, skipped = _in_usual_form(len(data) - start)
-        at = start + len(before)
-        if data.startswith(before, start) and data.startswith(after, at + IV_BYTES):
-            sealed = ("", 0, data[at : at + IV_BYTES], data[start + skipped :])
-            return Sealed, sealed, sender, None
-    return read(data, our_identity, senders)
 
 
 def id_of_trailer(data: bytes) -> bytes:

@@ -8,11 +8,11 @@ from rpcproto.core.errors import (
     STANDARD_MESSAGES,
     ErrorCode,
     LocalProtocolError,
-    RpcError,
     require_name,
     require_text,
     require_timeout,
 )
+from rpcproto.errors import RpcError
 from rpcproto.livekit.errors import (
     FORBIDDEN,
     NOT_FOUND,

@@ -8,8 +8,9 @@ from typing import Final, TypeAlias, TypeVar
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_name
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, require_name
 from rpcproto.core.events import AbandonReason, InvocationReceived
+from rpcproto.errors import RpcError
 from rpcproto.logs import logger
 from rpcproto.participant.totals import SUCCESS, Totals, outcome_of
 from rpcproto.wire import MAX_METHOD_BYTES

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias, final
 
-from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.errors import ErrorCode
+from rpcproto.errors import RpcError
 from rpcproto.logs import logger
 
 Outcome: TypeAlias = str | Exception

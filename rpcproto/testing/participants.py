@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol, TypeAlias, final
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import RpcError
 from rpcproto.core.events import (
     CallAcknowledged,
     CallFailed,
@@ -17,6 +16,7 @@ from rpcproto.core.events import (
 )
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.sealing import Cryptor
+from rpcproto.errors import RpcError
 from rpcproto.testing.agenda import Agenda, Entry
 
 

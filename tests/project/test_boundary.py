@@ -36,7 +36,7 @@ UPPER_FLOORS = [
     {"testing"},
     {"recording"},
     {"transports", "e2ee", "wire"},
-    {"extras", "ids", "interrupts", "logs"},
+    {"errors", "extras", "ids", "interrupts", "logs"},
     {"core"},
 ]
 """The same of the whole house; a floor of several modules may use itself."""
@@ -199,7 +199,7 @@ def test_outside_the_core_only_rooms_that_show_packets_know_protobuf() -> None:
 
 def test_the_core_is_read_in_an_hour() -> None:
     sizes = {path.stem: len(code_lines(path)) for path in MODULES}
-    assert sum(sizes.values()) <= 3_000, sizes
+    assert sum(sizes.values()) <= 2_800, sizes
     assert max(sizes.values()) <= 400, sizes
 
 

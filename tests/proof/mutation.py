@@ -190,10 +190,10 @@ def known_outcomes(current: str, keep_killed: bool) -> dict[str, Outcome]:
     return known
 
 
-def listed_survivors() -> dict[str, str]:
-    """The reason of each survivor that is known and stays."""
+def listed_survivors() -> dict[str, bool]:
+    """The survivors that are known and stay, and whether they are the same program as the core."""
     groups = tomllib.loads(SURVIVORS.read_text())["survivors"]
-    return {name: group["reason"] for group in groups for name in group["mutants"]}
+    return {name: group["equivalent"] for group in groups for name in group["mutants"]}
 
 
 def try_out(mutants: list[Mutant], known: dict[str, Outcome], state: str) -> dict[str, Outcome]:
@@ -223,17 +223,28 @@ def try_out(mutants: list[Mutant], known: dict[str, Outcome], state: str) -> dic
 
 
 def report(mutants: list[Mutant], outcomes: dict[str, Outcome]) -> float:
-    """Print what came of each module's mutants; returns the score in percent."""
+    """Print what came of each module's mutants; returns the score in percent.
+
+    Survivors that are the same program are no faults: they are counted, and left out of the score.
+    """
+    same = {name for name, is_equivalent in listed_survivors().items() if is_equivalent}
     print(f"\n{'module':<16}{'mutants':>8}{'killed':>8}{'timeout':>8}{'survived':>9}{'score':>8}")
     counts: dict[str, Counter[Outcome]] = {}
+    equivalent = 0
     for mutant in mutants:
-        counts.setdefault(mutant.module, Counter())[outcomes[mutant.name]] += 1
+        outcome = outcomes[mutant.name]
+        if outcome is Outcome.SURVIVED and mutant.name in same:
+            equivalent += 1
+        else:
+            counts.setdefault(mutant.module, Counter())[outcome] += 1
     score = 100.0
     for module, count in [*sorted(counts.items()), ("all", sum(counts.values(), Counter()))]:
         total, survived = count.total(), count[Outcome.SURVIVED]
         score = 100 * (total - survived) / total
         killed, timeout = count[Outcome.KILLED], count[Outcome.TIMEOUT]
         print(f"{module:<16}{total:>8}{killed:>8}{timeout:>8}{survived:>9}{score:>7.1f}%")
+    seen = 100 * (len(mutants) - survived - equivalent) / len(mutants)
+    print(f"{equivalent} more are the same program as the core; with them it were {seen:.1f}%")
     return score
 
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 WITHOUT_EFFECT = {
     *("_packets_in", "packets_out", "_ignored", "_now", "now", "orders", "_orders"),
-    "_all",
+    "_lines",
 }
 """What decides nothing: packets are counted for `statistics()` alone; no instant is told that is
 before the last one; the next number is above all others, whatever it is. And the list of all lines,
@@ -116,7 +116,7 @@ class _Walk:
             if name == "order":
                 self._alive.add(value)
             return self.order(value)
-        if name == "_rest":  # a heap: what is over is passed by, as in a line
+        if name == "_others":  # a heap: what is over is passed by, as in a line
             return [self.value(due) for due in sorted(value) if _counts(due)]
         if isinstance(value, dict):
             return self.once(value, partial(_Walk._table, name=name))
@@ -143,7 +143,7 @@ class _Walk:
         line of its last deadline: whether it has done so already makes no difference."""
         items = itertools.chain(line.later or (), line)
         alive = [self.value(item) for item in items if item.state >= OPEN]
-        return line.timeout, line.later and line.later.timeout, line.is_kept, alive
+        return line.timeout, line.last_timeout, alive
 
     def due(self, due: Due) -> object:
         deadline, order, is_last, item = due

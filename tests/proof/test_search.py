@@ -240,7 +240,7 @@ def never_ends(self: Deadlines, item: Any, deadline: float) -> None:
 
 
 def lifts_the_grace(self: Caller, identity: str, sid: str) -> None:
-    self._deadlines._rest.clear()
+    self._deadlines._others.clear()
     recipient_joined(self, identity, sid)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from rpcproto.core.errors import RpcError
+from rpcproto.errors import RpcError
 from rpcproto.testing.hosts.clock import VirtualClock
 from rpcproto.testing.hosts.driver import Handler, Invocation, Work
 from rpcproto.testing.hosts.steps import PEER

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import RpcError
 from rpcproto.core.events import CallFailed, CallSucceeded, InvocationReceived
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.errors import RpcError
 from rpcproto.testing.hosts.clock import VirtualClock
 from rpcproto.testing.hosts.steps import HOST, LATENCY, PEER, PeerCall, PeerStarts
 from rpcproto.testing.ids import counting_ids

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from rpcproto.core.errors import ErrorCode, RpcError
+from rpcproto.core.errors import ErrorCode
 from rpcproto.core.messages import OutgoingPacket
+from rpcproto.errors import RpcError
 from rpcproto.testing.hosts.channel import Channel
 from rpcproto.testing.hosts.clock import VirtualClock
 from rpcproto.testing.hosts.driver import CallHandle, HostDriver, HostSetup
