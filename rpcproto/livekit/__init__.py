@@ -25,10 +25,11 @@ from rpcproto.livekit.room import LocalParticipant, Room, connect
 from rpcproto.livekit.server_api import perform_rpc_by_server
 from rpcproto.livekit.stacks import Stack
 from rpcproto.livekit.tokens import access_token
-from rpcproto.livekit.transport import LiveKitTransport, join_room
+from rpcproto.livekit.transport import ConnectionState, LiveKitTransport, join_room
 
 __all__ = [
     "ConnectError",
+    "ConnectionState",
     "IncomingRpcNext",
     "LeaveError",
     "LiveKitTransport",
