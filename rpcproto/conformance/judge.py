@@ -57,6 +57,8 @@ class Judge:
         self._results: dict[Play, Result] = {}
         self._served: set[str] = set()
         self._deaths = 0
+        self._deadly: dict[Case, int] = {}
+        """The cases that the testee has died of, and the client_protocol."""
         self._silent = 0
         self._deaf = 0
         self._stopped = ""
@@ -141,6 +143,7 @@ class Judge:
                 return
             self._add(await self._judge(play))
             if self._stage.ended:
+                self._deadly[play[0]] = play[1]
                 await self._revive()
 
     async def _side_by_side(self, plays: Sequence[Play]) -> None:
@@ -178,6 +181,9 @@ class Judge:
         if case.reads > self._stage.facts.client_protocol:
             why = f"the testee announces client_protocol {self._stage.facts.client_protocol}"
             return self._unsupported(play, why)
+        if case in self._deadly:
+            why = f"not played: the testee has died of it with client_protocol {self._deadly[case]}"
+            return Result(case, protocol, Verdict.FAIL, why, case.sees)
         if self._silent >= MAX_SILENT:
             return self._unplayed(play, f"not played: in {MAX_SILENT} cases it has sent nothing")
         if self._deaf >= MAX_DEAF:

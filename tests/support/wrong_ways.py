@@ -904,7 +904,7 @@ WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("14.11", AnsweringTheHidden),
     ("14.13", TakingAnybody),
     # what is unknown or malformed
-    ("15.1 15.2 15.3 15.4 15.5 15.6 15.26", StuckByTheUnknown),
+    ("15.1 15.2 15.3 15.4 15.5 15.6 15.26 15.27", StuckByTheUnknown),
     ("15.8", ignoring(has_unknown_fields)),
     ("15.9", ignoring(lambda one: one.stream_header.text_header.reply_to_stream_id)),
     ("15.10", sending(lower_ids)),

@@ -66,7 +66,7 @@ NONSENSE: Final = (
                      (2, field(2, b"data")),
                      (3, b""),
                      (6, b""),
-                     (7, field(2, who.identity.encode())),
+                     (7, field(2, who.identity.encode()) + field(3, b"TR_track")),
                      (8, b""),
                      (9, field(1, b"an id")),
                  )
@@ -89,6 +89,9 @@ NONSENSE: Final = (
                  stamped(scene, who, GROUP_BEGINS * 20_000 + GROUP_ENDS * 20_000),
                  stamped(scene, who, GROUP_BEGINS * 20_000),
              ], "Readers that recurse without a bound end the program."),
+    Nonsense("15.27", "A transcription arrives that names no track",
+             lambda scene, who: [stamped(scene, who, field(7, field(2, who.identity.encode())))],
+             "One packet to the whole room would end every participant whose SDK unwraps it."),
 )  # fmt: skip
 
 
