@@ -170,8 +170,15 @@ def test_a_testee_that_dies_fails_that_case_and_is_started_again(conform: Confor
     assert "its stderr    it was 'once' that did it" in ran.out
 
 
-def test_after_the_third_death_the_run_ends(conform: Conform) -> None:
+def test_a_case_that_killed_the_testee_is_not_played_again(conform: Conform) -> None:
     ran = conform("--exec", run_testee("dying"), "--only", "RPC-1")
+    assert ran.verdicts()["fail"] == 3
+    assert "not played: the testee has died of it with client_protocol 0" in ran.out
+
+
+def test_after_the_third_death_the_run_ends(conform: Conform) -> None:
+    cases = [f"--only={name}" for name in ("RPC-1.12", "RPC-8.9", "RPC-14.9")]
+    ran = conform("--exec", run_testee("dying"), *cases, "--client-protocol", "0")
     assert ran.code == 1
     assert "The run ended early: the testee has died 3 times" in ran.out
 
