@@ -1,6 +1,7 @@
 """A world for tests in which ids count and time is virtual: no sleeping, the same every time."""
 
 from rpcproto.testing.cryptor import ToyCryptor, counting_ivs
+from rpcproto.testing.engines import EngineFactory, WorldEngine
 from rpcproto.testing.ids import counting_ids
 from rpcproto.testing.participants import Later, WorldCall, WorldParticipant
 from rpcproto.testing.virtual_time import Deadlock, virtual_time_run
@@ -9,6 +10,7 @@ from rpcproto.transports.links import Fate, Link, SentPacket
 
 __all__ = [
     "Deadlock",
+    "EngineFactory",
     "Fate",
     "Later",
     "Link",
@@ -16,6 +18,7 @@ __all__ = [
     "ToyCryptor",
     "World",
     "WorldCall",
+    "WorldEngine",
     "WorldParticipant",
     "counting_ids",
     "counting_ivs",

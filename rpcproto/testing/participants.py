@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import NamedTuple, Protocol, TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.engine import RpcEngine
 from rpcproto.core.events import (
     CallAcknowledged,
     CallFailed,
@@ -18,21 +17,7 @@ from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.sealing import Cryptor
 from rpcproto.errors import RpcError
 from rpcproto.testing.agenda import Agenda, Entry
-
-
-class EngineFactory(Protocol):
-    """What makes the engines of a world: `RpcEngine`, or something that gives one."""
-
-    def __call__(
-        self,
-        identity: str,
-        *,
-        new_id: Callable[[], str],
-        config: RpcConfig,
-        cryptor: Cryptor | None,
-    ) -> RpcEngine:
-        """An engine for the participant `identity`."""
-        ...
+from rpcproto.testing.engines import EngineFactory, WorldEngine
 
 
 @final
@@ -98,7 +83,7 @@ class WorldParticipant:
         """Of its engines."""
         self.cryptor: Cryptor | None = cryptor
         """What its engines seal and open packets with, one after another."""
-        self.engine: RpcEngine
+        self.engine: WorldEngine
         self.sid: str = ""
         self.is_connected: bool = False
         self.is_present: bool = False
@@ -232,7 +217,7 @@ class WorldParticipant:
         elif answer is not None:
             self._answer(engine, invocation_id, answer)
 
-    def _answer(self, engine: RpcEngine, invocation_id: int, answer: str | RpcError) -> bool:
+    def _answer(self, engine: WorldEngine, invocation_id: int, answer: str | RpcError) -> bool:
         now = self._agenda.now
         if isinstance(answer, RpcError):
             code, message, data = answer.code, answer.message, answer.data or ""
@@ -244,7 +229,7 @@ class WorldParticipant:
         self.settle()
         return accepted
 
-    def _cancel(self, call: WorldCall, engine: RpcEngine) -> bool:
+    def _cancel(self, call: WorldCall, engine: WorldEngine) -> bool:
         cancelled = engine.cancel(call.request_id, now=self._agenda.now)
         if cancelled:
             call.ended_at = self._agenda.now

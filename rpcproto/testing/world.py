@@ -16,8 +16,9 @@ from rpcproto.core.events import Event
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.sealing import Cryptor
 from rpcproto.testing.agenda import Agenda
+from rpcproto.testing.engines import EngineFactory
 from rpcproto.testing.ids import counting_ids
-from rpcproto.testing.participants import EngineFactory, WorldCall, WorldParticipant
+from rpcproto.testing.participants import WorldCall, WorldParticipant
 from rpcproto.testing.transcript import Happening, lines
 from rpcproto.transports.links import Fate, Link, Links, SentPacket
 from rpcproto.wire import stamp

@@ -15,6 +15,10 @@ PRINTED = {
     "nested_call.py": ["alice, 42: Here is Dracula", "charlie, 8: Not for children"],
     "two_processes.py": ["Hello, alice! You said 1400000 characters."],
     "trio_over_a_pipe.py": ["bob counted to 10", "1502 Response timeout"],
+    "testee_in_a_world.py": [
+        "ours: call 11 fails, 1400 Method not supported at destination",
+        "testee: call 10 succeeds, 'Hello, testee!'",
+    ],
     "engine_by_hand.py": [
         "request        -> bob (68 bytes)",
         "payload='Hello, alice!",

@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, cast
 
 from sealed_packets import toy
 from simulation_draws import (
@@ -38,7 +38,7 @@ from rpcproto import InvocationReceived, RpcConfig, RpcError, wire
 from rpcproto.core.sealing import Cryptor
 from rpcproto.recording import Journal
 from rpcproto.testing import Later, Link, SentPacket, World, WorldCall, WorldParticipant
-from rpcproto.testing.participants import EngineFactory
+from rpcproto.testing.engines import EngineFactory
 from rpcproto.wire import Unread
 
 KINDS: Final = (
@@ -70,7 +70,7 @@ class Simulation:
     def run(self, engine_factory: EngineFactory | None = None) -> None:
         """Live through it and judge it; raises RuleBrokenError. With engines of another factory,
         do not judge."""
-        self._build(engine_factory or self._watched)
+        self._build(engine_factory or cast("EngineFactory", self._watched))
         self._plan_calls()
         self._plan_trouble()
         self.world.run(until=HEALED_AT)
