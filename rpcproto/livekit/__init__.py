@@ -17,13 +17,18 @@ from rpcproto.asyncio import (
 from rpcproto.livekit.errors import (
     ConnectError,
     LeaveError,
+    NotDeliveredError,
     RefusedError,
     TokenError,
     UnreachableError,
 )
+from rpcproto.livekit.participants import RemoteParticipant
 from rpcproto.livekit.room import LocalParticipant, Room, connect
 from rpcproto.livekit.server_api import perform_rpc_by_server
+<<<<<<< HEAD
 from rpcproto.livekit.stacks import Stack
+=======
+>>>>>>> a3574ec (A room reports who comes and goes, knows kinds and attributes, and says why a call was not acknowledged)
 from rpcproto.livekit.tokens import access_token
 from rpcproto.livekit.transport import ConnectionState, LiveKitTransport, join_room
 
@@ -34,8 +39,10 @@ __all__ = [
     "LeaveError",
     "LiveKitTransport",
     "LocalParticipant",
+    "NotDeliveredError",
     "OutgoingRpcNext",
     "RefusedError",
+    "RemoteParticipant",
     "Room",
     "RpcCallInfo",
     "RpcError",

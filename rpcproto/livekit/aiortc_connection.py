@@ -137,7 +137,7 @@ class AiortcConnection(PeerConnection):
         return self._connection.connectionState == "connected"
 
     @property
-    def _buffered_bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         return 0 if self._channel is None else self._channel.bufferedAmount
 
     def send(self, data: bytes) -> None:

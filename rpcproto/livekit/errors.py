@@ -36,6 +36,16 @@ class LeaveError(ConnectionError):
         self.reason: str = reason
 
 
+class NotDeliveredError(ConnectionError):
+    """Why nobody has acknowledged a call: the cause of its `RpcError` with the code 1501."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason: str = reason
+        """`never_announced`, `left`, `not_active`, `no_permission`, `channel_closed` or
+        `not_sent`."""
+
+
 def refusal(status: int, body: str, redirect: str = "") -> RefusedError:
     """The error for an HTTP status that is no welcome, with what the server had to say; `redirect`
     is the other host that it names."""

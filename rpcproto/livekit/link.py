@@ -15,9 +15,11 @@ from google.protobuf.message import DecodeError
 from livekit.protocol.models import DataPacket
 
 from rpcproto import OutgoingPacket, stamp
-from rpcproto.livekit.errors import ConnectError, LeaveError, UnreachableError
+from rpcproto.livekit.delivery import Delivery
+from rpcproto.livekit.errors import ConnectError, LeaveError, NotDeliveredError, UnreachableError
 from rpcproto.livekit.http_requests import why
 from rpcproto.livekit.negotiation import PeerConnections
+from rpcproto.livekit.participants import AttributesChanged, Participants, PermissionChanged
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signal_socket import SignalSocket
 from rpcproto.livekit.signalling import (
@@ -48,6 +50,8 @@ FLUSHING_TIME: Final = 0.25
 MAX_EARLY_PACKETS: Final = 500
 """Packets that wait until it is known that we can send, too; those beyond are dropped. The server
 sends none of more than 64,000 bytes, so that is 32 MB."""
+FLUSH_INTERVAL: Final = 0.005
+"""How often it is looked whether something waits in the data channel, in seconds."""
 LEAVE_TIME: Final = 1.0
 """How long the signalling has to say why the data channel was closed, in seconds."""
 BELIEF_TIME: Final = 3.0
@@ -73,7 +77,7 @@ class Link:
         token: str,
         path: str,
         stack: type[PeerConnection],
-        tell: Callable[[TransportEvent], None],
+        tell: Callable[[TransportEvent | AttributesChanged], None],
     ) -> None:
         self.on_resuming: Callable[[ConnectionError], None] = lambda _: None
         """Called when the session is to be resumed, with the reason."""
@@ -103,13 +107,13 @@ class Link:
         """None, or why nothing has come of it."""
         self._is_open = False
         self._early_packets: list[PacketReceived] = []
-        self._presence: list[TransportEvent] = []
         self._losing: asyncio.TimerHandle | None = None
         """Set while it is lost, and it is not known yet why."""
         self._has_failed = False
         """Whether no packet gets through until ICE is restarted."""
         self._sent = ReliableSender()
         self._received = ReliableReceiver()
+        self._delivery = Delivery(self._signalling.participants, loop.time)
 
     async def open(self) -> None:
         """Join the room, until packets can be sent. Raises ConnectError."""
@@ -143,7 +147,18 @@ class Link:
             return "no answer from the server"
         if not self._is_in:
             return "the server does not let us in"
-        return "no packet gets through to the server (UDP blocked, and no TURN server)"
+        return self._connections.progress
+
+    @property
+    def participants(self) -> Participants:
+        """The others, as the server has reported them."""
+        return self._signalling.participants
+
+    def explain(self, identity: str, since: float) -> NotDeliveredError | None:
+        """Why nobody has acknowledged a call to `identity` that was made at `since`, if known."""
+        sender = self._connections.sender
+        is_open = sender.is_open and self._losing is None and not self.broken.done()
+        return self._delivery.explain(identity, since, sender.buffered_bytes if is_open else None)
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """Send packets, each under the next number; wait while the channel is full.
@@ -176,8 +191,14 @@ class Link:
         )
         if numbered is None:
             return False
+        self._delivery.sent(len(numbered))
         sender.send(numbered)
         return True
+
+    async def flush(self) -> None:
+        """Wait until nothing waits in the data channel."""
+        while not self.broken.done() and self._connections.sender.buffered_bytes:
+            await asyncio.sleep(FLUSH_INTERVAL)
 
     async def close(self) -> None:
         """Say goodbye, and let go of everything, in at most CLOSING_TIME."""
@@ -275,8 +296,10 @@ class Link:
         match event:
             case Joined():
                 await self._enter(event)
-            case ParticipantJoined() | ParticipantLeft():
+            case ParticipantJoined() | ParticipantLeft() | AttributesChanged():
                 self._tell_presence(event)
+            case PermissionChanged():
+                self._delivery.permission_changed(self.joined.identity, event.may_send)
             case OfferReceived() | AnswerReceived() | CandidateReceived():
                 await self._connections.handle(event)
             case Resumed():
@@ -289,14 +312,13 @@ class Link:
             logger.warning(
                 "%s: the token does not allow sending data: no call will be heard", joined.identity
             )
-        self._presence += joined.participants
         await self._connections.enter(joined, is_single=self.path == PATH)
 
-    def _tell_presence(self, event: ParticipantJoined | ParticipantLeft) -> None:
-        if self._is_open:
+    def _tell_presence(
+        self, event: ParticipantJoined | ParticipantLeft | AttributesChanged
+    ) -> None:
+        if self._is_open:  # before, whoever is here then is told of
             self._tell(event)
-        else:
-            self._presence.append(event)
 
     def _receive(self, data: bytes) -> None:
         if not self._is_new(data):
@@ -329,9 +351,11 @@ class Link:
             self._socket.can_restart_ice = self._connections.can_restart_ice
             self._opened.set_result(None)
             connected = Connected(server_version=self.joined.server_version or None)
-            for event in [*self._presence, connected, *self._early_packets]:
-                self._tell(event)
-            self._presence.clear()
+            for newcomer in self.participants.here():
+                self._tell(newcomer)
+            self._tell(connected)
+            for packet in self._early_packets:
+                self._tell(packet)
             self._early_packets.clear()
 
     def _lose(self, reason: str) -> None:

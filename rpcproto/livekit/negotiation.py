@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Final
 
-from rpcproto.livekit.peer_connection import Callbacks, Candidate, PeerConnection
+from rpcproto.livekit.peer_connection import Callbacks, Candidate, PeerConnection, turn_servers
 from rpcproto.livekit.signalling import (
     NEGOTIATED_CHANNELS,
     AnswerReceived,
@@ -14,6 +15,8 @@ from rpcproto.livekit.signalling import (
     OfferReceived,
     Signalling,
 )
+
+SHOWN_TURN_SERVERS: Final = 3
 
 
 class PeerConnections:
@@ -46,6 +49,24 @@ class PeerConnections:
         self._receiver: PeerConnection | None = None
         """The connection that the server offers; on the new path the sender is both."""
         self._has_entered = False
+        self._is_gathering = False
+        self._is_answered = self._is_offered = False
+        self._turn_urls: list[str] = []
+
+    @property
+    def progress(self) -> str:
+        """What is missing, before `is_open`."""
+        turn = ", ".join(self._turn_urls[:SHOWN_TURN_SERVERS])
+        if self._is_gathering:
+            silent = f"; the TURN server may not answer: {turn}" if turn else ""
+            return f"our own network addresses were still being looked for{silent}"
+        if not self._is_answered:
+            return "the server did not answer our offer"
+        if self._receiver is not None and not self._is_offered:
+            return "the server did not offer its connection"
+        if turn:
+            return f"no packet got through to the server, neither directly nor by {turn}"
+        return "no packet got through to the server (UDP blocked, and it names no TURN server)"
 
     @property
     def _all(self) -> list[PeerConnection]:
@@ -78,18 +99,23 @@ class PeerConnections:
             self._receiver.configure(joined.ice_servers)
         self._signalling.offer(self.offer, in_join=is_single)
         self.sender.configure(joined.ice_servers)
+        self._turn_urls = [server.url for server in turn_servers(joined.ice_servers)]
+        self._is_gathering = True
         await self.sender.begin(
             negotiated=is_single and joined.server_protocol >= NEGOTIATED_CHANNELS
         )
+        self._is_gathering = False
 
     async def handle(self, event: OfferReceived | AnswerReceived | CandidateReceived) -> None:
         """What the server says of the connections."""
         match event:
             case OfferReceived(sdp, offer_id):
+                self._is_offered = True
                 if self._receiver is not None:
                     self._signalling.answer(await self._receiver.answer(sdp), offer_id)
                     self._said()
             case AnswerReceived(sdp):
+                self._is_answered = True
                 await self.sender.accept(sdp)
             case CandidateReceived():
                 connection = self.sender if event.is_ours else self._receiver

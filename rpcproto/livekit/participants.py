@@ -15,6 +15,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from livekit.protocol.models import ParticipantInfo
 from livekit.protocol.rtc import ParticipantUpdate
 
+from rpcproto.livekit.errors import NotDeliveredError
 from rpcproto.transports import ParticipantJoined, ParticipantLeft
 from rpcproto.wire import MAX_IDENTITY_BYTES, decode
 
@@ -30,6 +31,8 @@ REMEMBERED_DEPARTURES: Final = 1_000
 """Identities that are remembered after they left."""
 
 ACTIVE: Final = "active"
+KINDS: Final = tuple(name.lower() for name in ParticipantInfo.Kind.keys())  # noqa: SIM118
+"""The kinds of participants, such as `agent` and `sip`."""
 STATES: Final = {
     ParticipantInfo.JOINING: "joining",
     ParticipantInfo.JOINED: "joined",
@@ -46,7 +49,8 @@ class RemoteParticipant:
     sid: str
     """The server's id of this session; another after the participant has joined again."""
     kind: str
-    """`standard`, `agent`, `sip`, `ingress`, `egress`, or what else the server names."""
+    """`standard`, `agent`, `sip`, `ingress`, `egress`, `connector`, `bridge`, or the number of a
+    kind that is newer."""
     name: str
     """The name to show to people, at most 1,024 characters; empty if there is none."""
     attributes: Mapping[str, str]
@@ -60,8 +64,9 @@ class RemoteParticipant:
 class AttributesChanged:
     """The attributes of a participant changed; a removed attribute has an empty value."""
 
-    identity: str
+    participant: RemoteParticipant
     changed: Mapping[str, str]
+    announcement: ParticipantJoined
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +147,9 @@ class Participants:
         known = self._known.get(identity)
         return known.details if known is not None and known.is_here else None
 
-    def here(self) -> list[RemoteParticipant]:
+    def here(self) -> list[ParticipantJoined]:
         """All who can be reached, in the order in which the server announced them."""
-        return [known.details for known in self._known.values() if known.is_here]
+        return [known.announcement for known in self._known.values() if known.is_here]
 
     def state_of(self, identity: str) -> str:
         """The state that the server last reported: one of `STATES`, or empty if it never announced
@@ -158,6 +163,19 @@ class Participants:
         """Whether the participant can be reached."""
         known = self._known.get(identity)
         return known is not None and known.is_here
+
+    def explain(self, identity: str) -> NotDeliveredError | None:
+        """Why nothing has come back from this identity; None if it is here."""
+        state = self.state_of(identity)
+        if not state:
+            message = f"the server has never announced {identity!r} in this room"
+            return NotDeliveredError(message, "never_announced")
+        if identity not in self._known:
+            return NotDeliveredError(f"{identity!r} has left the room", "left")
+        if not self.is_here(identity):
+            message = f"{identity!r} is still joining (its state is {state!r}, not {ACTIVE!r})"
+            return NotDeliveredError(message, "not_active")
+        return None
 
     # within
 
@@ -198,14 +216,13 @@ class Participants:
     ) -> bool:
         """Record what is new of somebody; whether it must be announced again."""
         before, known.details = known.details.attributes, _details(info)
-        after = known.details.attributes
+        after, announcement = known.details.attributes, _announcement(info)
+        is_news, known.announcement = announcement != known.announcement, announcement
         if known.is_here and before != after:
             changed = {name: after.get(name, "") for name in [*before, *after]}
             changed = {name: value for name, value in changed.items() if before.get(name) != value}
-            events.append(AttributesChanged(info.identity, MappingProxyType(changed)))
-        announcement = _announcement(info)
-        is_news = announcement != known.announcement
-        known.announcement = announcement
+            read_only = MappingProxyType(changed)
+            events.append(AttributesChanged(known.details, read_only, announcement))
         return is_news
 
     def _remove(self, identity: str, events: list[ParticipantsEvent]) -> None:

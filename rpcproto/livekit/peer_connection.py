@@ -151,7 +151,7 @@ class PeerConnection(ABC):
 
     @property
     @abstractmethod
-    def _buffered_bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         """What waits in the reliable channel."""
 
     @abstractmethod
@@ -160,9 +160,9 @@ class PeerConnection(ABC):
 
     async def drain(self) -> None:
         """Wait while too much waits in the channel; a lost connection ends it."""
-        if self._buffered_bytes <= HIGH_WATER_BYTES:
+        if self.buffered_bytes <= HIGH_WATER_BYTES:
             return
-        while self.is_open and self._buffered_bytes > LOW_WATER_BYTES:
+        while self.is_open and self.buffered_bytes > LOW_WATER_BYTES:
             self._drained.clear()
             await self._drained.wait()
 

@@ -4,13 +4,16 @@ import base64
 import json
 import time
 import warnings
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
 
 import jwt
 
 from rpcproto.core.errors import LocalProtocolError, require_name, require_timeout
 from rpcproto.wire import MAX_IDENTITY_BYTES
+
+TokenSource: TypeAlias = str | Callable[[], str | Awaitable[str]]
+"""A token, or a function that returns one whenever we join, async or not."""
 
 LIFETIME: Final = 6 * 3600.0
 """How long a token can be used to join, in seconds, unless it is said otherwise."""

@@ -1,23 +1,34 @@
 """A LiveKit room as a participant's transport, for asyncio."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from enum import Enum
 from functools import partial
-from typing import Final, final
+from inspect import isawaitable
+from typing import Final, TypeAlias, final
 from urllib.parse import urlsplit
 
 from rpcproto.core.errors import LocalProtocolError, require_text, require_timeout
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.livekit.backoff import waits
-from rpcproto.livekit.errors import ConnectError, UnreachableError, is_final
+from rpcproto.livekit.errors import (
+    ConnectError,
+    NotDeliveredError,
+    TokenError,
+    UnreachableError,
+    is_final,
+)
 from rpcproto.livekit.link import Link
+from rpcproto.livekit.participants import AttributesChanged, RemoteParticipant
 from rpcproto.livekit.peer_connection import PeerConnection
 from rpcproto.livekit.signalling import PATH
 from rpcproto.livekit.stacks import Stack, peer_connection
+from rpcproto.livekit.tokens import TokenSource
 from rpcproto.logs import logger
 from rpcproto.transports import (
+    Connected,
     Disconnected,
     PacketReceived,
     ParticipantJoined,
@@ -30,23 +41,40 @@ CONNECT_TIMEOUT: Final = 15.0
 """How long joining may take, in seconds."""
 DEPARTURE_GRACE: Final = 2.0
 """See `LiveKitTransport.departure_grace`; LiveKit's own clients wait as long."""
+
+News: TypeAlias = (
+    RemoteParticipant
+    | AttributesChanged
+    | ParticipantJoined
+    | ParticipantLeft
+    | Connected
+    | Disconnected
+)
+"""What the host has taken in, but for packets; a ParticipantJoined is of one who has left since."""
 _SCHEMES: Final = ("ws", "wss", "http", "https")
 
 
 async def join_room(
-    url: str, token: str, *, connect_timeout: float = CONNECT_TIMEOUT, stack: Stack | None = None
+    url: str,
+    token: TokenSource,
+    *,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    stack: Stack | None = None,
 ) -> "LiveKitTransport":
     """Join the room that `token` is for; what is returned is a participant's transport.
 
-    `url` is the server's (`wss://...`), `token` an access token (JWT) with the grant to join.
+    `url` is the server's (`wss://...`), `token` an access token (JWT) with the grant to join, or a
+    function that returns one, async or not; it is asked again each time that we join again.
     `connect_timeout`, in seconds, bounds the joining, also each time that it is done again.
     `stack` is the WebRTC stack, `"wrtc"` or `"aiortc"`; None for the one that is installed.
 
     Raises `ConnectError`: `TokenError` where the token is not good, `RefusedError` where the
     server refuses for another reason, `UnreachableError` where it cannot be reached. Raises
-    LocalProtocolError for misuse, and ModuleNotFoundError if the stack is not installed.
+    LocalProtocolError for misuse, ModuleNotFoundError if the stack is not installed, and what the
+    function for the token raises.
     """
-    token = checked_token(token)
+    if not callable(token):
+        token = checked_token(token)
     require_timeout(connect_timeout, "connect_timeout")
     connection = peer_connection(stack)
     transport = LiveKitTransport(checked_url(url), token, connect_timeout, connection)
@@ -76,6 +104,14 @@ def checked_token(token: str) -> str:
     return stripped
 
 
+async def ask_for_token(source: TokenSource) -> str:
+    """The token itself, or the one that the function returns; or LocalProtocolError."""
+    if isinstance(source, str):
+        return checked_token(source)
+    token = source()
+    return checked_token(await token if isawaitable(token) else token)
+
+
 class ConnectionState(Enum):
     """What a transport is doing about its connection."""
 
@@ -100,7 +136,7 @@ class LiveKitTransport:
     """
 
     def __init__(
-        self, url: str, token: str, connect_timeout: float, stack: type[PeerConnection]
+        self, url: str, token: TokenSource, connect_timeout: float, stack: type[PeerConnection]
     ) -> None:
         """Made by `join_room`."""
         self._url = url
@@ -108,9 +144,13 @@ class LiveKitTransport:
         self._stack = stack
         self.on_state: Callable[[ConnectionState, ConnectionError | None], None] = lambda *_: None
         """Called with each new state, and the reason for it."""
+        self.on_news: Callable[[News], None] = lambda _: None
+        """Called when the host has taken in something else than a packet."""
         self._state = ConnectionState.CONNECTED
-        self._link = self._new_link(token, PATH)
+        self._token = token
         self._inbox = Inbox()
+        self._news: deque[News] = deque()
+        """For each event that waits, but for packets."""
         self._end: ConnectionError | None = None
         """Why nothing comes any more."""
         self._is_closing = False
@@ -157,11 +197,31 @@ class LiveKitTransport:
 
     async def receive(self) -> Sequence[TransportEvent]:
         """See `Transport`."""
-        return await self._inbox.receive()
+        events = await self._inbox.receive()
+        loop = asyncio.get_running_loop()
+        for event in events:
+            if not isinstance(event, PacketReceived):
+                loop.call_soon(self._tell_news, self._news.popleft())
+        return events
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """See `WelcomingTransport`."""
-        return self._inbox.take_welcome()
+        welcome = self._inbox.take_welcome()
+        for _ in welcome:
+            self._tell_news(self._news.popleft())
+        return welcome
+
+    def participant(self, identity: str) -> RemoteParticipant | None:
+        """What the server last reported of a participant; None if it cannot be reached."""
+        return self._link.participants.get(identity)
+
+    def explain(self, identity: str, since: float) -> NotDeliveredError | None:
+        """See `ExplainingTransport`; the clock is that of the event loop."""
+        return self._link.explain(identity, since)
+
+    async def flush(self) -> None:
+        """Wait until nothing waits in the data channel; a lost connection ends it."""
+        await self._link.flush()
 
     async def wait_closed(self) -> None:
         """Wait until we are not in the room any more. Unless we have left ourselves, raises why:
@@ -194,11 +254,7 @@ class LiveKitTransport:
 
     async def _join(self) -> None:
         """For `join_room`: the first connection, or its error."""
-        try:
-            await self._open(self._link)
-        except BaseException:
-            await self._link.close()
-            raise
+        await self._open(PATH, None)
         self._joined = self._link.joined
         self._inbox.owner = self.identity
         self._runner = asyncio.create_task(self._run())
@@ -214,14 +270,23 @@ class LiveKitTransport:
             self._state = state
             self.on_state(state, reason)
 
-    async def _open(self, link: Link) -> None:
+    async def _open(self, path: str, token: str | None) -> None:
+        """Join by a new link; without a token, with the one that the program has."""
+        missing = "no token from the function that was given for it"
+        link = None
         try:
             async with asyncio.timeout(self._connect_timeout):
+                token = token or await ask_for_token(self._token)
+                link = self._link = self._new_link(token, path)
                 await link.open()
-        except TimeoutError:
-            seconds = self._connect_timeout
+        except BaseException as error:
+            if link is not None:
+                await link.close()
+            if not isinstance(error, TimeoutError):
+                raise
+            what, seconds = link.progress if link else missing, self._connect_timeout
             raise UnreachableError(
-                f"cannot join a room at {self._url}: {link.progress} in {seconds:g} s"
+                f"cannot join a room at {self._url}: {what} in {seconds:g} s"
             ) from None
 
     async def _run(self) -> None:
@@ -229,7 +294,7 @@ class LiveKitTransport:
         try:
             while True:
                 reason = await asyncio.shield(self._link.broken)
-                if self._link.is_final:
+                if self._link.is_final and not self._can_renew_token(reason):
                     self._end_with(reason)
                     return
                 logger.warning("%s: %s", self.identity, reason)
@@ -251,18 +316,25 @@ class LiveKitTransport:
         path = self._link.path
         for wait in waits():
             await asyncio.sleep(wait)
-            self._link = self._new_link(self._link.token, path)
+            before = self._link
             try:
-                await self._open(self._link)
+                await self._open(path, None if callable(self._token) else self._link.token)
             except ConnectError as error:
-                await self._link.close()
-                if self._link.is_final or is_final(error):
+                if is_final(error) or (self._link is not before and self._link.is_final):
                     raise
                 logger.info("%s: %s", self.identity, error)
+            except Exception:
+                if not callable(self._token):
+                    raise
+                logger.warning("%s: no new token", self.identity, exc_info=True)
             else:
                 self._require_same_identity()
                 logger.info("%s: joined the room again", self.identity)
                 return
+
+    def _can_renew_token(self, reason: ConnectionError) -> bool:
+        """Whether a refusal is only of a token that a better one may replace."""
+        return callable(self._token) and isinstance(reason, TokenError)
 
     def _require_same_identity(self) -> None:
         joined = self._link.joined
@@ -277,6 +349,20 @@ class LiveKitTransport:
         self._set_state(ConnectionState.DISCONNECTED, error)
         self._over.set()
 
-    def _tell(self, event: TransportEvent) -> None:
-        if not isinstance(event, PacketReceived) or self._inbox.has_room():
-            self._inbox.put(event)
+    def _tell(self, event: TransportEvent | AttributesChanged) -> None:
+        match event:
+            case PacketReceived():
+                if self._inbox.has_room():
+                    self._inbox.put(event)
+            case AttributesChanged():
+                self._inbox.put(event.announcement)
+                self._news.append(event)
+            case ParticipantJoined():
+                self._inbox.put(event)
+                self._news.append(self.participant(event.identity) or event)
+            case _:
+                self._inbox.put(event)
+                self._news.append(event)
+
+    def _tell_news(self, news: News) -> None:
+        self.on_news(news)

@@ -115,7 +115,7 @@ class WrtcConnection(PeerConnection):
         return self._connection.connection_state == "connected"
 
     @property
-    def _buffered_bytes(self) -> int:
+    def buffered_bytes(self) -> int:
         return 0 if self._channel is None else self._channel.buffered_amount
 
     def send(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar, assert_never
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import LocalProtocolError, require_finite
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_finite
 from rpcproto.core.events import (
     CallAcknowledged,
     CallFailed,
@@ -29,6 +29,7 @@ from rpcproto.participant.waiting import Connection
 from rpcproto.transports import (
     Connected,
     Disconnected,
+    ExplainingTransport,
     PacketReceived,
     ParticipantJoined,
     ParticipantLeft,
@@ -295,8 +296,17 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
                 pass
             case CallFailed():
                 error = self._waiting.error_of(event.code, event.message, event.data)
+                if event.code == ErrorCode.CONNECTION_TIMEOUT:
+                    self._explain(error, event.request_id)
                 self._call_ended(event.request_id, outcome_of(event.code), error)
             case InvocationAbandoned():
                 self._handlers.abandon(event.invocation_id, event.reason)
             case _:
                 assert_never(event)
+
+    def _explain(self, error: RpcError, request_id: str) -> None:
+        """Give the error of a call without an acknowledgement its cause, if that is known."""
+        pending = self._waiting.calls.get(request_id)
+        if pending is not None and isinstance(self._transport, ExplainingTransport):
+            _, call, since = pending
+            error.__cause__ = self._transport.explain(call.destination_identity, since)

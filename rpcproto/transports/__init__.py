@@ -15,6 +15,7 @@ __all__ = [
     "OUR_CLIENT_PROTOCOL",
     "Connected",
     "Disconnected",
+    "ExplainingTransport",
     "PacketReceived",
     "PacketsNotSent",
     "ParticipantJoined",
@@ -157,3 +158,12 @@ class WelcomingTransport(Protocol):
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
         """Return who has joined and left so far, up to the first packet; a host calls it once, on
         entering. `receive` goes on with all the rest, `Connected` included."""
+
+
+@runtime_checkable
+class ExplainingTransport(Protocol):
+    """A `Transport` that may know why a call got no acknowledgement."""
+
+    def explain(self, identity: str, since: float) -> Exception | None:
+        """Return why a call to `identity`, made at `since` on the host's clock, may have got no
+        acknowledgement (1501), if that is known: the cause of its error."""

@@ -141,11 +141,10 @@ def test_the_details_of_a_participant_are_those_of_the_last_report() -> None:
     room = Room(bob(JOINED, kind=ParticipantInfo.AGENT, name="Bob", attributes={"role": "host"}))
     get = room.participants.get
     assert get("bob") is None
-    assert room.participants.here() == []
     room.gets_packet("bob", "PA_B")
     here = RemoteParticipant("bob", "PA_B", "agent", "Bob", {"role": "host"}, "joined")
     assert get("bob") == here
-    assert room.participants.here() == [here]
+    assert room.participants.here() == [HERE]
     room.hears(bob(ACTIVE, kind=ParticipantInfo.SIP))
     assert get("bob") == RemoteParticipant("bob", "PA_B", "sip", "", {}, "active")
     room.hears(bob(DISCONNECTED))

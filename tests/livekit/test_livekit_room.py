@@ -38,7 +38,7 @@ from rpcproto.livekit.peer_connection import (
 )
 from rpcproto.livekit.signalling import IceServer
 from rpcproto.livekit.stacks import STACKS, Stack, installed_stacks, peer_connection
-from rpcproto.transports import PacketReceived, PacketsNotSent, TransportEvent
+from rpcproto.transports import PacketReceived, PacketsNotSent
 
 
 @pytest.fixture(params=STACKS, autouse=True)
@@ -186,7 +186,7 @@ def test_what_nobody_reads_is_dropped_and_logged(
 
 def test_of_what_comes_before_we_can_send_so_much_is_kept() -> None:
     async def main() -> None:
-        told: list[TransportEvent] = []
+        told: list[object] = []
         link = Link("ws://127.0.0.1:1", "token", "/rtc", peer_connection(None), told.append)
         for _ in range(MAX_EARLY_PACKETS + 1):
             link._receive(b"")  # as its peer connection does
@@ -498,17 +498,94 @@ def test_a_server_that_says_nothing_is_waited_for_only_so_long() -> None:
     run(scene)
 
 
-def test_where_no_packet_gets_through_the_error_says_so() -> None:
+async def nothing(*_: object) -> None:
+    """What a server does that hangs."""
+
+
+async def never(*_: object, **__: object) -> None:
+    """What takes too long."""
+    await asyncio.Event().wait()
+
+
+async def joining_fails(server: RoomServer) -> str:
+    with pytest.raises(UnreachableError) as caught:
+        await join_room(server.url, token("bob"), connect_timeout=0.3)
+    words = str(caught.value)
+    assert words.startswith(f"cannot join a room at {server.url}: ")
+    assert words.endswith(" in 0.3 s")
+    return words.removeprefix(f"cannot join a room at {server.url}: ").removesuffix(" in 0.3 s")
+
+
+TURN = "turn:127.0.0.1:9?transport=tcp"
+
+
+def with_turn(response: SignalResponse) -> list[SignalResponse]:
+    if response.HasField("join"):
+        response.join.ice_servers.add(urls=[TURN], username="user", credential="secret")
+    return [response]
+
+
+def test_a_server_that_does_not_answer_our_offer_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Session, "send", saying(with_turn))
+    monkeypatch.setattr(Session, "_answer", nothing)
+
     async def scene(server: RoomServer) -> None:
-        with pytest.raises(UnreachableError, match="no packet gets through"):
-            await join_room(server.url, token("bob"), connect_timeout=2.0)
+        assert await joining_fails(server) == "the server did not answer our offer"
 
-    async def no_answer(*_: object) -> None:
-        pass
+    run(scene)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "_answer", no_answer)
-        run(scene)
+
+def test_a_server_that_does_not_offer_its_connection_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Session, "_offer_subscriber", nothing)
+
+    async def scene(server: RoomServer) -> None:
+        assert await joining_fails(server) == "the server did not offer its connection"
+
+    run(scene, paths=["/rtc"])
+
+
+def test_gathering_that_takes_its_time_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rpcproto.livekit.stacks import peer_connection  # noqa: PLC0415
+
+    monkeypatch.setattr(peer_connection(None), "begin", never)
+
+    async def scene(server: RoomServer) -> None:
+        words = "our own network addresses were still being looked for"
+        assert await joining_fails(server) == words
+        monkeypatch.setattr(Session, "send", saying(with_turn))
+        assert await joining_fails(server) == f"{words}; the TURN server may not answer: {TURN}"
+
+    run(scene)
+
+
+def test_packets_that_do_not_get_through_are_told_of_with_the_turn_servers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable(response: SignalResponse) -> list[SignalResponse]:
+        if response.HasField("answer"):
+            # As behind a firewall: the server's addresses do not lead to it.
+            lines = response.answer.sdp.splitlines()
+            kept = [line for line in lines if "candidate" not in line]
+            response.answer.sdp = "".join(f"{line}\r\n" for line in kept)
+        return [response] if response.WhichOneof("message") != "trickle" else []
+
+    monkeypatch.setattr(Session, "send", saying(unreachable))
+
+    async def scene(server: RoomServer) -> None:
+        assert await joining_fails(server) == (
+            "no packet got through to the server (UDP blocked, and it names no TURN server)"
+        )
+        monkeypatch.undo()
+        monkeypatch.setattr(Session, "send", saying(lambda one: unreachable(with_turn(one)[0])))
+        assert await joining_fails(server) == (
+            f"no packet got through to the server, neither directly nor by {TURN}"
+        )
+
+    run(scene)
 
 
 @pytest.mark.parametrize(

@@ -216,9 +216,9 @@ def test_sending_waits_while_too_much_is_waiting(stack: Stack) -> None:
         async with pair(stack, stack) as (a, _):
             for _ in range(20):
                 a.connection.send(bytes(60_000))
-            assert a.connection._buffered_bytes > LOW_WATER_BYTES
+            assert a.connection.buffered_bytes > LOW_WATER_BYTES
             await a.connection.drain()
-            assert a.connection._buffered_bytes <= LOW_WATER_BYTES
+            assert a.connection.buffered_bytes <= LOW_WATER_BYTES
 
     asyncio.run(main())
 
