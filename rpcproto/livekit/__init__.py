@@ -25,10 +25,7 @@ from rpcproto.livekit.errors import (
 from rpcproto.livekit.participants import RemoteParticipant
 from rpcproto.livekit.room import LocalParticipant, Room, connect
 from rpcproto.livekit.server_api import perform_rpc_by_server
-<<<<<<< HEAD
 from rpcproto.livekit.stacks import Stack
-=======
->>>>>>> a3574ec (A room reports who comes and goes, knows kinds and attributes, and says why a call was not acknowledged)
 from rpcproto.livekit.tokens import access_token
 from rpcproto.livekit.transport import ConnectionState, LiveKitTransport, join_room
 

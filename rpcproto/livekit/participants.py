@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 from google.protobuf.unknown_fields import UnknownFieldSet
 from livekit.protocol.models import ParticipantInfo
@@ -41,6 +41,7 @@ STATES: Final = {
 }
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class RemoteParticipant:
     """Another participant of the room, at one moment."""

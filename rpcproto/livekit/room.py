@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar, final, overload
+from typing import TypeVar, final
 
 from rpcproto.asyncio import RpcParticipant
 from rpcproto.core.config import RpcConfig
@@ -111,14 +111,10 @@ class Room:
                 return participant
             await asyncio.sleep(0)  # it has left at once
 
-    @overload
-    def on(self, name: EventName) -> Callable[[CallbackT], CallbackT]: ...
-    @overload
-    def on(self, name: EventName, callback: CallbackT) -> CallbackT: ...
     def on(
-        self, name: EventName, callback: CallbackT | None = None
-    ) -> CallbackT | Callable[[CallbackT], CallbackT]:
-        """Call a plain function whenever something happens; without one, decorate it.
+        self, name: EventName, callback: Callable[..., object] | None = None
+    ) -> Callable[[CallbackT], CallbackT]:
+        """Call a plain function whenever something happens; returns what decorates another.
 
         | event | arguments | when |
         |---|---|---|
@@ -133,10 +129,15 @@ class Room:
         Participants that are here already when `connect` returns are not reported. What a function
         raises is logged. Raises LocalProtocolError for an unknown event or an `async` function.
         """
-        if callback is None:
-            return lambda decorated: self.on(name, decorated)
-        self._events.on(name, callback)
-        return callback
+
+        def add(decorated: CallbackT) -> CallbackT:
+            self._events.on(name, decorated)
+            return decorated
+
+        self._events.require_event(name)
+        if callback is not None:
+            self._events.on(name, callback)
+        return add
 
     def off(self, name: EventName, callback: Callable[..., object]) -> None:
         """Do not call a function any more; one that was not there is ignored."""

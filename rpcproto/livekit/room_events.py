@@ -145,11 +145,14 @@ class RoomEvents:
         error.__cause__ = self._end
         return error
 
-    def _callbacks_of(self, name: str) -> list[Callback]:
+    def require_event(self, name: str) -> None:
+        """Raise LocalProtocolError unless there is an event of this name."""
         if name not in self._callbacks:
-            raise LocalProtocolError(
-                f"there is no event {name!r}; there are: {', '.join(EVENT_NAMES)}"
-            )
+            names = ", ".join(EVENT_NAMES)
+            raise LocalProtocolError(f"there is no event {name!r}; there are: {names}")
+
+    def _callbacks_of(self, name: str) -> list[Callback]:
+        self.require_event(name)
         return self._callbacks[name]
 
     def _emit_soon(self, name: EventName, *arguments: object) -> None:
