@@ -5,7 +5,8 @@ from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Final, Literal, TypeAlias, get_args
 
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError
+from rpcproto.core.errors import ErrorCode, LocalProtocolError
+from rpcproto.errors import RpcError
 from rpcproto.livekit.participants import KINDS, AttributesChanged, RemoteParticipant
 from rpcproto.livekit.transport import ConnectionState, News
 from rpcproto.logs import logger

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar, assert_never
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.engine import RpcEngine
-from rpcproto.core.errors import ErrorCode, LocalProtocolError, RpcError, require_finite
+from rpcproto.core.errors import ErrorCode, LocalProtocolError, require_finite
 from rpcproto.core.events import (
     CallAcknowledged,
     CallFailed,
@@ -21,6 +21,7 @@ from rpcproto.core.events import (
 )
 from rpcproto.core.messages import OutgoingPacket
 from rpcproto.core.sealing import Cryptor
+from rpcproto.errors import RpcError
 from rpcproto.ids import random_ids
 from rpcproto.logs import SeldomLogged, logger
 from rpcproto.participant.draining import NOT_SENDING, DrainingParticipant
