@@ -69,8 +69,9 @@ interop-server: $(ENVIRONMENTS)
 	$(BIN)/pytest -q -m "interop_server and not interop_load" -n 3 --matrix docs/interop.md tests/interop
 	$(BIN)/pytest -q -m "interop_server and interop_load" --matrix docs/interop.md tests/interop
 
+# All figures, or: make bench [SECTIONS="echo hosts"] [JSON=FILE] [AGAINST=FILE or another checkout] [ROUNDS=3]
 bench: .venv/dev/.installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(SECTIONS) $(JSON:%=--json %) $(AGAINST:%=--against %) $(ROUNDS:%=--rounds %)
 
 fuzz: .venv/fuzz/.installed
 	.venv/fuzz/bin/python -m fuzz $(SECONDS)

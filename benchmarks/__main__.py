@@ -1,333 +1,146 @@
-"""Measure, and print a table for each section: `make bench`, or `python -m benchmarks SECTION`."""
+"""Measure, and print tables: `make bench`, or `python -m benchmarks SECTION`.
+
+Figures can be kept in a file, and compared with those of an earlier file or of another checkout.
+"""
 
 import argparse
-import gc
+import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from types import MappingProxyType
-from typing import Final, TypedDict
+import tempfile
+from pathlib import Path
+from typing import Final
 
-import google.protobuf
-from google.protobuf.internal import api_implementation
+import rpcproto
+from benchmarks import figures
+from benchmarks.figures import Figure
+from benchmarks.sections import KEPT_HEAP, SECTIONS
 
-from benchmarks import bodies, floor, hosts, json_texts, jsonrpc, memory, sealed
-from benchmarks.echo import Pair
-from benchmarks.floor import PAYLOAD
-from benchmarks.hostile import section as hostile
-from benchmarks.table import Row, table
-from benchmarks.timing import Times, by_turns
-from rpcproto.recording import Journal
-
-CAP_COMPRESSION_DEFLATE_RAW: Final = 2
-MB: Final = 1_000_000
-CALLS: Final = 1_000
-"""In a row before it is another work's turn: the caches are warm again after the first of them."""
-ROUNDS: Final = 40
-"""Calls in a row, in one timing."""
-FORMS: Final = {"v1": 0, "v2 inline": 2}
-"""The client_protocol that a call of this form needs."""
-CROWDS: Final = {
-    "v1": {1_000: 1.10, 100_000: 1.10, 1_000_000: 1.15},
-    "v2 inline": {1_000: 1.10, 100_000: 1.10, 1_000_000: 1.15},
-}
-"""Calls that are pending, and what that may cost an echo."""
-
-
-def memory_rows() -> Iterator[Row]:
-    """First, while nothing else is in memory."""
-    calls = 100_000
-    for form, client_protocol in FORMS.items():
-        measured = memory.bytes_per_pending_call(calls, client_protocol=client_protocol)
-        yield Row(f"a pending call, {form}, of 100,000 made at one instant", measured, "bytes", 256)
-        apart = memory.bytes_per_pending_call(
-            calls, client_protocol=client_protocol, at_one_instant=False
-        )
-        yield Row("  each made at an instant of its own", apart, "bytes")
-
-
-def echo_rows() -> Iterator[Row]:
-    """Echo calls of 100 bytes, against the floors and against another library; and a longer one,
-    compressed."""
-    yield from plain_echo_rows()
-    yield from deflated_echo_rows()
-    yield from sealed_echo_rows()
-    if jsonrpc.is_installed():
-        works = [
-            partial(jsonrpc.JsonRpcPair().echo, CALLS, PAYLOAD),
-            partial(Pair().echo, CALLS, PAYLOAD),
-        ]
-        times = by_turns(works, ROUNDS)
-        yield Row("an echo, v1, relative to one in sansio-jsonrpc", times.ratio(1), "x", 1.0)
-
-
-def plain_echo_rows() -> Iterator[Row]:
-    """Inline (v2), as a packet (v1), and in chunks."""
-    v1, inline, chunked = (Pair(client_protocol=protocol) for protocol in (0, 2, 1))
-    assert v1.forms(PAYLOAD) == ["rpc_request", "rpc_ack", "rpc_response"]
-    assert inline.forms(PAYLOAD) == ["stream_header inline", "rpc_ack", "stream_header inline"]
-    stream = ["stream_header", "stream_chunk", "stream_trailer"]
-    assert chunked.forms(PAYLOAD) == [*stream, "rpc_ack", *stream]
-    times = by_turns(
-        [
-            partial(floor.floor, CALLS),
-            partial(floor.inline_floor, CALLS),
-            partial(inline.echo, CALLS, PAYLOAD),
-            partial(inline.echo_with_timers, CALLS, PAYLOAD),
-            partial(v1.echo, CALLS, PAYLOAD),
-            partial(v1.echo_with_timers, CALLS, PAYLOAD),
-            partial(chunked.echo_in_chunks, CALLS, PAYLOAD),
-        ],
-        rounds=ROUNDS,
-    )
-    timers = "  what next_deadline after each input adds"
-    yield Row("F: protobuf's six operations in a v1 call of 100 bytes", micros(times, 0), "µs")
-    yield Row("F2: the same of an inline call", micros(times, 1), "µs")
-    yield Row("  relative to F", times.ratio(1), "F")
-    yield Row("an echo of 100 bytes, v2 inline, both engines", times.ratio(2, 1), "F2", 1.1)
-    yield Row("  relative to F", times.ratio(2), "F")
-    yield Row("  in microseconds", micros(times, 2), "µs")
-    yield Row(timers, times.difference(3, 2), "F", 0.15)
-    yield Row("an echo of 100 bytes, v1", times.ratio(4), "F", 1.1)
-    yield Row("  in microseconds", micros(times, 4), "µs")
-    yield Row(timers, times.difference(5, 4), "F")
-    yield Row("an echo of 100 bytes, a chunked stream each way", times.ratio(6), "F", 4.0)
-
-
-def deflated_echo_rows() -> Iterator[Row]:
-    """An echo of 1.8 KB of JSON, inline and compressed; the texts are all different."""
-    texts = [json_texts.json_text(1_800, seed) for seed in range(100)]
-    pair = Pair(client_protocol=2, capabilities=(CAP_COMPRESSION_DEFLATE_RAW,))
-    header = "stream_header inline deflated"
-    assert all(pair.forms(text) == [header, "rpc_ack", header] for text in texts)
-    bodies_of_texts = [text.encode() for text in texts]
-    times = by_turns(
-        [
-            partial(floor.inline_floor, len(texts)),
-            partial(json_texts.zlib_of_echo, bodies_of_texts),
-            partial(pair.echo_each, texts),
-        ],
-        rounds=150,
-    )
-    what = "an echo of 1.8 KB of JSON, inline and deflated, less what zlib takes"
-    yield Row(what, times.difference(2, 1), "F2", 1.6)
-    yield Row("  zlib: two compressions and two inflations", times.ratio(1), "F2")
-    yield Row("  in microseconds, zlib included", times.median(2) / len(texts) * 1e6, "µs")
-
-
-def sealed_echo_rows() -> Iterator[Row]:
-    """The inline echo, encrypted with AES-GCM."""
-    plain = Pair(client_protocol=2)
-    encrypted = Pair(client_protocol=2, cryptors=sealed.cryptor)
-    plain.forms(PAYLOAD)
-    assert encrypted.forms(PAYLOAD) == ["encrypted_packet"] * 3
-    request, _, response = plain.packets
-    texts = sealed.plaintexts_of_echo(request, response)
-    calls = 200
-    times = by_turns(
-        [
-            partial(floor.floor, calls),
-            partial(plain.echo, calls, PAYLOAD),
-            partial(encrypted.echo, calls, PAYLOAD),
-            partial(sealed.seal_and_open, texts, calls),
-        ],
-        rounds=150,
-    )
-    what = "an echo of 100 bytes, v2 inline, AES-GCM, less the plain one and six seals and opens"
-    rest = times.typical(lambda one: (one[2] - one[1] - one[3]) / one[0])
-    yield Row(what, rest, "F", 0.5)
-    yield Row("  the six seals and opens", times.ratio(3), "F")
-    yield Row("  in microseconds, all of it", times.median(2) / calls * 1e6, "µs")
-
-
-def micros(times: Times, work: int) -> float:
-    """The microseconds of one of CALLS calls."""
-    return times.median(work) / CALLS * 1e6
-
-
-def journal_rows() -> Iterator[Row]:
-    """The echo with a journal of both engines, which is written nowhere: no disk is measured."""
-    capabilities = (CAP_COMPRESSION_DEFLATE_RAW,)
-    inline: Peers = {"client_protocol": 2, "capabilities": capabilities}
-    yield from journal_rows_of("inline streams", inline, 3.0)
-    yield from journal_rows_of("v1", {"client_protocol": 0, "capabilities": ()}, None)
-
-
-class Peers(TypedDict):
-    """What the engines of a `Pair` know of each other."""
-
-    client_protocol: int
-    capabilities: tuple[int, ...]
-
-
-def journal_rows_of(form: str, peers: Peers, target: float | None) -> Iterator[Row]:
-    """One form of the echo; `target` limits how much longer it takes with a journal."""
-    calls, size = 200, 0
-
-    def write(line: str) -> None:
-        nonlocal size
-        size += len(line)
-
-    recorded = Pair(**peers, engine_factory=Journal(write).engine)
-    before = size
-    recorded.echo(calls, PAYLOAD)
-    per_call = (size - before) / calls
-    works = [partial(Pair(**peers).echo, calls, PAYLOAD), partial(recorded.echo, calls, PAYLOAD)]
-    times = by_turns(works, rounds=100)
-    yield Row(f"the echo, {form}, with a journal relative to none", times.ratio(1), "x", target)
-    more = (times.median(1) - times.median(0)) / calls * 1e6
-    yield Row("  added to a call", more, "µs")
-    yield Row("  written for a call", per_call, "bytes")
-
-
-def pending_rows() -> Iterator[Row]:
-    """The echo in a caller that waits for many other answers.
-
-    What was built before is frozen for the garbage collector, which otherwise walks through all
-    pending calls now and then, and would be what is measured.
-    """
-    for form, crowds in CROWDS.items():
-        pairs = []
-        for crowd in (0, *crowds):
-            pair = Pair(client_protocol=FORMS[form])
-            pair.leave_pending(crowd)
-            pairs.append(pair)
-        gc.collect()
-        gc.freeze()
-        times = by_turns([partial(pair.echo, CALLS, PAYLOAD) for pair in pairs], rounds=ROUNDS)
-        gc.unfreeze()
-        for at, (crowd, target) in enumerate(crowds.items(), 1):
-            what = f"the echo, {form}, with {crowd:,} calls pending, relative to none"
-            yield Row(what, times.ratio(at), "x", target)
-
-
-def body_rows() -> Iterator[Row]:
-    """A large request and a short answer, in chunks; and compressed, for information.
-
-    With `KEPT_HEAP`, for information: the memory that the floor needs is then there already, where
-    a program usually gets it from the system, which takes most of the time.
-    """
-    is_usual = not any(name in os.environ for name in KEPT_HEAP)
-    plain = Pair(client_protocol=1)
-    compressing = Pair(client_protocol=2, capabilities=(CAP_COMPRESSION_DEFLATE_RAW,))
-    for size, rounds in ((2 * MB, 40), (16 * MB, 10)):
-        for name, pattern in (("ASCII", bodies.ASCII), ("mixed", bodies.MIXED)):
-            times = body_times(bodies.text(pattern, size), rounds, plain, compressing)
-            what = f"{size // MB} MB of {name} text in chunks, relative to encode + join + decode"
-            has_limit = is_usual and (size, name) == (2 * MB, "ASCII")
-            yield Row(what, times.ratio(1), "x", 2.5 if has_limit else None)
-            yield Row("  the same between peers that compress", times.ratio(2), "x")
-
-
-def body_times(body: str, rounds: int, plain: Pair, compressing: Pair) -> Times:
-    """The floor, and the body through either pair."""
-    works = [
-        partial(bodies.floor, body),
-        partial(bodies.carry, plain, body),
-        partial(bodies.carry, compressing, body),
-    ]
-    return by_turns(works, rounds)
-
-
-HOST_ROWS: Final = (
-    ("asyncio", "memory", hosts.AT_ONCE, 6.0),
-    ("asyncio", "memory", 1, 8.0),
-    ("asyncio", "TCP", hosts.AT_ONCE, 9.0),
-    ("trio", "memory", hosts.AT_ONCE, 8.0),
-    ("trio", "memory", 1, None),
-    ("trio", "TCP", hosts.AT_ONCE, 12.0),
-)
-"""A host, what carries its packets, how many calls are under way at once, and the most processor
-time of a call that holds, in F."""
-
-
-def host_rows() -> Iterator[Row]:
-    """Whole hosts, both ends in one process: the processor's time of a call.
-
-    Hosts announce all that an engine can read, so that a call is a request and a response stream,
-    inline; the engines are measured at the same.
-    """
-    calls = 4_000
-    pair = Pair(client_protocol=2, capabilities=(CAP_COMPRESSION_DEFLATE_RAW,))
-    for host, way, at_once, limit in HOST_ROWS:
-        rounds = []
-        for _ in range(5):
-            alone = by_turns([partial(floor.floor, 500), partial(pair.echo, 500, PAYLOAD)], 5)
-            cost = hosts.cost_of_call(host, way, calls, PAYLOAD, at_once)
-            unit = alone.median(0) / 500
-            rounds.append((cost.processor / unit, alone.ratio(1), cost.elapsed))
-        processor, engines, elapsed = map(statistics.median, zip(*rounds, strict=True))
-        what = f"processor time of a call, {host}, {way}, {at_once} at once"
-        yield Row(what, processor, "F", limit)
-        yield Row("  of which the engines", engines, "F")
-        yield Row("  calls a second", 1 / elapsed, "/s")
-    yield from interceptor_rows(calls)
-
-
-def interceptor_rows(calls: int) -> Iterator[Row]:
-    """What an interceptor on either side adds to a call, for information: the rows above are those
-    where nobody has added one."""
-    for host in hosts.HOSTS:
-        rounds = []
-        for _ in range(5):
-            unit = by_turns([partial(floor.floor, 500)], 5).median(0) / 500
-            none, one = (
-                hosts.cost_of_call(host, "memory", calls, PAYLOAD, interceptors=count).processor
-                for count in (0, 1)
-            )
-            rounds.append((one - none) / unit)
-        what = f"  what an interceptor on either side adds, {host}"
-        yield Row(what, statistics.median(rounds), "F")
-
-
-SECTIONS: Final[dict[str, Callable[[], Iterable[str]]]] = {
-    "memory": lambda: [table(list(memory_rows()))],
-    "echo": lambda: [table(list(echo_rows()))],
-    "journal": lambda: [table(list(journal_rows()))],
-    "pending": lambda: [table(list(pending_rows()))],
-    "bodies": lambda: [table(list(body_rows()))],
-    "hosts": lambda: [table(list(host_rows()))],
-    "hostile": hostile.tables,
-}
-"""What can be measured, in this order, as the tables that come of it."""
+ROOT: Final = Path(__file__).resolve().parent.parent
+ALONE: Final = "--alone"
+"""The option of a process that measures one section: the file for its figures."""
+WITH_KEPT_HEAP: Final = "bodies"
+"""The section that is measured once more, with a heap that keeps its memory."""
 
 
 def main() -> int:
-    """Measure section by section, and print the tables of each."""
+    """Measure what was asked for; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"one of {', '.join(SECTIONS)}; none means all")
-    sections: list[str] = parser.parse_args().section
-    for section in sections:
-        if section not in SECTIONS:
-            parser.error(f"unknown section {section!r}: choose from {', '.join(SECTIONS)}")
-    if len(sections) != 1:
-        protobuf = f"protobuf {google.protobuf.__version__} ({api_implementation.Type()})"
-        python = f"{platform.python_implementation()} {platform.python_version()}"
-        print(f"{python}, {protobuf}", flush=True)
-    if len(sections) == 1:
-        for text in SECTIONS[sections[0]]():
-            print(f"\n{text}", flush=True)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help="compare with the figures in a file, or with the rpcproto of another checkout, which "
+        "is measured by turns with this one",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="the turns of each checkout (default: 3)"
+    )
+    parser.add_argument(ALONE, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = set(options.section) - SECTIONS.keys()
+    if unknown:
+        parser.error(f"unknown section {min(unknown)!r}: choose from {', '.join(SECTIONS)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    sections: list[str] = options.section or list(SECTIONS)
+    if options.alone is not None:
+        measure_here(sections, options.alone)
         return 0
-    # Each in a process of its own, so that none finds the heap as another one left it.
-    for section in sections or SECTIONS:
-        run_alone(section)
-        if section == "bodies":
-            print("\nThe same in a process whose heap keeps its memory (glibc):", flush=True)
-            run_alone(section, KEPT_HEAP)
+    try:
+        return measure(sections, options.json, options.against, options.rounds)
+    except figures.NoFiguresError as error:
+        parser.error(str(error))
+
+
+def measure(sections: list[str], keep: Path | None, against: Path | None, rounds: int) -> int:
+    """Measure the sections, each in a process of its own, so that none finds the heap as another
+    one left it."""
+    is_checkout = against is not None and against.is_dir()
+    earlier = None if against is None or is_checkout else figures.read(against)
+    here = figures.Origin.here(ROOT)
+    print(here, flush=True)
+    if against is not None and is_checkout:
+        if not (against / "rpcproto" / "__init__.py").exists():
+            raise figures.NoFiguresError(f"{against} is not a checkout of rpcproto")
+        measured = compare_checkouts(sections, against, rounds)
+    else:
+        measured = [figure for section in sections for figure in measured_in(ROOT, section)]
+    if earlier is not None:
+        print(f"\n{figures.comparison(earlier, measured, here)}")
+    if keep is not None:
+        figures.write(keep, here, measured)
     return 0
 
 
-KEPT_HEAP: Final = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), "1000000000")
+def compare_checkouts(sections: list[str], other: Path, rounds: int) -> list[Figure]:
+    """Measure this checkout and another one by turns, and print how they compare; returns the
+    figures of this one, medians of all rounds."""
+    ours: list[list[Figure]] = []
+    theirs: list[list[Figure]] = []
+    for number in range(rounds):
+        print(f"round {number + 1} of {rounds}", flush=True)
+        ours.append([])
+        theirs.append([])
+        for section in sections:
+            turns = [(ROOT, ours), (other, theirs)]
+            for root, kept in turns if number % 2 else turns[::-1]:
+                kept[-1].extend(measured_in(root, section, is_quiet=True))
+    print(f"\n{figures.compared_by_turns(theirs, ours)}")
+    return figures.medians(ours)
 
 
-def run_alone(section: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Measure a section in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks", section]
-    subprocess.run(command, check=True, env={**os.environ, **environment})
+def measured_in(root: Path, section: str, *, is_quiet: bool = False) -> list[Figure]:
+    """Measure a section of these benchmarks with the rpcproto of a checkout, in a new process."""
+    measured = []
+    environments = [{}, KEPT_HEAP] if section == WITH_KEPT_HEAP else [{}]
+    for environment in environments:
+        if environment and not is_quiet:
+            print("\nThe same in a process whose heap keeps its memory (glibc):", flush=True)
+        for figure in _alone(root, section, environment, is_quiet=is_quiet):
+            name = f"{figure.section} (kept heap)" if environment else figure.section
+            measured.append(figure._replace(section=name))
+    return measured
+
+
+def _alone(
+    root: Path, section: str, environment: dict[str, str], *, is_quiet: bool
+) -> list[Figure]:
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        (place / "rpcproto").symlink_to(root.resolve() / "rpcproto")
+        (place / "benchmarks").symlink_to(ROOT / "benchmarks")
+        command = [sys.executable, "-m", "benchmarks", section, ALONE, "figures.json"]
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=place,
+            env={**os.environ, "PYTHONSAFEPATH": "", **environment},
+            stdout=subprocess.DEVNULL if is_quiet else None,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+            print(f"{section} cannot be measured in {root}: {reason}", flush=True)
+            return []
+        read = json.loads((place / "figures.json").read_text("utf-8"))
+        return [Figure(*each) for each in read]
+
+
+def measure_here(sections: list[str], keep: Path) -> None:
+    """Measure sections in this process, print them, and write their figures."""
+    if not (Path("rpcproto").exists() and Path(rpcproto.__file__).samefile("rpcproto/__init__.py")):
+        raise RuntimeError(f"measures {rpcproto.__file__}, which is not what was asked for")
+    kept: list[Figure] = []
+    for section in sections:
+        for text, rows in SECTIONS[section]():
+            print(f"\n{text}", flush=True)
+            kept.extend(figures.named(section, rows))
+    keep.write_text(json.dumps(kept), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The results, as one table."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 
 class Row(NamedTuple):
@@ -16,6 +16,19 @@ class Row(NamedTuple):
     def holds(self) -> bool | None:
         """Whether the target, an upper limit, is kept; None where there is none."""
         return None if self.target is None else self.measured <= self.target
+
+
+class Table(NamedTuple):
+    """A table as it is printed, and its results."""
+
+    text: str
+    rows: Sequence[Row] = ()
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Self:
+        """The table of these rows, one line each."""
+        kept = list(rows)
+        return cls(table(kept), kept)
 
 
 VERDICTS = {True: "yes", False: "NO", None: ""}
