@@ -7,6 +7,7 @@ from typing import Literal
 
 import webrtc
 
+from rpcproto.livekit.backlog import Backlog
 from rpcproto.livekit.peer_connection import (
     LOSSY,
     LOSSY_ID,
@@ -44,6 +45,7 @@ class WrtcConnection(PeerConnection):
         )
         self._connection.on("connectionstatechange", self._state_changed)
         self._connection.on("datachannel", lambda event: self._watch(event.channel))
+        self._backlog = Backlog(self._connection.get_stats)
         self._connection.on("icecandidate", self._candidate_found)
 
     # coming about
@@ -66,7 +68,7 @@ class WrtcConnection(PeerConnection):
         if negotiated:
             reliable.id, lossy.id = RELIABLE_ID, LOSSY_ID
         self._watch(self._connection.create_data_channel(RELIABLE, reliable))
-        self._connection.create_data_channel(LOSSY, lossy)
+        self._watch(self._connection.create_data_channel(LOSSY, lossy))
         await self._connection.set_local_description(self._offer)
 
     async def restart(self) -> str:
@@ -131,16 +133,26 @@ class WrtcConnection(PeerConnection):
         await self._closed.wait()
 
     def _watch(self, channel: webrtc.RTCDataChannel) -> None:
-        if channel.label != RELIABLE or self._channel is not None:
+        is_ours = channel.label == RELIABLE and self._channel is None
+        channel.on("message", lambda event: self._take(event.data, is_ours=is_ours))
+        if not is_ours:
             return
         self._channel = channel
         channel.buffered_amount_low_threshold = LOW_WATER_BYTES
-        channel.on("message", lambda event: self._receive(event.data))
         channel.on("bufferedamountlow", lambda _: self._drained.set())
         channel.on("open", lambda _: self._callbacks.opened())
         channel.on("close", lambda _: self._channel_closed())
         if channel.ready_state == "open":
             self._callbacks.opened()
+
+    def _take(self, message: str | bytes | webrtc.Blob, *, is_ours: bool) -> None:
+        size = len(message) if isinstance(message, (str, bytes)) else message.size
+        if self._backlog.take(size):
+            self._connection.close()
+            self._lose("packets arrive faster than they can be read")
+            self._is_closing = True
+        elif is_ours:
+            self._receive(message)
 
     def _channel_closed(self) -> None:
         self._closed.set()
@@ -157,3 +169,4 @@ class WrtcConnection(PeerConnection):
         self._drained.set()
         self._closed.set()
         self._connection.close()
+        await self._backlog.close()

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -21,7 +22,9 @@ from paths import ROOT, TESTS
 from rpcproto import LocalProtocolError
 from rpcproto.conformance.room_server import RoomServer, Session
 from rpcproto.livekit import join_room
+from rpcproto.livekit.backlog import Backlog
 from rpcproto.livekit.peer_connection import (
+    LOSSY,
     LOW_WATER_BYTES,
     MAX_CANDIDATE_CHARS,
     MAX_CANDIDATES,
@@ -249,6 +252,40 @@ def test_closing_ends_all_waiting(stack: Stack) -> None:
             await draining
             await flushing
             assert (a.connection.is_open, a.lost) == (False, [])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("label", ["ours", RELIABLE, LOSSY])
+def test_who_is_sent_more_than_it_can_read_hangs_up(
+    label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiortc reads no more from its socket meanwhile."""
+    require("wrtc")
+    monkeypatch.setattr("rpcproto.livekit.backlog.ASK_MESSAGES", 10)
+    monkeypatch.setattr("rpcproto.livekit.backlog.MAX_MESSAGES", 100)
+    take = Backlog.take
+
+    def take_slowly(backlog: Backlog, size: int) -> bool:
+        threading.Event().wait(0.002)
+        return take(backlog, size)
+
+    async def main() -> None:
+        async with pair("wrtc", "wrtc") as (a, b):
+            send = b.connection.send
+            if label != "ours":
+                further: Any = b.connection._connection.createDataChannel(label)  # type: ignore[attr-defined]
+                opened = asyncio.Event()
+                further.on("open", lambda _: opened.set())
+                await opened.wait()
+                send = further.send
+            monkeypatch.setattr(Backlog, "take", take_slowly)
+            for _ in range(2_000):
+                send(b"more")
+            while not a.lost:
+                await asyncio.sleep(0.005)
+            assert a.lost == ["packets arrive faster than they can be read"]
+            assert not a.connection.is_open
 
     asyncio.run(main())
 
