@@ -216,7 +216,7 @@ class Keyring(ABC, Generic[_Key]):
         if self._sealing_key is None and (self._is_attached or self._shared or self._own_identity):
             self._index = before
             self._find_sealing_key()
-            raise LocalProtocolError(f"there is no key to seal with at index {index}")
+            raise LocalProtocolError(f"there is no key to encrypt with at index {index}")
 
     # for the engine
 
@@ -232,7 +232,8 @@ class Keyring(ABC, Generic[_Key]):
         if self._sealing_key is None:
             self._own_identity = own
             raise LocalProtocolError(
-                f"the cryptor has no key to seal with at index {self._index}: set one, or call use"
+                f"the cryptor has no key to encrypt with at index {self._index}: "
+                "set one, or use another"
             )
         self._is_attached = True
 
@@ -240,7 +241,7 @@ class Keyring(ABC, Generic[_Key]):
         """Encrypt with the key in use and a new IV."""
         key = self._sealing_key
         if key is None:
-            raise LocalProtocolError("the cryptor has no key to seal with")
+            raise LocalProtocolError("the cryptor has no key to encrypt with")
         iv = self._new_iv()
         return Sealed(self._index, iv, self._encrypt(key, iv, plaintext))
 
@@ -254,7 +255,7 @@ class Keyring(ABC, Generic[_Key]):
         """
         key = self._own_key(_index(key_index))
         if key is None:
-            raise LocalProtocolError(f"there is no key to seal with at index {key_index}")
+            raise LocalProtocolError(f"there is no key to encrypt with at index {key_index}")
         return Sealed(key_index, iv, self._encrypt(key, iv, plaintext))
 
     def open(

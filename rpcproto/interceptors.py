@@ -63,7 +63,7 @@ class Allow(RpcInterceptor):
         """
         for method, callers in rules.items():
             if isinstance(callers, str | bytes):
-                raise LocalProtocolError(f"the callers of {method!r} are a text: write {{...}}")
+                raise LocalProtocolError(f"the callers of {method!r} are a text: use {{...}}")
         self._rules = rules
 
     async def intercept_incoming(

@@ -1,11 +1,11 @@
-"""Packets without an engine: read them, and write them.
+"""Read and write packets without an engine.
 
-`decode` reads the bytes of a packet, `encode` writes a message as a packet, and `stamp` adds what
-routers add. The message types are here too, with the limits of their fields.
+`decode` reads the bytes of a packet, `encode` writes a message as a packet, and `stamp` adds the
+fields that routers add. The message types are here too, with the limits of their fields.
 
-`encode` also writes what a hostile or an old peer would send and an engine never does: version 0,
-empty ids, names of any length. Use it to test an implementation. It raises `LocalProtocolError`
-only for what no packet can carry.
+`encode` also writes packets that an engine never sends: version 0, empty ids, names of any length.
+Use it to test an implementation. It raises `LocalProtocolError` only for values that no packet can
+contain.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -113,7 +113,7 @@ _MIME_TYPE: Final = "text/plain"
 
 @final
 class StreamHeader(NamedTuple):
-    """The beginning of a stream (RPC v2), or all of it if it has `inline_content`."""
+    """The beginning of a stream (RPC v2), or the whole stream if it has `inline_content`."""
 
     stream_id: str
     """The sender's id for the stream: 1 to 128 bytes (R23)."""
@@ -140,12 +140,12 @@ class StreamHeader(NamedTuple):
 
     @property
     def request_id(self) -> str:
-        """The call that the stream belongs to; empty if the header does not name it."""
+        """The request id of the call, or an empty text if the header has none."""
         return self.attributes.get(REQUEST_ID, "")
 
     @property
     def method(self) -> str:
-        """The method of a request; empty if the header does not name it."""
+        """The method of a request, or an empty text if the header has none."""
         return self.attributes.get(METHOD, "")
 
 
@@ -159,7 +159,7 @@ Message: TypeAlias = OutgoingMessage | Unread
 
 @final
 class Packet(NamedTuple):
-    """A packet that was read. The sender fields are what the packet claims, which need not be true
+    """A packet that was read. The sender fields are what the packet claims, which can be wrong
     (R36)."""
 
     sender_identity: str
@@ -176,7 +176,7 @@ class Packet(NamedTuple):
 
 
 def response_attributes(request_id: str) -> Attributes:
-    """Return the attributes of the header of a response stream: the id alone."""
+    """Return the attributes for the header of a response stream."""
     return {REQUEST_ID: request_id}
 
 
@@ -187,11 +187,12 @@ def decode(data: bytes) -> Packet | None:
     """Return the packet in `data`, or None if it is malformed.
 
     It is malformed if it is not protobuf, if a text that is read is not valid UTF-8, if the request
-    id or stream id of its message is empty or over 128 bytes, or if the identity or sid of its
-    sender is over 256 bytes (R28, R34): the packets that an engine ignores as malformed. The size
-    of a packet is not limited; an engine has `max_packet_bytes` for that.
+    id or stream id of its message is empty or has more than 128 bytes, or if the identity or sid of
+    its sender has more than 256 bytes (R28, R34). An engine ignores the same packets as malformed.
+    The size of a packet is not limited here; an engine has `max_packet_bytes`.
 
-    No bytes raise. Raises LocalProtocolError for anything but bytes.
+    Raises:
+        LocalProtocolError: `data` is not bytes. No bytes raise.
     """
     _require_bytes(data, "data")
     packet = _parse(data)
@@ -207,10 +208,13 @@ def decode(data: bytes) -> Packet | None:
 
 
 def decode_payload(plaintext: bytes) -> Message | None:
-    """Return the message that was sealed in a packet, or None if it is malformed.
+    """Return the message that was encrypted in a packet, or None if it is malformed, as in
+    `decode`.
 
-    `plaintext` is what `Cryptor.open` returned for the fields of a `Sealed` message. What counts as
-    malformed is as in `decode`. Raises LocalProtocolError for anything but bytes.
+    `plaintext` is what `Cryptor.open` returned for the fields of a `Sealed` message.
+
+    Raises:
+        LocalProtocolError: `plaintext` is not bytes.
     """
     _require_bytes(plaintext, "plaintext")
     payload = _parse(plaintext, parse_payload)
@@ -288,10 +292,11 @@ def encode(message: OutgoingMessage, sender_identity: str, destination_identity:
     """Return the packet that carries `message` from one participant to another.
 
     The bytes are those of protobuf's deterministic serialization, as an engine writes them (R35).
-    An empty `sender_identity` is left out, as clients may do.
+    An empty `sender_identity` is left out.
 
-    Raises LocalProtocolError for what no packet can carry: texts that are not valid Unicode,
-    numbers out of the range of their field, and values of other types.
+    Raises:
+        LocalProtocolError: A text is not valid Unicode, a number is out of the range of its
+            field, or a value has the wrong type.
     """
     writer = _WRITERS.get(type(message))
     if writer is None:
@@ -302,13 +307,14 @@ def encode(message: OutgoingMessage, sender_identity: str, destination_identity:
 
 
 def encode_payload(message: OutgoingMessage) -> bytes:
-    """Return what is sealed when an engine with a cryptor sends `message`: give it to
-    `Cryptor.seal`, and the result to `encode`.
+    """Return what an engine with a cryptor encrypts to send `message`. Pass it to `Cryptor.seal`,
+    and the result to `encode`.
 
-    Raises LocalProtocolError as `encode` does, and for a message that is sealed already.
+    Raises:
+        LocalProtocolError: As for `encode`, and if the message is encrypted already.
     """
     if isinstance(message, Sealed):
-        raise LocalProtocolError("a message that is sealed cannot be sealed again")
+        raise LocalProtocolError("an encrypted message can't be encrypted again")
     return payload_of(encode(message, "", ""), len(sized_field(5, b"")))
 
 
@@ -317,21 +323,20 @@ def stamp(
 ) -> bytes:
     """Return a packet with the fields that adapters and routers add.
 
-    The fields are appended: in protobuf, a field that comes again replaces the earlier one.
-    `sequence` counts the packets of a sender from 1 to 2^32 - 1 and is given at the moment of
-    sending. The sender fields are what a server or hub writes. A field that is 0 or empty is left
-    as it is.
+    The fields are appended: in protobuf, a later field replaces an earlier one. `sequence` counts
+    the packets of a sender from 1 to 2^32 - 1, at the moment of sending. A server or hub writes the
+    sender fields. A field that is 0 or empty is not changed.
 
-    That is sound only for packets that are complete by themselves. If `data` ended within a field
-    of unknown number, that field would swallow the stamp, and the packet would keep the sender that
-    it claims. So with `sender_identity` or `sender_sid`, `data` is parsed first. A `sequence` alone
-    is for packets of one's own, and they are not parsed.
+    Appending is correct only for a complete packet. If `data` ended within a field of unknown
+    number, the appended bytes would become part of that field, and the packet would keep the sender
+    that it claims. Therefore `data` is parsed first if `sender_identity` or `sender_sid` is given.
+    A `sequence` alone is for packets of your own, which are not parsed. A hub must still drop
+    packets for which `decode` returns None.
 
-    A hub that carries the packets of others still has to refuse those that `decode` cannot read: a
-    stamp does not make them readable.
-
-    Raises LocalProtocolError for sender fields on data that is not a packet by itself, for a
-    sequence out of range, for texts that are not valid Unicode, and for values of other types.
+    Raises:
+        LocalProtocolError: Sender fields were given and `data` is not a complete packet, the
+            sequence is out of range, a text is not valid Unicode, or a value has the wrong
+            type.
     """
     _require_bytes(data, "data")
     stamped = (
@@ -341,9 +346,7 @@ def stamp(
         + _text(17, sender_sid, "sender_sid")
     )
     if (sender_identity or sender_sid) and _parse(data) is None:
-        raise LocalProtocolError(
-            "data is not a packet by itself, so that a stamp would not say who sent it"
-        )
+        raise LocalProtocolError("data is not a complete packet, so no sender can be added to it")
     return stamped
 
 

@@ -404,7 +404,7 @@ class RpcEngine:
             LocalProtocolError: `packet` is not an `OutgoingPacket`.
         """
         if not isinstance(packet, OutgoingPacket):
-            raise LocalProtocolError("only a packet that `next_packet` gave can fail to be sent")
+            raise LocalProtocolError("send_failed takes a packet that next_packet returned")
         self._now = self._checked(now)
         if self._is_closed:
             return

@@ -203,7 +203,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         if self._is_closed:
             self._waiting.connection_is(Connection.ENDED, self._waiting.error)
         elif self._waiting.may_send:
-            logger.warning("%s: the connection broke", self._identity, exc_info=error)
+            logger.warning("%s: the connection is lost", self._identity, exc_info=error)
             self._connection_lost(error)
 
     def connection_ended(self) -> None:

@@ -223,7 +223,7 @@ def require_method(method: object) -> None:
     """Raise LocalProtocolError unless this can be the name of a method."""
     if callable(method):
         raise LocalProtocolError(
-            "the name of the method is missing: write @participant.register_rpc_method('name')"
+            "the name of the method is missing: use @participant.register_rpc_method('name')"
         )
     require_name(method, "method", MAX_METHOD_BYTES)
 

@@ -69,7 +69,7 @@ class Interceptors:
         """See `RpcParticipant.add_rpc_interceptor`."""
         for name in ("intercept_outgoing", "intercept_incoming"):
             if isinstance(interceptor, type) or not callable(getattr(interceptor, name, None)):
-                raise LocalProtocolError(f"{interceptor!r} is no instance of RpcInterceptor")
+                raise LocalProtocolError(f"{interceptor!r} is not an RpcInterceptor")
         if not any(other is interceptor for other in self.all):
             self.all = (*self.all, interceptor)
 

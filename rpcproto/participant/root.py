@@ -41,7 +41,7 @@ class ParticipantRoot(ABC):
             LocalProtocolError: There is no engine before `open_engine`.
         """
         if not self._is_open:
-            raise LocalProtocolError("use the participant inside its `async with`")
+            raise LocalProtocolError("use the participant inside its `async with` block")
         return self._engine
 
     @property

@@ -109,7 +109,7 @@ class Waiting:
         try:
             waiter(outcome)
         except Exception:
-            logger.exception("%s: handing over an outcome failed", self._identity)
+            logger.exception("%s: reporting an outcome failed", self._identity)
 
     def error_of(self, code: int, message: str = "", data: str = "") -> RpcError:
         """A fresh error to be raised, with the reason for a lost connection as its cause."""

@@ -1,4 +1,4 @@
-"""Record engines in a journal, replay the journal, and draw what happened as a sequence diagram."""
+"""Record engines in a journal, replay it, and draw it as a sequence diagram."""
 
 from rpcproto.recording.diagram import (
     ASCII,

@@ -22,7 +22,7 @@ _CUT: Final = "…"
 
 
 class Style(Enum):
-    """What a thing in a diagram is, which may be shown by a colour."""
+    """The role of a part of a diagram, which a colour can show."""
 
     PLAIN = "plain"
     HEAD = "head"
@@ -39,9 +39,9 @@ class Style(Enum):
 
 @final
 class Arrow(NamedTuple):
-    """A packet on its way; `at` is when it left, in seconds. One that got lost ends in a cross.
+    """A packet. `at` is the instant at which it was sent, in seconds. A lost one ends in a cross.
 
-    `detail` has a line of its own, under the arrow.
+    `detail` is a line of its own below the arrow.
     """
 
     at: float
@@ -69,7 +69,7 @@ Row: TypeAlias = Arrow | Note
 
 @final
 class Glyphs(NamedTuple):
-    """What a diagram is drawn with in a terminal, one column each."""
+    """The characters of a diagram in a terminal, one column each."""
 
     life: str
     dash: str
@@ -132,7 +132,8 @@ Item: TypeAlias = Text | Shaft | Detail | Dot
 
 @final
 class Layout(NamedTuple):
-    """Where everything is: in `height` lines of `width` columns, with lifelines in `columns`."""
+    """The positions in a diagram of `height` lines and `width` columns, with lifelines in
+    `columns`."""
 
     width: int
     height: int
@@ -141,7 +142,7 @@ class Layout(NamedTuple):
 
 
 def lay_out(participants: Sequence[str], rows: Sequence[Row], width: int) -> Layout:
-    """The layout of a diagram, with the participants from left to right."""
+    """Return the layout of a diagram, with the participants from left to right."""
     # The last one needs room for its notes, but less than lies between two lifelines.
     gap = int((width - _TIME_WIDTH) / max(len(participants) - 0.3, 0.7))
     columns = {name: _TIME_WIDTH + gap * i for i, name in enumerate(participants)}
@@ -218,7 +219,7 @@ Span: TypeAlias = tuple[str, Style]
 
 
 def spans(layout: Layout, glyphs: Glyphs = BOXES) -> Iterator[list[Span]]:
-    """The diagram line by line, each in parts of one style."""
+    """Return the lines of a diagram, each in parts of one style."""
     lines = [_Line(layout.width) for _ in range(layout.height)]
     for line in lines[1:]:
         for column in layout.columns:
@@ -240,7 +241,7 @@ def spans(layout: Layout, glyphs: Glyphs = BOXES) -> Iterator[list[Span]]:
 
 
 def as_text(layout: Layout, glyphs: Glyphs = BOXES) -> str:
-    """The diagram in a text, without colours; every line of it ends with a newline."""
+    """Return the diagram as text without colours. Every line ends with a newline."""
     return "".join("".join(text for text, _ in line) + "\n" for line in spans(layout, glyphs))
 
 
@@ -306,10 +307,10 @@ _DARK: Final = {
 
 
 def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False) -> str:
-    """The diagram as a picture that stands alone: it brings its colours, for light and for dark
-    surroundings, and what it shows as text for those who do not see it.
+    """Return the diagram as a self-contained picture, with colours for light and dark pages, and
+    with its content as text for screen readers.
 
-    With `inline`, it is for a page of HTML, which brings `svg_style()` once.
+    With `inline`, it is for a page of HTML that contains `svg_style()` once.
     """
     width = layout.width * _COLUMN + 2 * _MARGIN
     height = layout.height * _LINE + 2 * _MARGIN

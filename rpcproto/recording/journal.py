@@ -28,18 +28,17 @@ logger: Final[logging.Logger] = logging.getLogger("rpcproto")
 
 
 class Journal:
-    """Records engines by `write`, which is given one line of ASCII at a time, with its newline.
+    """Records engines. It calls `write` with one line of ASCII at a time, including the newline.
 
-    A line is written once its input has been done, and flushed if `write` does so. If `write`
-    raises, the exception reaches neither the engine nor its host: it is logged and kept as `error`,
-    and the journal ends there.
+    A line is written after each input. Flushing is up to `write`. If `write` raises, the exception
+    reaches neither the engine nor its host: it is logged and kept as `error`, and the journal ends.
     """
 
     _keeps_texts: ClassVar[bool] = False
     """Whether long texts stay in memory, as a replay needs."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        """Begin a journal. Whatever `write` raises for the first line is raised."""
+        """Begin a journal by writing its first line. If `write` raises for it, so does this."""
         self._write = write
         self._engines = 0
         self.error: BaseException | None = None
@@ -56,9 +55,9 @@ class Journal:
         config: RpcConfig = RpcConfig(),  # noqa: B008 (frozen)
         cryptor: Cryptor | None = None,
     ) -> RpcEngine:
-        """Return an engine that is recorded; arguments and errors are those of `RpcEngine`.
+        """Return a recorded engine. Arguments and exceptions are those of `RpcEngine`.
 
-        This can be the `engine_factory` of a host.
+        This method can be the `engine_factory` of a host.
         """
         return RecordedEngine(
             identity,
@@ -90,7 +89,7 @@ class Journal:
         self.error = error
         if not isinstance(error, Exception):
             raise error
-        logger.error("the journal ends here, since it cannot be written", exc_info=error)
+        logger.error("cannot write the journal, so recording has stopped", exc_info=error)
 
 
 def zlib_version() -> str:
@@ -109,7 +108,7 @@ _hand_over: Final[property] = vars(RpcEngine)["hand_over_unknown_methods"]
 
 
 class RecordedEngine(RpcEngine):
-    """An engine that writes its inputs and results to a journal: see `Journal.engine`."""
+    """An engine that writes its inputs and results to a journal. See `Journal.engine`."""
 
     def __init__(
         self,
@@ -135,7 +134,7 @@ class RecordedEngine(RpcEngine):
 
     @property
     def hand_over_unknown_methods(self) -> bool:
-        """See `RpcEngine.hand_over_unknown_methods`; setting it is recorded."""
+        """See `RpcEngine.hand_over_unknown_methods`. Setting it is recorded."""
         return super().hand_over_unknown_methods
 
     @hand_over_unknown_methods.setter

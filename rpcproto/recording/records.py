@@ -38,7 +38,7 @@ _STREAM_PARTS: Final = (PacketKind.STREAM_CHUNK.value, PacketKind.STREAM_TRAILER
 
 
 class JournalError(ValueError):
-    """This is not a journal that can be read; the message names the line and the reason."""
+    """A journal can't be read. The message names the line and the reason."""
 
 
 class Begun(NamedTuple):

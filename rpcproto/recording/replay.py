@@ -21,10 +21,10 @@ _CONFIG_FIELDS: Final = {field.name for field in fields(RpcConfig)}
 
 @final
 class Divergence(NamedTuple):
-    """Where the replay of an engine first differs from the journal.
+    """The place where the replay of an engine first differs from the journal.
 
-    `line` counts from 1. `expected` is that line, and `got` the one that the replay made in its
-    place, which is empty if nothing came.
+    `line` counts from 1. `expected` is that line, and `got` the line of the replay, which is empty
+    if there was none.
     """
 
     line: int
@@ -34,28 +34,29 @@ class Divergence(NamedTuple):
 
 
 class ReplayedCryptor(Cryptor, Protocol):
-    """A cryptor that can seal as it did before, such as `rpcproto.e2ee.AesGcmCryptor`."""
+    """A cryptor that can encrypt with given IVs, such as `rpcproto.e2ee.AesGcmCryptor`."""
 
     def seal_again(self, plaintext: bytes, key_index: int, iv: bytes) -> Sealed:
-        """Encrypt with the key at this index and this IV; raises LocalProtocolError if there is no
-        such key."""
+        """Encrypt with the key at this index and this IV.
+
+        Raises:
+            LocalProtocolError: There is no such key.
+        """
         ...
 
 
 def replay(
     lines: Iterable[str], cryptors: Mapping[str, ReplayedCryptor] = {}
 ) -> tuple[Divergence, ...]:
-    """Give all inputs to new engines; return where each of them first differs from the journal.
+    """Pass all inputs to new engines, and return where each of them first differs from the journal.
 
-    That is nothing if all that comes of them is the same, byte for byte. Nothing in a journal is
-    imported or run.
+    The result is empty if all outputs are the same, byte for byte. Nothing in a journal is imported
+    or run. Engines with encryption need the keys that they had, in `cryptors` by identity. Packets
+    are encrypted with the recorded key indices and IVs, and packets that could not be decrypted
+    then are not decrypted now.
 
-    Engines with encryption need the keys that they had, in `cryptors` by identity. Packets are
-    sealed again with the recorded key indices and IVs, and what could not be opened then is not
-    opened now.
-
-    Raises JournalError for anything but a journal of this format, and for engines whose keys are
-    missing.
+    Raises:
+        JournalError: The lines are not a journal of this format, or keys are missing.
     """
     replay = _Replay(cryptors)
     for line in read(lines):

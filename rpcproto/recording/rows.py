@@ -138,10 +138,10 @@ class _Chunks(NamedTuple):
 
 @final
 class Trace:
-    """Collects what is seen; times are in seconds."""
+    """The rows of a sequence diagram. Times are in seconds."""
 
     def __init__(self, *participants: str, cryptor: Cryptor | None = None) -> None:
-        """These participants are drawn whatever happens. `cryptor` opens sealed packets."""
+        """Draw these participants in any case. `cryptor` decrypts packets."""
         self._cryptor = cryptor
         self.participants: list[str] = list(participants)
         """The participants, from left to right."""
@@ -150,19 +150,19 @@ class Trace:
         self._chunks: _Chunks | None = None
 
     def note(self, at: float, participant: str, text: str, style: Style = Style.PLAIN) -> None:
-        """Add a note on something that happened at a participant."""
+        """Add a note about a participant."""
         self._take_part(participant)
         self.rows.append(Note(at, participant, text, style))
 
     def call(self, at: float, caller: str, recipient: str, method: str, payload: object) -> None:
-        """Add that an engine was asked for a call."""
+        """Add a call that an engine was asked to make."""
         self.note(at, caller, f"calls {recipient}: {method} {shown(payload)}")
         self._take_part(recipient)
 
     def packet(
         self, at: float, sender: str, receiver: str, data: bytes, arrives: bool = True
     ) -> None:
-        """Add a packet. With an empty `sender`, the packet names its sender."""
+        """Add a packet. If `sender` is empty, the packet names its sender."""
         packet = wire.decode(data)
         sender = sender_of(packet, sender)
         view = view_of(packet, len(data), sender, self._cryptor)
@@ -171,7 +171,7 @@ class Trace:
     def arrow(
         self, at: float, sender: str, receiver: str, view: PacketView, arrives: bool = True
     ) -> None:
-        """Add a packet of which no more is known than what is shown."""
+        """Add a packet with a given label."""
         self._take_part(sender, receiver)
         sealed = "sealed " if view.is_sealed and view.kind != SEALED else ""
         label = f"{sealed}{view.kind}, {view.length:,} bytes"
@@ -182,13 +182,13 @@ class Trace:
             self.rows.append(arrow)
 
     def event(self, at: float, identity: str, event: Event) -> None:
-        """Add an event that an engine reported to its host."""
+        """Add an event that an engine reported."""
         self.event_fields(at, identity, type(event).__name__, event._asdict())
 
     def event_fields(
         self, at: float, identity: str, kind: str, fields: Mapping[str, object]
     ) -> None:
-        """Add an event by the name of its class; a reason may be the member of its enum or text."""
+        """Add an event by the name of its class. A reason can be the member of its enum or text."""
         match kind:
             case "CallSucceeded":
                 self.note(at, identity, f"succeeded: {shown(fields['payload'])}", Style.GOOD)
@@ -204,12 +204,13 @@ class Trace:
                 self.note(at, identity, f"ignores a packet: {_reason(fields)}")
 
     def text(self, width: int = MAX_WIDTH, glyphs: Glyphs = BOXES) -> str:
-        """Return the diagram in lines of `width` columns; nothing if there is nothing to draw."""
+        """Return the diagram in lines of `width` columns, or an empty text if there is nothing to
+        draw."""
         return "" if not self.rows else as_text(self.layout(width), glyphs)
 
     def svg(self, *, inline: bool = False) -> str:
-        """Return the diagram as an SVG picture that stands alone, or as one for a page of HTML that
-        brings `svg_style()`."""
+        """Return the diagram as a self-contained SVG picture, or for a page of HTML that contains
+        `svg_style()`."""
         title = f"RPC between {' and '.join(self.participants)}" if self.rows else "No RPC"
         width = max(_SVG_WIDTH, self._width_each() * len(self.participants))
         return as_svg(
@@ -223,7 +224,7 @@ class Trace:
         return max(WIDTH_EACH, longest + 6)
 
     def layout(self, width: int) -> Layout:
-        """Return where everything is in the diagram, in `width` columns."""
+        """Return the positions in the diagram, in `width` columns."""
         return lay_out(self.participants, self.rows, width)
 
     def _chunk(self, arrow: Arrow, view: PacketView) -> None:

@@ -44,10 +44,14 @@ _HEADER: Final = PacketKind.STREAM_HEADER.value
 def trace(
     lines: Iterable[str], request_ids: Collection[str] = (), cryptor: Cryptor | None = None
 ) -> Trace:
-    """Return what is in a journal; with `request_ids`, only these calls and what happens to their
-    participants meanwhile. `cryptor` opens sealed packets that came from elsewhere.
+    """Return the content of a journal as a diagram.
 
-    Times count from the first thing that is shown. Raises JournalError for what is not a journal.
+    With `request_ids`, it has only these calls, and what happened to their participants meanwhile.
+    `cryptor` decrypts packets that came from engines outside the journal. Times count from the
+    first row.
+
+    Raises:
+        JournalError: The lines are not a journal of this format.
     """
     seen = _Story(list(read(lines)), cryptor).all()
     inner = [

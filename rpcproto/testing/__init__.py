@@ -1,4 +1,4 @@
-"""A world for tests in which ids count and time is virtual: no sleeping, the same every time."""
+"""Tools for tests on virtual time: worlds, and a clock for asyncio. They never sleep."""
 
 from rpcproto.testing.cryptor import ToyCryptor, counting_ivs
 from rpcproto.testing.engines import EngineFactory, WorldEngine

@@ -36,7 +36,7 @@ _SILENCE: Final = 60.0
 @final
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A call, and what its responder answered."""
+    """A call, and the answer of its responder."""
 
     request_id: str
     caller_identity: str
@@ -56,7 +56,7 @@ class Exchange:
 @final
 @dataclass(frozen=True, slots=True)
 class ConversationPacket:
-    """A packet of a conversation, with who sent it, to whom, and when."""
+    """A packet of a conversation, with its sender, receiver and time."""
 
     at: float
     """Seconds since the conversation began."""
@@ -71,14 +71,14 @@ class ConversationPacket:
 @final
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Calls between `Setting.receiver` and the others, as the packets that they consist of."""
+    """Calls between `Setting.receiver` and the others, as packets."""
 
     exchanges: tuple[Exchange, ...]
     packets: tuple[ConversationPacket, ...]
     """All that arrives, in order of time, whoever sent it."""
 
     def to(self, identity: str) -> tuple[ConversationPacket, ...]:
-        """What arrives at one participant: all that an implementation of it has to be fed with."""
+        """Return the packets that arrive at one participant."""
         return tuple(each for each in self.packets if each.receiver_identity == identity)
 
 
@@ -218,13 +218,12 @@ def conversations(
     *,
     mischief: bool = True,
 ) -> Conversation:
-    """Up to three calls to the receiver, and one by it for each of `setting.call_ids`, which are
-    to be made before the conversation is played.
+    """Draw up to three calls to the receiver, and answers to each of `setting.call_ids`.
 
-    They overlap, and take any form that `setting.client_protocol` allows. With `mischief` some
-    packets are then repeated, lost, cut off, swapped with the next (two chunks of one stream, too),
-    forged by a third, or late;
-    `Exchange.is_whole` says of each call whether it must succeed all the same.
+    Make the calls of `call_ids` before you play the conversation. Calls overlap, and have any form
+    that `setting.client_protocol` allows. With `mischief`, some packets are then duplicated, lost,
+    cut off, swapped with the next, forged by a third participant, or late. `Exchange.is_whole` says
+    whether a call must still succeed.
     """
     tricks = draw(_MISCHIEF) if mischief else []
     ids = draw(st.integers(0 if setting.call_ids else 1, min(3, len(setting.request_ids))))

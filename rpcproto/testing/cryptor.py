@@ -11,10 +11,13 @@ _TAG_BYTES: Final = 16
 
 
 def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
-    """A source of IVs that count, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
+    """Return a source of IVs that count, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
 
-    `prefix` (0 to 2^32 - 1) tells sources apart: it is the first of three numbers in an IV, and the
-    others count from 1. Raises OverflowError for another prefix.
+    `prefix` (0 to 2^32 - 1) distinguishes sources. It is the first of three numbers in an IV, and
+    the others count from 1.
+
+    Raises:
+        OverflowError: The prefix is out of range.
     """
     before = prefix.to_bytes(4, "big")
     numbers = itertools.count(1)
@@ -22,17 +25,16 @@ def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
 
 
 class ToyCryptor(Keyring[bytes]):
-    """Seals and opens packets like `rpcproto.e2ee.AesGcmCryptor`, with the same keys and sizes, but
-    in a way that keeps nothing secret.
+    """A cryptor with the keys and sizes of `rpcproto.e2ee.AesGcmCryptor` that keeps nothing secret.
 
-    The text is combined with a repeated hash of key and IV, and the tag is a checksum of it all.
-    IVs count, unless there is another source for them.
+    It combines the text with a repeated hash of key and IV, and its tag is a checksum. IVs count,
+    unless another source is given.
     """
 
     def __init__(
         self, own_identity: str | None = None, *, new_iv: Callable[[], bytes] | None = None
     ) -> None:
-        """The arguments are those of `AesGcmCryptor`."""
+        """Take the arguments of `AesGcmCryptor`."""
         super().__init__(own_identity, new_iv or counting_ivs())
 
     def _load(self, key: bytes) -> bytes:

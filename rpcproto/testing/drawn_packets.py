@@ -32,41 +32,36 @@ def _ids(prefix: str, count: int) -> tuple[str, ...]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Whom the receiver under test knows, and what it waits for. Every field has a default."""
+    """What the receiver under test knows, and what it waits for."""
 
     receiver: str = "alice"
-    """The identity of the receiver, to which packets are sent."""
+    """The identity of the receiver."""
     senders: tuple[str, ...] = ("bob", "carol")
-    """The identities of the others; two at least, so that one can forge what another sends."""
+    """The identities of the others, at least two, so that one can forge packets of another."""
     sids: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Session ids by identity, as the receiver was told of them; one that is absent is unknown."""
+    """Sids by identity, as announced to the receiver. A missing one is unknown."""
     methods: tuple[str, ...] = ("greet",)
-    """What the receiver has registered."""
+    """The methods that the receiver has registered."""
     call_ids: tuple[str, ...] = ()
     """Calls that the receiver has made to the first of `senders`, and that are pending. Without
-    any, no answers are drawn but such as belong to no call."""
+    any, the drawn answers belong to no call."""
     request_ids: tuple[str, ...] = _ids("b", 3)
-    """What requests to the receiver are called."""
+    """The request ids of requests to the receiver."""
     stream_ids: tuple[str, ...] = _ids("c", 3)
-    """What streams to the receiver are called."""
+    """The stream ids of streams to the receiver."""
     client_protocol: int = 2
-    """What the receiver announces: 0 takes packets alone, 1 chunked streams as well, 2 inline and
-    compressed ones as well."""
+    """What the receiver announces: 0 for packets only, 1 for chunked streams too, 2 for inline and
+    compressed ones too."""
     max_payload_bytes: int = 16 << 20
     """The most that the receiver takes as one payload, in bytes. If it is 1 MiB or less, payloads
     at this limit are drawn as well."""
     cryptor: Cryptor | None = None
-    """What all others seal their packets with, such as a `ToyCryptor` with a shared key; None for
-    packets that are not encrypted."""
+    """A cryptor with which the others encrypt their packets, such as a `ToyCryptor` with a shared
+    key. None for plain packets."""
 
 
 class Verdict(Enum):
-    """What a correct receiver does with a packet, if it arrives first and alone.
-
-    The protocol demands the first three of every implementation. The two that end in `BY_POLICY`
-    are decisions of this engine, such as its bounds: others may decide otherwise. `is_policy` tells
-    them apart, `is_refused` and `is_ignored` do not.
-    """
+    """What a correct receiver does with a packet that arrives first and alone."""
 
     TAKEN = "taken"
     """It has its effect: a handler runs, a body begins, a call is acknowledged or completed."""
@@ -100,7 +95,7 @@ class Verdict(Enum):
 @final
 @dataclass(frozen=True, slots=True)
 class DrawnPacket:
-    """The bytes of a packet, and what there is to know about them."""
+    """The bytes of a packet, and what is known of them."""
 
     what: str
     """In words, for whoever reads a failing example."""
@@ -223,7 +218,7 @@ def _forms(setting: Setting) -> st.SearchStrategy[int]:
 
 
 def requests(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Requests as packets (RPC v1)."""
+    """Draw requests as packets (RPC v1)."""
     return st.builds(
         lambda sender, *request: drawn(
             setting, "request", sender, request_fields(*request), Verdict.TAKEN
@@ -237,7 +232,7 @@ def requests(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
 
 
 def request_headers(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Headers of request streams (RPC v2), inline ones with the whole request among them."""
+    """Draw headers of request streams (RPC v2), including inline requests."""
 
     def build(
         sender: str, stream: str, request: str, method: str, ms: int, form: int, payload: str
@@ -259,7 +254,7 @@ def request_headers(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
 
 
 def acks(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
-    """Acks of the receiver's calls."""
+    """Draw acks of the receiver's calls."""
     return st.sampled_from(setting.call_ids).map(
         lambda call: drawn(
             setting, "ack", setting.senders[0], {"rpc_ack": {"request_id": call}}, Verdict.TAKEN
@@ -279,8 +274,8 @@ _RESPONSES: Final = st.one_of(
 
 
 def responses(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
-    """Responses to the receiver's calls as packets: payloads and errors, also such whose message
-    has to be cut."""
+    """Draw responses to the receiver's calls as packets: payloads, and errors, also with messages
+    that must be cut."""
     return st.builds(
         lambda call, value: drawn(
             setting,
@@ -295,7 +290,7 @@ def responses(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
 
 def response_headers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
-    """Headers of response streams to the receiver's calls, inline ones among them."""
+    """Draw headers of response streams to the receiver's calls, including inline responses."""
     return st.builds(
         lambda stream, call, form, payload: drawn(
             setting,
@@ -312,13 +307,14 @@ def response_headers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
 
 def answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
-    """All of these: acks and responses in every form that the receiver takes."""
+    """Draw acks and responses in every form that the receiver accepts."""
     packets = st.one_of(acks(setting), responses(setting))
     return packets if setting.client_protocol < 1 else packets | response_headers(setting)
 
 
 def valid_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Packets that a correct receiver takes: requests, and if it has calls, answers to them."""
+    """Draw packets that a correct receiver accepts: requests, and answers to its calls if it has
+    any."""
     kinds = [requests(setting)]
     if setting.client_protocol >= 1:
         kinds.append(request_headers(setting))

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 
 def counting_ids(prefix: str = "a") -> Callable[[], str]:
-    """A source of ids for `RpcEngine(new_id=...)`: valid lower-case UUIDv4 texts that count.
+    """Return a source of ids for `RpcEngine(new_id=...)`: valid lower-case UUIDv4s that count.
 
-    `prefix` tells sources apart: 1 to 8 hexadecimal digits, filled up with zeros, so that
-    `counting_ids("a")` begins with a0000000-0000-4000-8000-000000000001. Raises ValueError.
+    `prefix` distinguishes sources: 1 to 8 hexadecimal digits, filled up with zeros, so
+    `counting_ids("a")` begins with a0000000-0000-4000-8000-000000000001.
+
+    Raises:
+        ValueError: The prefix is invalid.
     """
     if not re.fullmatch("[0-9a-f]{1,8}", prefix):
         raise ValueError(f"a prefix is 1 to 8 lower-case hexadecimal digits, not {prefix!r}")

@@ -22,7 +22,7 @@ from rpcproto.testing.engines import EngineFactory, WorldEngine
 
 @final
 class Later(NamedTuple):
-    """What a handler returns to answer `seconds` after it was called."""
+    """The answer of a handler, `seconds` after the handler was called."""
 
     seconds: float
     answer: str | RpcError
@@ -34,7 +34,7 @@ Handler: TypeAlias = Callable[[InvocationReceived], str | RpcError | Later | Non
 
 @final
 class WorldCall:
-    """A call that a participant of a world made, and what became of it; instants in seconds."""
+    """A call in a world. Instants are in seconds."""
 
     def __init__(
         self, request_id: str, number: int, now: float, cancel: Callable[[], bool]
@@ -54,9 +54,9 @@ class WorldCall:
 
 @final
 class WorldParticipant:
-    """An engine in a world, made by `World.join`, and all that its host does.
+    """A participant in a world: an engine and a host for it. Made by `World.join`.
 
-    `engine` may be used as it is, with `now=world.now`; `World.run` sees what has come of it.
+    `engine` can be used directly, with `now=world.now`; `World.run` processes the results.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class WorldParticipant:
         config: RpcConfig,
         cryptor: Cryptor | None,
     ) -> None:
-        """Made by `World.join`. `carry` tells whether a packet could be sent."""
+        """Made by `World.join`. `carry` returns whether a packet could be sent."""
         self.identity: str = identity
         self.client_protocol: int = client_protocol
         self.capabilities: Collection[int] = capabilities
@@ -108,10 +108,13 @@ class WorldParticipant:
     # what the program wants
 
     def register(self, method: str, handler: Handler) -> None:
-        """Take requests for `method`. The handler may raise RpcError instead of returning it; what
-        else it raises comes out of `World.run`.
+        """Answer requests for `method` with a handler.
 
-        Raises LocalProtocolError as `RpcEngine.register_method` does.
+        The handler can raise RpcError instead of returning it. Other exceptions are raised by
+        `World.run`.
+
+        Raises:
+            LocalProtocolError: As for `RpcEngine.register_method`.
         """
         self.engine.register_method(method)
         self._handlers[method] = handler
@@ -125,7 +128,7 @@ class WorldParticipant:
         response_timeout: float | None = None,
         ack_timeout: float | None = None,
     ) -> WorldCall:
-        """Make a call; see `RpcEngine.call`, for what it raises too."""
+        """Make a call. Arguments and exceptions are those of `RpcEngine.call`."""
         engine, now = self.engine, self._agenda.now
         request_id = engine.call(
             destination_identity,
@@ -144,13 +147,14 @@ class WorldParticipant:
         return call
 
     def answer(self, invocation_id: int, answer: str | RpcError) -> bool:
-        """Answer an invocation whose handler did not; False if nobody waits for it any more."""
+        """Answer an invocation whose handler returned None. Return False if it has ended
+        already."""
         return self._answer(self.engine, invocation_id, answer)
 
     # what the world wants
 
     def begin(self, engine_factory: EngineFactory, new_id: Callable[[], str]) -> None:
-        """Go on with a new engine, and with the handlers of the one before."""
+        """Continue with a new engine, and with the same handlers."""
         self.engine = engine_factory(
             self.identity, new_id=new_id, config=self.config, cryptor=self.cryptor
         )
@@ -159,7 +163,7 @@ class WorldParticipant:
             self.engine.register_method(method)
 
     def settle(self) -> None:
-        """Take what has come of the last input, and of all that comes of that."""
+        """Process the results of the last input, and everything that follows from them."""
         if self._is_settling:
             return
         self._is_settling = True
@@ -175,7 +179,7 @@ class WorldParticipant:
         self._set_timer()
 
     def finish_sending(self) -> None:
-        """There is room for everything at once: the participant leaves, and does not wait."""
+        """Send all waiting packets at once, because the participant leaves."""
         self._uplink_free_at = -math.inf
         uplink, self.uplink = self.uplink, math.inf
         self.settle()

@@ -1,11 +1,10 @@
-"""Hypothesis strategies for packets, engine inputs and whole conversations: to test any
-implementation of the protocol with, in whatever language, as long as Python can feed it.
+"""Hypothesis strategies for packets, engine inputs and conversations.
 
-Every strategy takes a `Setting`, which says whom the receiver under test knows and what it waits
-for, so that what is drawn has a meaning to it. What a correct receiver makes of it is drawn along
-with it, as far as that is clear.
+Use them to test any implementation of the protocol that Python can pass bytes to. Every strategy
+takes a `Setting`, which describes what the receiver under test knows and waits for. As far as it is
+determined, each packet comes with what a correct receiver does with it.
 
-Needs the extra `testing`. `rpcproto.testing` itself does not, so this is a module of its own.
+Needs the extra `testing`.
 """
 
 from collections.abc import Mapping
@@ -68,14 +67,15 @@ __all__ = [
 
 @final
 class EngineInput(NamedTuple):
-    """One call of a method of `RpcEngine`, all but its `now`."""
+    """One call of a method of `RpcEngine`, without its `now`."""
 
     method: str
     arguments: tuple[object, ...] = ()
     keywords: Mapping[str, object] = {}
 
     def apply(self, engine: RpcEngine, now: float) -> object:
-        """What the engine returns; the class LocalProtocolError where it raises that."""
+        """Make the call, and return its result, or the class LocalProtocolError if it raises
+        that."""
         try:
             method = getattr(engine, self.method)
             result: object = method(*self.arguments, **self.keywords, now=now)
@@ -88,12 +88,11 @@ _TIMEOUTS = st.sampled_from([None, 1.0, 7.0, 30.0])
 
 
 def engine_inputs(setting: Setting = Setting()) -> st.SearchStrategy[EngineInput]:  # noqa: B008 (frozen)
-    """All that a host can tell an engine for `setting.receiver`: what the application wants, what
-    arrives, who comes and goes. Invocations are named by the numbers 1 to 8, which an engine gives
-    first; calls by `setting.call_ids`.
+    """Draw inputs for an engine of `setting.receiver`.
 
-    Two inputs are left to the test: `send_failed`, for it takes a packet that the engine gave, and
-    `close`, after which nothing happens any more.
+    Invocations have the numbers 1 to 8, which an engine uses first. Calls are those of
+    `setting.call_ids`. Two inputs are left to the test: `send_failed`, because it takes a packet
+    from the engine, and `close`, after which nothing happens.
     """
     sender, invocation = st.sampled_from(setting.senders), st.integers(1, 8)
     sid = st.sampled_from(["", "PA_1", *setting.sids.values()])

@@ -1,4 +1,4 @@
-"""Asyncio on a clock of its own, which jumps to the next timer whenever nothing is ready."""
+"""Virtual time for asyncio: a clock that jumps to the next timer when no task is ready."""
 
 import asyncio
 import math
@@ -13,16 +13,18 @@ _RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 
 
 class Deadlock(RuntimeError):  # noqa: N818 (a name everybody knows)
-    """Nothing is ready and no timer is set: the program would wait for ever."""
+    """No task is ready and no timer is set, so the program would wait forever."""
 
 
 def virtual_time_run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as `asyncio.run` does, on virtual time; returns its result.
+    """Run a coroutine like `asyncio.run`, on virtual time, and return its result.
 
-    The loop's clock starts at 0 and stands still while anything is ready. Raises Deadlock when
-    nothing ever will be. Threads, sockets, pipes and subprocesses take real time, which a virtual
-    clock does not wait for: those that are started through the loop, as `asyncio.to_thread` does,
-    are refused with a RuntimeError.
+    The loop's clock starts at 0, and does not move while a task is ready. Threads, sockets, pipes
+    and subprocesses take real time, which a virtual clock can't wait for. If the program starts one
+    through the loop, as `asyncio.to_thread` does, it raises RuntimeError.
+
+    Raises:
+        Deadlock: All tasks wait, and no timer is set.
     """
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         return runner.run(main)
@@ -55,7 +57,7 @@ class _Clock(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock(
-                "every task waits, and no timer is set that could end it; a thread or a real "
+                "all tasks wait, and no timer is set; a thread or a real "
                 "socket cannot advance virtual time"
             )
         self.now += timeout

@@ -1,4 +1,4 @@
-"""Any number of engines on virtual time, and a network between them that a seed makes hostile."""
+"""Worlds: engines on virtual time, with a hostile network that a seed determines."""
 
 import itertools
 import math
@@ -56,11 +56,11 @@ class _Session:
 
 @final
 class World:
-    """Participants, a network between them, and the time, without I/O and the same every time.
+    """Participants, a network between them, and a clock, without I/O and the same every time.
 
-    `join` participants, let them `register` handlers and `call` each other, and let it all happen
-    with `run`. Time is `now`, in seconds from 0: it jumps from one thing that happens to the next.
-    What arrives at the instant of a deadline comes before it. All that is random is drawn from
+    `join` participants, let them `register` handlers and `call` each other, and process everything
+    with `run`. `now` is the time in seconds, from 0. It jumps from one event to the next. A packet
+    that arrives at the instant of a deadline is processed before it. Random decisions come from
     `seed`: the same program with the same seed has the same transcript.
     """
 
@@ -146,15 +146,18 @@ class World:
         uplink: float = math.inf,
         departure_grace: float | None = None,
     ) -> WorldParticipant:
-        """Somebody new is here, and the others are told of it and what it can read.
+        """Add a participant, and announce it to the others.
 
-        `departure_grace` is how long its calls can be answered after their recipient left (R9), in
-        seconds; None takes the config's. Raises ValueError for an identity that was here before,
-        and for an `uplink` (bytes a second) that is not above 0; LocalProtocolError for a
-        `departure_grace` that is below 0 or not finite.
+        `departure_grace` is how long its calls can be answered after their recipient left, in
+        seconds (R9). None means the value of the config. `uplink` is the number of bytes that its
+        host can send per second.
+
+        Raises:
+            ValueError: The identity was used before, or `uplink` is not above 0.
+            LocalProtocolError: `departure_grace` is below 0 or not finite.
         """
         if identity in self.participants:
-            raise ValueError(f"{identity!r} was here before: let it come back")
+            raise ValueError(f"{identity!r} was used before: call come_back")
         if not uplink > 0:
             raise ValueError("uplink must be above 0")
         config = self._config
@@ -179,7 +182,7 @@ class World:
         return participant
 
     def leave(self, identity: str) -> None:
-        """A participant closes its engine, sends the small packets that wait, and is gone."""
+        """Let a participant close its engine, send the small packets that wait, and leave."""
         participant = self.participants[identity]
         participant.engine.close(now=self.now)
         if participant.is_connected:
@@ -189,8 +192,10 @@ class World:
         self._lose_connection(participant, noticed=True)
 
     def cut(self, identity: str, *, noticed: bool = True) -> None:
-        """A participant loses its connection: its engine is told `disconnected`, and what is under
-        way to it is lost. The others are told that it left, if that is `noticed`."""
+        """Let a participant lose its connection, and all packets in flight to it.
+
+        Its engine receives `disconnected`. If the cut is `noticed`, the others learn that it left.
+        """
         participant = self.participants[identity]
         if participant.is_connected:
             participant.engine.disconnected(now=self.now)
@@ -198,11 +203,11 @@ class World:
             self._lose_connection(participant, noticed=noticed)
 
     def come_back(self, identity: str, *, new_session: bool = False, replay: int = 0) -> None:
-        """A participant that was cut, or that left, is here again; one that is here is left so.
+        """Reconnect a participant that was cut, or that left. If it is connected, nothing happens.
 
-        After `leave` it has a new engine, with the handlers of the old one. It has a new sid, but
-        not if nobody has noticed that it was gone, and `new_session` is false. The newest `replay`
-        packets to it arrive once more, or at last (0 to 64).
+        After `leave` it has a new engine, with the same handlers. It has a new sid, unless the cut
+        was not noticed and `new_session` is false. The newest `replay` packets to it arrive again
+        (0 to 64).
         """
         participant = self.participants[identity]
         if participant.is_connected:
@@ -220,18 +225,18 @@ class World:
     def set_link(
         self, link: Link, *, sender: str | None = None, receiver: str | None = None
     ) -> None:
-        """Let packets take this link from now on: those of `sender`, those to `receiver`, those of
-        the one to the other, or all. What is under way stays so."""
+        """Use this link from now on for packets of `sender`, for packets to `receiver`, for both
+        together, or for all. Packets in flight are not affected."""
         self._links.set_link(link, sender, receiver)
 
     def heal(self) -> None:
-        """From now on nothing is lost, repeated, held back or not sent, and all are here again."""
+        """From now on, lose, duplicate and hold back no packet, and reconnect all participants."""
         self._links.heal()
         for identity in self.participants:
             self.come_back(identity)
 
     def send(self, sender: str, receiver: str, data: bytes) -> SentPacket:
-        """Any bytes take the way of a packet from one participant to another."""
+        """Send any bytes from one participant to another, like a packet."""
         sid = self.participants[sender].sid
         sent = SentPacket(self.now, sender, sid, receiver, data)
         self._transmit(sent)
@@ -240,8 +245,11 @@ class World:
     # what there is to read
 
     def transcript(self) -> str:
-        """Everything that has happened, a line each. Calls go by number, in the order in which they
-        were made; a packet stands where it left, with what became of it."""
+        """Return everything that has happened, one line each.
+
+        Calls are numbered in the order in which they were made. A packet is listed when it was
+        sent, with what happened to it.
+        """
         numbers = {call.request_id: call.number for call in self.calls}
         return "".join(f"{line}\n" for line in lines(self._happenings, numbers, self.participants))
 

@@ -1,4 +1,4 @@
-"""Ways to carry packets: what a host asks of a transport, and what a transport reports to it."""
+"""The interface between hosts and transports."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ HIGH_WATER_MARK: Final = 65_536
 class PacketReceived:
     """A packet arrived.
 
-    A transport that knows the sender names it, with the sender's sid if there is one (R36); with
-    None the packet's own claims count.
+    If the transport knows the sender, it names it, with the sender's sid if there is one (R36).
+    With None, the packet's own fields count.
     """
 
     data: bytes
@@ -56,7 +56,7 @@ class PacketReceived:
 @final
 @dataclass(frozen=True, slots=True)
 class ParticipantJoined:
-    """Another participant is here, or something new is known of one that is (R40)."""
+    """Another participant joined, or its announcement changed (R40)."""
 
     identity: str
     participant_sid: str = ""
@@ -67,7 +67,8 @@ class ParticipantJoined:
 @final
 @dataclass(frozen=True, slots=True)
 class ParticipantLeft:
-    """Another participant left; an empty `participant_sid` means whoever has that identity."""
+    """Another participant left. An empty `participant_sid` means the current participant with that
+    identity."""
 
     identity: str
     participant_sid: str = ""
@@ -78,8 +79,9 @@ class ParticipantLeft:
 class Connected:
     """The connection is established, for the first time or again.
 
-    Every transport reports this once it carries packets, after it has reported who is here: calls
-    wait for it. `participants_complete` says that whoever was not announced is not here (R12).
+    Every transport reports this when it can carry packets, after it has reported the present
+    participants. Calls wait for it. `participants_complete` means that all participants of the room
+    were reported (R12).
     """
 
     server_version: str | None = None
@@ -89,7 +91,7 @@ class Connected:
 @final
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is lost, and all participants count as departed (R41); `Connected` may
+    """The connection is lost, and all participants count as departed (R41). `Connected` can
     follow."""
 
     cause: BaseException | None = None
@@ -102,10 +104,10 @@ TransportEvent: TypeAlias = (
 
 
 class PacketsNotSent(Exception):  # noqa: N818 (what happened, not an error of the program)
-    """Some packets could not be sent, but the connection stands (R10)."""
+    """Some packets could not be sent, but the connection still exists (R10)."""
 
     def __init__(self, packets: Sequence[OutgoingPacket], reason: str = "") -> None:
-        """`packets` are those that failed, as they were taken; `reason` is for the log."""
+        """Take the packets that failed, and a reason for the log."""
         super().__init__(packets, reason)
         self.packets: tuple[OutgoingPacket, ...] = tuple(packets)
         self.reason: str = reason
@@ -118,52 +120,58 @@ class Transport(Protocol):
     """Carries packets for one participant.
 
     A host has one task that sends and one that receives. An exception from either, except
-    `PacketsNotSent`, means that the connection is lost. While `receive` can still be called,
-    `Connected` may restore the connection.
+    `PacketsNotSent`, means that the connection is lost. As long as `receive` can be called,
+    `Connected` can report it restored.
     """
 
     @property
     def identity(self) -> str:
-        """The identity of the participant that this transport carries packets for."""
+        """The identity of the participant for which this transport carries packets."""
 
     @property
     def departure_grace(self) -> float:
-        """For how long a `ParticipantLeft` can overtake packets that the participant sent before,
-        in seconds (R9); 0 where it cannot."""
+        """The number of seconds by which a `ParticipantLeft` can overtake packets that the
+        participant sent before (R9). 0 if it can't."""
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """Send packets, each to its `destination_identity`, in the order of `take`.
 
-        Wait until there is room; then take packets until `take` returns None, or until
+        Wait until there is room. Then take packets until `take` returns None, or until
         HIGH_WATER_MARK bytes wait here. The host calls `send` again while there are more packets.
-        A packet that fails by itself does not stop those after it: raise PacketsNotSent at the end.
+        If a packet can't be sent, continue with the others, and raise `PacketsNotSent` at the end.
         """
 
     async def receive(self) -> Sequence[TransportEvent]:
-        """Return what has happened, in order: at least one event, at most BATCH_EVENTS events or
-        BATCH_BYTES of packets (one larger packet comes by itself). An empty sequence is the end.
+        """Return events in order: at least one, at most BATCH_EVENTS events or BATCH_BYTES of
+        packets (a larger packet comes alone). An empty sequence is the end.
 
-        Each call gives the other tasks of the program their turn, also if events wait already, and
-        so does any work on received bytes that yields no event.
+        Each call gives other tasks their turn, even if events wait already, and so does work on
+        received bytes that yields no event.
         """
 
     async def aclose(self) -> None:
-        """Release everything. A host calls it once, and waits at most a second in all."""
+        """Release all resources. A host calls this once, and waits at most one second in all."""
 
 
 @runtime_checkable
 class WelcomingTransport(Protocol):
-    """A `Transport` that knows already, before its first `receive`, who is here."""
+    """A `Transport` that knows the present participants before its first `receive`."""
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """Return who has joined and left so far, up to the first packet; a host calls it once, on
-        entering. `receive` goes on with all the rest, `Connected` included."""
+        """Return who has joined and left so far, up to the first packet.
+
+        A host calls this once, on entering. `receive` returns all later events, including
+        `Connected`.
+        """
 
 
 @runtime_checkable
 class ExplainingTransport(Protocol):
-    """A `Transport` that may know why a call got no acknowledgement."""
+    """A `Transport` that can know why a call was not acknowledged."""
 
     def explain(self, identity: str, since: float) -> Exception | None:
-        """Return why a call to `identity`, made at `since` on the host's clock, may have got no
-        acknowledgement (1501), if that is known: the cause of its error."""
+        """Return the probable reason why a call to `identity` was not acknowledged (1501), or None.
+
+        `since` is the instant of the call on the host's clock. The reason becomes the `__cause__`
+        of the error.
+        """

@@ -1,8 +1,8 @@
-"""Packets on a byte stream, without any I/O: frames, the hello, and what the bytes of a peer mean.
+"""Packets on a byte stream, without I/O: frames and the hello.
 
-A frame is 4 bytes of length, big-endian, and that many bytes, at least one. The first frame of each
-side is its hello, a small JSON object; every later one is a packet. Bytes from outside raise
-`BadPeer` and nothing else, and never cost more memory than one frame.
+A frame is its length, 4 bytes, big-endian, and that many bytes, at least one. The first frame of
+each side is its hello, a small JSON object. Every later frame is a packet. Bytes from outside raise
+only `BadPeer`, and never need more memory than one frame.
 """
 
 import json
@@ -30,21 +30,21 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class BadPeer(ConnectionError):  # noqa: N818 (who it was, not an error of the program)
-    """What came from the peer is not what this transport speaks; the text says what it was."""
+    """The peer violated the framing. The text names the reason."""
 
 
 def frame(*contents: bytes) -> bytes:
-    """Return a frame for each of `contents`, 1 to 2^32 - 1 bytes, as they go onto the stream."""
+    """Return a frame for each of `contents`, which have 1 to 2^32 - 1 bytes."""
     parts = [part for data in contents for part in (_LENGTH.pack(len(data)), data)]
     return b"".join(parts)
 
 
 @final
 class FrameReader:
-    """Cuts a byte stream into frames, wherever its pieces end, in time linear in the bytes.
+    """Cuts a byte stream into frames, in time linear in the bytes, however the stream is split.
 
-    A caller that takes `next_frames` until it is empty after each `feed` never makes it keep more
-    than a part of one frame.
+    If you call `next_frames` until it is empty after each `feed`, the reader never keeps more than
+    a part of one frame.
     """
 
     def __init__(self) -> None:
@@ -59,11 +59,12 @@ class FrameReader:
         self._rest += data
 
     def next_frames(self, max_bytes: int, most: int = 1, most_bytes: int = 0) -> list[bytes]:
-        """Return the next whole frames: at most `most`, and after the first one only as many as
-        have `most_bytes` together.
+        """Return the next complete frames: at most `most`, and after the first only as many as have
+        `most_bytes` together.
 
-        Raises BadPeer for a frame that is empty or has more than `max_bytes`, as soon as its length
-        is there and those before it have been taken, and then at every further call.
+        Raises:
+            BadPeer: A frame is empty or has more than `max_bytes`. Raised when its length has
+                arrived and earlier frames were taken, and by every later call.
         """
         rest, frames, begin = self._rest, list[bytes](), 0
         available = len(rest)
@@ -94,10 +95,13 @@ def _why_not(length: int, max_bytes: int) -> str:
 @final
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who a participant is and what it can do: what a transport announces of it.
+    """The identity and capabilities that a participant announces to its peer.
 
-    `identity` is 1 to 256 bytes of UTF-8, `client_protocol` and each of at most 64 `capabilities`
-    are 0 to 2^31 - 1. Raises LocalProtocolError for others.
+    `identity` has 1 to 256 bytes of UTF-8. `client_protocol` and each of at most 64 `capabilities`
+    are 0 to 2^31 - 1.
+
+    Raises:
+        LocalProtocolError: A value is out of range.
     """
 
     identity: str
@@ -114,7 +118,7 @@ class Hello:
             )
 
     def write(self) -> bytes:
-        """The hello as the content of a frame, at most 4096 bytes."""
+        """Return the hello as the content of a frame, at most 4096 bytes."""
         fields = {
             "rpcproto": VERSION,
             "identity": self.identity,
@@ -125,25 +129,31 @@ class Hello:
 
     @classmethod
     def read(cls, data: bytes) -> "Hello":
-        """A peer's hello. Unknown fields are ignored; `client_protocol` may be absent for 0, and
-        `capabilities` for none. Raises BadPeer."""
+        """Return the hello in the content of a frame.
+
+        Unknown fields are ignored. A missing `client_protocol` is 0, and missing `capabilities` are
+        none.
+
+        Raises:
+            BadPeer: The content is not a valid hello.
+        """
         try:
             fields = json.loads(data.decode())
         except (ValueError, RecursionError):
             raise BadPeer("the hello is not JSON") from None
         if not isinstance(fields, dict) or "rpcproto" not in fields:
-            raise BadPeer("the hello is none of rpcproto")
+            raise BadPeer("the hello is not one of rpcproto")
         version = fields["rpcproto"]
         if type(version) is not int or version != VERSION:
             raise BadPeer(f"the hello is not of version {VERSION}")
         client_protocol = fields.get("client_protocol", 0)
         capabilities = fields.get("capabilities", [])
         if not (_is_number(client_protocol) and isinstance(capabilities, list)):
-            raise BadPeer("the hello has a client_protocol or capabilities that cannot be")
+            raise BadPeer("the hello has an invalid client_protocol or invalid capabilities")
         try:
             return cls(fields.get("identity", ""), client_protocol, tuple(capabilities))
         except LocalProtocolError as error:
-            raise BadPeer(f"the hello says: {error}") from None
+            raise BadPeer(f"the hello is invalid: {error}") from None
 
 
 def _is_number(value: object) -> bool:
@@ -156,14 +166,15 @@ def _are_capabilities(values: tuple[object, ...]) -> bool:
 
 @final
 class Link:
-    """One side of a stream: what to write, and what the bytes of the peer mean.
+    """One side of a stream.
 
     Write `hello` first, then `frame(packet)` for each packet. Pass received bytes to
-    `receive_bytes`, then take `next_packets` until there are none; call `receive_end` at the end.
+    `receive_bytes`, then call `next_packets` until it returns none. Call `receive_end` at the end
+    of the stream.
     """
 
     def __init__(self, ours: Hello, max_frame_bytes: int) -> None:
-        """`max_frame_bytes` is the most that one packet may be, in bytes, without its length."""
+        """Limit packets to `max_frame_bytes`, without their length field."""
         self.hello: bytes = frame(ours.write())
         """The first bytes to write."""
         self.peer: Hello | None = None
@@ -174,11 +185,15 @@ class Link:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether received bytes wait, which may be packets."""
+        """Whether received bytes wait, which can be packets."""
         return bool(self._reader)
 
     def receive_bytes(self, data: bytes) -> None:
-        """Take the next bytes of the peer. Raises BadPeer for an invalid hello."""
+        """Process the next bytes of the peer.
+
+        Raises:
+            BadPeer: The hello is invalid.
+        """
         self._reader.feed(data)
         if self.peer is not None:
             return
@@ -189,17 +204,22 @@ class Link:
             self.peer = peer
 
     def next_packets(self) -> list[bytes]:
-        """Return the packets that wait, within the bounds of a batch (see `Transport.receive`).
+        """Return the packets that wait, within the limits of a batch (see `Transport.receive`).
 
-        Raises BadPeer for one that is empty or over the limit, after those before it.
+        Raises:
+            BadPeer: The next packet is empty or too large. Raised after the packets before it
+                were returned.
         """
         if self.peer is None:
             return []
         return self._reader.next_frames(self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)
 
     def receive_end(self) -> None:
-        """The peer writes no more. Raises BadPeer unless that was after the hello and between two
-        frames."""
+        """Process the end of the peer's bytes.
+
+        Raises:
+            BadPeer: The stream did not end after the hello and between two frames.
+        """
         if self.peer is None:
             raise BadPeer("the stream ended before the hello")
         if self._reader:

@@ -1,4 +1,4 @@
-"""Events that wait for a host, within bounds. For asyncio."""
+"""A bounded queue of events between a transport and its host. For asyncio."""
 
 import asyncio
 from collections import deque
@@ -56,14 +56,14 @@ _NOTHING: Final = _Held()
 
 @final
 class Inbox:
-    """Events, from a transport to its host.
+    """A queue of events from a transport to its host.
 
-    Before `put`, a transport asks `has_room` for whatever may be dropped; `put` keeps everything.
-    Where senders are named, no sender can use up the room of others.
+    Before `put`, a transport asks `has_room` if the event can be dropped; `put` keeps everything.
+    If senders are named, no sender can use up the room of others.
     """
 
     def __init__(self, owner: str = "") -> None:
-        """`owner` is the identity that is named in the log."""
+        """Name `owner`, an identity, in the log."""
         self.owner: str = owner
         self._events: deque[TransportEvent] = deque()
         self._all = _Held()
@@ -79,13 +79,14 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that everything that may be dropped is dropped."""
+        """Whether all events that can be dropped are dropped now."""
         return self._all.part >= 1
 
     def has_room(self, sender: str | None = None) -> bool:
-        """Whether something from `sender` can be put that may be dropped.
+        """Return whether a droppable event from `sender` can be added. None means an unknown
+        sender.
 
-        If it cannot, that is counted and logged. None means that the sender is not known.
+        If not, the event counts as dropped, and a warning is logged.
         """
         part = self._all.part
         if part < 1 and sender is not None:
@@ -103,7 +104,7 @@ class Inbox:
         return has_room
 
     def put(self, event: TransportEvent) -> None:
-        """Let an event wait, however many there are."""
+        """Add an event, however many wait."""
         self._all.add(event)
         sender = _sender(event)
         if sender is not None:
@@ -123,14 +124,14 @@ class Inbox:
                     del self._of_sender[sender]
 
     def drop_all(self) -> None:
-        """Drop everything that waits."""
+        """Drop all waiting events."""
         self._dropped += len(self._events)
         self._events.clear()
         self._all = _Held()
         self._of_sender.clear()
 
     def end(self) -> None:
-        """No more events will be put; those that wait can still be received."""
+        """Add no more events. Those that wait can still be received."""
         self._is_over = True
 
     def wake(self) -> None:
@@ -138,7 +139,7 @@ class Inbox:
         self._wake.set()
 
     async def receive(self) -> Sequence[TransportEvent]:
-        """Return what waits, as `Transport.receive` does; empty if nothing can come any more."""
+        """Return waiting events, as `Transport.receive` does. Empty if no event can follow."""
         if self._events:
             await asyncio.sleep(0)
         while not self._events:

@@ -1,4 +1,4 @@
-"""Links that lose, delay, repeat and reorder packets, and a record of each packet that was sent."""
+"""Links that lose, delay, duplicate and reorder packets, for rooms in memory and worlds."""
 
 import math
 from collections.abc import Callable
@@ -22,10 +22,12 @@ TICK: Final = 2.0**-28
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """The link from one participant to another: durations in seconds, shares from 0 to 1.
+    """The link from one participant to another. Durations are in seconds, shares are from 0 to 1.
 
-    Packets arrive in the order in which they were sent, but for those that are held back.
-    Raises ValueError for a duration below 0 or without end, and for a share that is none.
+    Packets arrive in the order in which they were sent, except those that are held back.
+
+    Raises:
+        ValueError: A duration is below 0 or infinite, or a share is not from 0 to 1.
     """
 
     latency: float = 0.0
@@ -53,12 +55,12 @@ class Link:
                 raise ValueError(f"{name} must be from 0 to 1")
 
     def healed(self) -> "Link":
-        """The same link as fast as before, but reliable and in order."""
+        """Return a link with the same latency and jitter that is reliable and in order."""
         return replace(self, loss=0.0, repetition=0.0, reordering=0.0, send_failure=0.0)
 
 
 class Fate(Enum):
-    """What became of a packet."""
+    """What happened to a packet."""
 
     CARRIED = "carried"
     """It arrived, or it is under way."""
@@ -72,7 +74,7 @@ class Fate(Enum):
 @final
 @dataclass(slots=True, eq=False)
 class SentPacket:
-    """A packet that left a participant, and what became of it; instants are in seconds."""
+    """A packet that was sent, and what happened to it. Instants are in seconds."""
 
     sent_at: float
     sender_identity: str

@@ -1,4 +1,4 @@
-"""A room inside one process: what LiveKit's server does for RPC, and nothing else."""
+"""A room inside one process, which routes packets as LiveKit's server does."""
 
 import heapq
 import itertools
@@ -41,16 +41,16 @@ RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | Participant
 
 @final
 class MemoryRoom:
-    """Routes packets by destination identity and announces who joins and leaves.
+    """Routes packets by destination identity, and announces who joins and leaves.
 
-    Like LiveKit's server, it never sends a packet back to its sender, drops packets for nobody
-    without an error, names the true sender of each packet with a sid of its own making (`PA_1`,
-    `PA_2`, ...), and disconnects a participant when another one joins under its identity. The list
-    of participants is complete (R12).
+    Like LiveKit's server, it never sends a packet back to its sender, silently drops packets to
+    unknown identities, names the true sender of each packet with a sid (`PA_1`, `PA_2`, ...), and
+    disconnects a participant when another one joins under its identity. The list of participants is
+    complete (R12).
 
-    The room belongs to one event loop, of asyncio or trio. All durations and instants are in
-    seconds on its clock, which may be a virtual one. Nothing limits what waits for a participant
-    that does not read.
+    The room belongs to one event loop, of asyncio or trio. Durations and instants are in seconds on
+    the loop's clock, which can be virtual. Nothing limits what waits for a participant that does
+    not read.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class MemoryRoom:
         seed: int = 0,
         observe: RoomObserver | None = None,
     ) -> None:
-        """Packets in every direction take `link`, until `set_link` gives a direction another one.
+        """Use `link` in every direction, until `set_link` changes a direction.
 
-        What links do at random is drawn from `seed`, for each direction by itself: the same packets
-        at the same instants have the same fate. Announcements take the latency and the jitter of
-        the direction, and are neither lost nor held back: the news that a participant left arrives
-        after all its packets, except those that the link holds back or repeats.
+        Random decisions come from `seed`, separately for each direction: the same packets at the
+        same instants have the same fate. Announcements take the latency and jitter of the
+        direction, and are neither lost nor held back. The news that a participant left arrives
+        after all its packets, except those that the link holds back or duplicates.
 
         `observe` is called with every packet when it is sent, and with every announcement. The fate
-        and the arrivals of a packet are entered into the same object later.
+        and the arrivals of a packet are added to the same object later.
         """
         self._links = Links(link, lambda *ends: Random(f"{seed} {ends}"))
         self._is_direct = link == Link() and observe is None
@@ -98,10 +98,13 @@ class MemoryRoom:
         return transport
 
     def cut(self, identity: str, *, noticed: bool = True) -> None:
-        """A participant loses its connection, and every packet that is on its way to it.
+        """Let a participant lose its connection, and every packet in flight to it.
 
-        Its transport reports `Disconnected`. If the cut is `noticed`, now or by a second `cut`, it
-        is announced to the others as left. Raises LocalProtocolError if it is not in the room.
+        Its transport reports `Disconnected`. If the cut is `noticed`, now or by a second `cut`, the
+        others learn that it left.
+
+        Raises:
+            LocalProtocolError: The participant is not in the room.
         """
         transport = self._member(identity)
         if transport.is_connected:
@@ -111,10 +114,12 @@ class MemoryRoom:
             self._announce(transport, ParticipantLeft(identity, transport.arrival.participant_sid))
 
     def come_back(self, identity: str) -> None:
-        """A participant that was cut is connected again.
+        """Reconnect a participant that was cut.
 
-        It has a new sid, unless nobody noticed that it was gone. Nothing happens if it is
-        connected. Raises LocalProtocolError if it is not in the room.
+        It has a new sid, unless the cut was not noticed. If it is connected, nothing happens.
+
+        Raises:
+            LocalProtocolError: The participant is not in the room.
         """
         transport = self._member(identity)
         if transport.is_connected:
@@ -138,21 +143,21 @@ class MemoryRoom:
     def set_link(
         self, link: Link, *, sender: str | None = None, receiver: str | None = None
     ) -> None:
-        """Let packets take `link` from now on: those of `sender`, those to `receiver`, those of the
-        one to the other, or all. Packets that are on their way are not affected."""
+        """Use `link` from now on for packets of `sender`, for packets to `receiver`, for both
+        together, or for all. Packets in flight are not affected."""
         self._links.set_link(link, sender, receiver)
         self._is_direct = False
 
     def heal(self) -> None:
-        """From now on no packet is lost, repeated, held back or not sent, and everybody who was cut
-        is connected again."""
+        """From now on, lose, duplicate and hold back no packet, and reconnect all participants that
+        were cut."""
         self._links.heal()
         for identity in tuple(self._members):
             self.come_back(identity)
 
     def longest_straggling(self, receiver: str) -> float:
-        """For how long, in seconds, a packet to `receiver` can be held back at most, as the links
-        are now."""
+        """Return the number of seconds by which a packet to `receiver` can be held back, as the
+        links are now."""
         return self._links.longest_straggling(receiver)
 
     def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> bool:
@@ -173,7 +178,7 @@ class MemoryRoom:
     ) -> bool:
         identity, sid = sender.arrival.identity, sender.arrival.participant_sid
         if self._members.get(identity) is not sender:
-            raise ConnectionError(f"{identity!r} is not in the room any more")
+            raise ConnectionError(f"{identity!r} is no longer in the room")
         sent = SentPacket(
             anyio.current_time(),
             identity,
@@ -230,10 +235,10 @@ class MemoryRoom:
 
 
 class MemoryTransport:
-    """One participant's place in a `MemoryRoom`; see `Transport`."""
+    """The transport of a participant in a `MemoryRoom`. See `Transport`."""
 
     def __init__(self, room: MemoryRoom, arrival: ParticipantJoined) -> None:
-        """Made by `MemoryRoom.join`; `arrival` is how the participant was announced."""
+        """Made by `MemoryRoom.join`. `arrival` is the announcement of the participant."""
         self.arrival: ParticipantJoined = arrival
         self.is_connected: bool = False
         self.is_announced: bool = True
@@ -249,13 +254,13 @@ class MemoryTransport:
 
     @property
     def identity(self) -> str:
-        """The identity that the participant joined with."""
+        """The identity with which the participant joined."""
         return self.arrival.identity
 
     @property
     def departure_grace(self) -> float:
-        """The longest time for which a link to this participant holds packets back, as the links
-        are now; 0 where no link reorders."""
+        """The number of seconds by which a link to this participant can hold packets back. 0 if no
+        link reorders packets."""
         return self._room.longest_straggling(self.identity)
 
     # for the room
@@ -276,7 +281,7 @@ class MemoryTransport:
         self.deliver(Disconnected(cause))
 
     def put_out(self, why: str) -> None:
-        """For the room: the participant is not in the room any more, and cannot come back."""
+        """For the room: the participant is no longer in the room, and cannot come back."""
         self._room.leave(self)
         self.lose_connection(ConnectionError(why))
         self._is_closed = True
@@ -284,7 +289,11 @@ class MemoryTransport:
     # see `Transport`
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
-        """Hand packets to the room; raises ConnectionError when not in it any more."""
+        """See `Transport`.
+
+        Raises:
+            ConnectionError: The participant is no longer in the room.
+        """
         carry, unseen = self._room.carry, 0
         failed: list[OutgoingPacket] = []
         while unseen < HIGH_WATER_MARK and (packet := take()) is not None:
@@ -317,7 +326,7 @@ class MemoryTransport:
         return take_welcome(self._events)
 
     async def aclose(self) -> None:
-        """Leave the room; what has come in may still be read."""
+        """Leave the room. Events that have arrived can still be received."""
         self._room.leave(self)
         self._lose_all_under_way()
         self._is_closed = True

@@ -17,19 +17,20 @@ __all__ = ["PipeStream", "stdio"]
 
 @final
 class PipeStream(ByteStream):
-    """A byte stream that reads one file descriptor and writes another, as anyio has streams.
+    """A byte stream that reads one file descriptor and writes another, as a stream of anyio.
 
-    Both are the stream's from then on. They do not block while it lives, which everybody notices
-    who shares them; on closing they become again what they were. The end of what is written is
-    the end of the pipe: `send_eof` closes the write end.
+    The descriptors belong to the stream. They do not block while it is open, which affects all
+    processes that share them; on closing they become again what they were. `send_eof` closes the
+    write end.
     """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
-        """Takes pipes, named ones too, and sockets, and of a socket two descriptors (`os.dup`).
+        """Take two different descriptors of pipes, named pipes or sockets. For one socket, use
+        `os.dup`.
 
-        Raises ValueError for anything else (files, terminals and other devices cannot be waited
-        for, or would mix the packets with what is typed) and for twice the same descriptor;
-        NotImplementedError on Windows.
+        Raises:
+            ValueError: A descriptor is a file, terminal or other device, or both are the same.
+            NotImplementedError: The system is Windows.
         """
         if sys.platform == "win32":
             raise NotImplementedError("pipes cannot be waited for on Windows")
@@ -51,7 +52,7 @@ class PipeStream(ByteStream):
             os.set_blocking(fd, False)
 
     async def receive(self, max_bytes: int = 65_536) -> bytes:
-        """At least one byte; see anyio's `ByteReceiveStream.receive`."""
+        """Return at least one byte. See anyio's `ByteReceiveStream.receive`."""
         await anyio.lowlevel.checkpoint()
         with self._reading:
             while True:
@@ -68,7 +69,7 @@ class PipeStream(ByteStream):
                     return data
 
     async def send(self, item: bytes) -> None:
-        """All of `item`, when this returns; part of it, when it is cancelled."""
+        """Send all of `item`. If it is cancelled, a part of it was sent."""
         await anyio.lowlevel.checkpoint()
         with self._writing, memoryview(item) as view:
             sent = 0
@@ -111,11 +112,16 @@ _STDERR: Final = 2
 
 
 def stdio() -> PipeStream:
-    """Take standard input and output for a byte stream; the rest of the process loses them.
+    """Return standard input and output as a byte stream, and redirect them for the rest of the
+    process.
 
-    From then on, and after closing too, what the process writes to its standard output goes to its
-    standard error, and its standard input is at its end: nothing but packets comes onto the stream.
-    Call it before anything is read. Raises as `PipeStream` does, and then nothing has changed.
+    From then on, also after closing, what the process prints goes to standard error, and its
+    standard input is empty. So only packets are written to the stream. Call it before anything is
+    read.
+
+    Raises:
+        ValueError: Standard input or output is a file or a terminal. Nothing has changed.
+        NotImplementedError: The system is Windows.
     """
     read_fd, write_fd = os.dup(_STDIN), os.dup(_STDOUT)
     try:

@@ -1,7 +1,7 @@
-"""The participants of a room where nobody keeps a list: they announce themselves periodically.
+"""The participants of a room without a server that lists them: they announce themselves.
 
-For transports over a broker that carries messages and does not know about rooms. These are plain
-objects: the transport passes announcements in, with the time, and acts on the result.
+For transports over a broker that carries messages and does not know about rooms. The objects do no
+I/O: the transport passes announcements with the time, and acts on the result.
 """
 
 import heapq
@@ -52,7 +52,7 @@ MAX_GENERATION: Final = 2**53
 
 
 class Kind(StrEnum):
-    """What an announcement says."""
+    """The kind of an announcement."""
 
     JOIN = "join"
     """I have just come, and whoever was here under my identity goes."""
@@ -63,8 +63,8 @@ class Kind(StrEnum):
 
 @final
 class Announcement(NamedTuple):
-    """What a participant tells of itself. Its identity and sid are in no announcement: they come
-    from where a broker can vouch for them (R36)."""
+    """What a participant announces. Its identity and sid are not part of it, because they come from
+    the broker, which can vouch for them (R36)."""
 
     kind: Kind
     generation: int = 1
@@ -76,12 +76,12 @@ class Announcement(NamedTuple):
     capabilities: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
-        """JSON, at most MAX_ANNOUNCEMENT_BYTES long for what `decode_announcement` reads."""
+        """Return it as JSON."""
         return json.dumps(self._asdict(), separators=(",", ":")).encode()
 
 
 def decode_announcement(data: bytes) -> Announcement | None:
-    """The announcement in any bytes, or None. Fields that are not known are not read (R34)."""
+    """Return the announcement in any bytes, or None. Unknown fields are ignored (R34)."""
     # Deep nesting takes json longer than all the rest.
     if len(data) > MAX_ANNOUNCEMENT_BYTES or data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
         return None
@@ -123,7 +123,7 @@ def _is_count(value: object, maximum: int) -> bool:
 
 @final
 class Heard(NamedTuple):
-    """What comes of an announcement."""
+    """The results of an announcement."""
 
     events: tuple[ParticipantJoined | ParticipantLeft, ...] = ()
     answer: Kind | None = None
@@ -160,11 +160,10 @@ _NEVER: Final = float("inf")
 
 @final
 class Presence:
-    """The participants of a room, as one of them knows them from what it hears.
+    """The participants of a room, as one of them knows them from announcements.
 
-    Nobody takes a sid from another: an identity that announces a sid which belongs to another
-    identity, or to us, counts as one without a sid. So it does not matter who is heard first, a
-    participant or somebody who claims its sid: both are known, and both can be called.
+    An identity that announces a sid of another identity, or ours, counts as one without a sid. So
+    it does not matter which of the two is heard first: both are known, and both can be called.
     """
 
     def __init__(
@@ -177,11 +176,14 @@ class Presence:
         capabilities: Collection[int] = (),
         heartbeat_interval: float = HEARTBEAT_INTERVAL,
     ) -> None:
-        """What is announced of ourselves; `heartbeat_interval` is in seconds, 0.05 to 3600.
+        """Set what is announced of ourselves. `heartbeat_interval` is in seconds, 0.05 to 3600.
 
-        `generation`, 0 to 2^53, should be higher than that of whoever was here under our identity:
-        then all see at once who it belongs to, else after some words. A clock gives such numbers.
-        Raises LocalProtocolError for what others would not read.
+        `generation`, 0 to 2^53, should be higher than that of an earlier participant under our
+        identity. Then all others know at once who has the identity; otherwise they need some
+        messages more. A clock provides such numbers.
+
+        Raises:
+            LocalProtocolError: Other participants could not read the announcement.
         """
         require_finite(heartbeat_interval, "heartbeat_interval")
         self._announcement = Announcement(
@@ -193,7 +195,7 @@ class Presence:
         )
         if decode_announcement(self._announcement.encode()) != self._announcement:
             raise LocalProtocolError(
-                "nobody would read an announcement with "
+                "other participants could not read an announcement with "
                 f"generation={generation!r}, client_protocol={client_protocol!r}, "
                 f"capabilities={capabilities!r}, heartbeat_interval={heartbeat_interval!r}"
             )
@@ -215,22 +217,23 @@ class Presence:
         self._answers_until = -_NEVER
 
     def announcement(self, kind: Kind, *, asks: bool = False) -> bytes:
-        """Return what to tell the others now."""
+        """Return the announcement to send now."""
         return self._announcement._replace(
             kind=kind, generation=self._generation, asks=asks
         ).encode()
 
     @property
     def longest_announcement(self) -> int:
-        """The size of the longest that there can be, in bytes."""
+        """Return the maximum size of an announcement, in bytes."""
         longest = self._announcement._replace(kind=Kind.LEAVE, generation=MAX_GENERATION)
         return len(longest.encode())
 
     def rejoin(self, sid: str) -> None:
-        """The connection was lost: nobody is here any more, and we come back as `sid`.
+        """Report that the connection was lost, and that we come back as `sid`. All others count as
+        departed.
 
-        The others then know that nothing comes of what they had asked before (R41). Whoever joined
-        under our identity meanwhile keeps it.
+        The others then know that their earlier requests will not be answered (R41). A participant
+        that joined under our identity meanwhile keeps it.
         """
         self.sid = sid
         self._generation = min(self._generation + 1, MAX_GENERATION)
@@ -242,7 +245,7 @@ class Presence:
         self._late.clear()
 
     def hear(self, identity: str, sid: str, announcement: Announcement, now: float) -> Heard:
-        """An announcement came in, at `now` in seconds on the transport's clock."""
+        """Process an announcement at `now`, in seconds on the transport's clock."""
         if identity == self.identity:
             return self._hear_namesake(sid, announcement)
         known = self._present.get(identity)
@@ -347,12 +350,12 @@ class Presence:
         return self._present.keys()
 
     def knows(self, identity: str, sid: str) -> bool:
-        """Whether this participant is here, under this sid."""
+        """Return whether this participant is known under this sid."""
         present = self._present.get(identity)
         return present is not None and present.sid == sid
 
     def remove_overdue(self, now: float) -> list[ParticipantLeft]:
-        """Take out those whose heartbeats did not come, at most MAX_DEPARTURES at once."""
+        """Remove participants whose heartbeats are missing, at most MAX_DEPARTURES at once."""
         departures: list[ParticipantLeft] = []
         while len(departures) < MAX_DEPARTURES:
             present = self._first_due()
@@ -364,7 +367,7 @@ class Presence:
 
     @property
     def next_overdue(self) -> float | None:
-        """When the next one is overdue if nothing more is heard."""
+        """The instant at which the next participant is overdue if nothing more is heard."""
         present = self._first_due()
         return None if present is None else present.overdue_at
 
@@ -377,14 +380,14 @@ class Presence:
         return min(self.heartbeat_by, overdue_at, self._answers_until if self._late else _NEVER)
 
     def take_late_answers(self, now: float) -> Collection[str]:
-        """Return the identities that are to be answered by now, each once."""
+        """Return the identities that must be answered now, each once."""
         if now < self._answers_until:
             return ()
         late, self._late = self._late, set()
         return late
 
     def heartbeat_sent(self) -> None:
-        """Everybody was told that we are here."""
+        """Report that our heartbeat was sent to everybody."""
         self.heartbeat_by = _NEVER
 
     def _first_due(self) -> _Present | None:

@@ -1,8 +1,8 @@
-"""Packets over any byte stream: TCP, a Unix socket, pipes. Two participants, one at each end.
+"""Packets over a byte stream between two participants: TCP, Unix sockets, pipes.
 
-Written on anyio, for asyncio and trio alike; it needs the extra `anyio`. What goes over the stream
-is in `framing`. Nothing is encrypted, and nobody proves who they are: the peer is whoever its hello
-says, so let only those connect who may, or bring a stream that sees to it.
+Written with anyio, for asyncio and trio. Needs the extra `anyio`. `rpcproto.transports.framing`
+defines what is on the stream. Nothing is encrypted without a cryptor, and a peer's identity is
+whatever its hello claims. So restrict who can connect, or use a stream that authenticates.
 """
 
 import errno
@@ -76,7 +76,7 @@ _STREAM_ERRORS: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError, O
 
 
 class StreamOptions(TypedDict):
-    """The keyword arguments of `StreamTransport`, for functions that make one."""
+    """Keyword arguments of `StreamTransport`, for functions that make one."""
 
     client_protocol: NotRequired[int]
     capabilities: NotRequired[Collection[int]]
@@ -87,18 +87,18 @@ class StreamOptions(TypedDict):
 
 @final
 class StreamTransport(AsyncResource):
-    """One end of a byte stream as a participant's transport; see `Transport`.
+    """One end of a byte stream as the transport of a participant. See `Transport`.
 
-    Each side says hello first: who it is and what it can do. Then the peer has joined, and everyone
-    is here (R12). Every packet is from the peer, whatever it claims (R36). A packet for anybody
-    else is dropped in silence, as a server would.
+    Each side first sends a hello with its identity and capabilities. When the peer's hello arrives,
+    the peer has joined, and the list of participants is complete (R12). Every packet counts as sent
+    by the peer, whatever it claims (R36). A packet to another participant is silently dropped.
 
     `receive` returns an empty sequence when the peer ends the stream between two packets. Any other
-    end raises ConnectionError: `BadPeer` for invalid bytes, the network's reason for a broken
-    stream, and one that names `send_timeout` for a peer that does not read. The stream is then
+    end raises ConnectionError: `BadPeer` for invalid bytes, the reason of the network for a stream
+    that fails, and one that names `send_timeout` for a peer that does not read. The stream is then
     closed.
 
-    One task sends and one receives. As an async context manager it closes on leaving.
+    One task sends and one receives. As an async context manager, the transport closes on leaving.
     """
 
     departure_grace: float = 0.0
@@ -114,13 +114,15 @@ class StreamTransport(AsyncResource):
         hello_timeout: float = HELLO_TIMEOUT,
         send_timeout: float = SEND_TIMEOUT,
     ) -> None:
-        """`identity`, `client_protocol` and `capabilities` are what the peer is told of us.
+        """Announce `identity`, `client_protocol` and `capabilities` to the peer.
 
-        `max_frame_bytes` bounds a packet, both ways; `hello_timeout` is how long both hellos may
-        take, and `send_timeout` how long the peer may take to read 64 KiB, or what is written at
-        once if that is less; both in seconds. The stream belongs to the transport from then on, and
-        must have room for a hello, at most 4 KiB, that nobody has read yet, as sockets and pipes
-        do. Raises LocalProtocolError for invalid values.
+        `max_frame_bytes` limits a packet, sent or received. `hello_timeout` limits the exchange of
+        hellos, and `send_timeout` how long the peer takes to read 64 KiB, or what is written at
+        once if that is less; both in seconds. The stream belongs to the transport. It must be able
+        to buffer a hello, at most 4 KiB, as sockets and pipes do.
+
+        Raises:
+            LocalProtocolError: An argument is invalid.
         """
         ours = _checked(
             identity, client_protocol, capabilities, max_frame_bytes, hello_timeout, send_timeout
@@ -145,20 +147,23 @@ class StreamTransport(AsyncResource):
 
     @property
     def identity(self) -> str:
-        """Our identity, which the peer is told."""
+        """The identity that is announced to the peer."""
         return self._identity
 
     @property
     def peer(self) -> Hello | None:
-        """Who is at the other end, once it has said so."""
+        """The hello of the peer, or None before it has arrived."""
         return self._link.peer
 
     async def greet(self) -> Hello:
-        """Say hello, and wait for the peer's; from the second time on just return it.
+        """Exchange hellos, and return that of the peer. Later calls just return it.
 
-        `receive` does so too. If it is done before, a participant that takes this transport knows
-        its peer from the beginning. Raises ConnectionError if the stream ends before, BadPeer for
-        an invalid hello and for a peer that says nothing in time.
+        `receive` does this too. If it is done before, a participant knows its peer from the
+        beginning.
+
+        Raises:
+            BadPeer: The hello of the peer is invalid or too late.
+            ConnectionError: The stream ended or failed.
         """
         if self._link.peer is not None:
             return self._link.peer
@@ -169,11 +174,13 @@ class StreamTransport(AsyncResource):
             raise
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
-        """See `Transport`; waits for the peer's hello, and while the stream is full.
+        """See `Transport`. Waits for the peer's hello, and while the stream is full.
 
-        Raises PacketsNotSent for packets that are empty or over `max_frame_bytes`, ConnectionError
-        once the stream is over. Cancelling may cut a packet in two, and nothing can follow one
-        half: the stream is closed then.
+        Cancelling can leave an incomplete packet on the stream. The stream is closed then.
+
+        Raises:
+            PacketsNotSent: Packets are empty or have more than `max_frame_bytes`.
+            ConnectionError: The stream has ended.
         """
         with self._sending:
             if not self._greeted.is_set():
@@ -235,18 +242,18 @@ class StreamTransport(AsyncResource):
         return ()
 
     def take_welcome(self) -> Sequence[ParticipantJoined]:
-        """See `WelcomingTransport`: the peer, once it has said hello."""
+        """See `WelcomingTransport`. Returns the peer, if its hello has arrived."""
         welcome, self._welcome = self._welcome, ()
         return welcome
 
     async def wait_closed(self) -> None:
-        """Wait until the stream is over: `receive` has reached the end, or `aclose` began."""
+        """Wait until `receive` has reached the end of the stream, or `aclose` was called."""
         await self._over.wait()
 
     async def aclose(self) -> None:
-        """Tell the peer that this was all, and close the stream; what has come may still be read.
+        """End and close the stream. Events that have arrived can still be received.
 
-        The peer reads everything that was sent, unless it does not read.
+        The peer receives everything that was sent, unless it does not read.
         """
         if self._over.is_set():
             return
@@ -312,7 +319,7 @@ class StreamTransport(AsyncResource):
             # What has come may still be read: it is the reader that finds the end.
             raise _broken(error) from error
         except BaseException:
-            await self._end(ConnectionError("a packet was cut off while it was being sent"))
+            await self._end(ConnectionError("sending was cancelled within a packet"))
             raise
         late = ConnectionError(
             f"the peer did not read {len(piece):,} bytes within {self._send_timeout:g} seconds"
@@ -337,7 +344,7 @@ class StreamTransport(AsyncResource):
         # The reader reports the end, and why, before the writer stumbles over it.
         await self._reported.wait()
         cause = self._failure
-        raise ConnectionError("the stream is over") from cause and type(cause)(*cause.args)
+        raise ConnectionError("the stream has ended") from cause and type(cause)(*cause.args)
 
     def _say_it_is_over(self, failure: ConnectionError | None) -> None:
         if failure is not None:
@@ -365,7 +372,7 @@ def _checked(
 
 def _broken(error: BaseException) -> ConnectionError:
     reason = error.__cause__ or error
-    return ConnectionError(f"the stream broke: {str(reason) or type(reason).__name__}")
+    return ConnectionError(f"the stream failed: {str(reason) or type(reason).__name__}")
 
 
 def _watch_over(stream: ByteStream) -> None:
@@ -387,9 +394,14 @@ def _watch_over(stream: ByteStream) -> None:
 async def connect_tcp(
     host: str, port: int, identity: str, **options: Unpack[StreamOptions]
 ) -> StreamTransport:
-    """Connect to whoever serves at `host` and `port`; both have said hello when this returns.
+    """Connect to a listener at `host` and `port`. Both sides have exchanged hellos when this
+    returns.
 
-    Raises OSError where nobody answers, and as `StreamTransport` and its `greet` do.
+    Raises:
+        OSError: No connection can be made.
+        ConnectionError: The peer violates the framing, or the stream fails (see
+            `StreamTransport.greet`).
+        LocalProtocolError: An argument is invalid.
     """
     _checked(identity, **options)
     return await _greeted(await anyio.connect_tcp(host, port), identity, options)
@@ -398,7 +410,7 @@ async def connect_tcp(
 async def connect_unix(
     path: str | os.PathLike[str], identity: str, **options: Unpack[StreamOptions]
 ) -> StreamTransport:
-    """The same, over the Unix socket at `path`."""
+    """Connect to a listener on the Unix socket at `path`. See `connect_tcp`."""
     _checked(identity, **options)
     return await _greeted(await anyio.connect_unix(path), identity, options)
 
@@ -415,9 +427,12 @@ async def _greeted(stream: ByteStream, identity: str, options: StreamOptions) ->
 
 @asynccontextmanager
 async def listen_tcp(host: str | None, port: int) -> AsyncIterator[Listener[SocketStream]]:
-    """Listen at a host name or an address, None for all of them; with a port of 0 at a free one.
+    """Listen at a host name or an address, or at all addresses (None). Port 0 chooses a free port.
 
-    The port is `listener.extra(anyio.abc.SocketAttribute.local_port)`. Raises OSError.
+    `listener.extra(anyio.abc.SocketAttribute.local_port)` is the port.
+
+    Raises:
+        OSError: The address can't be used.
     """
     async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
         yield listener
@@ -427,10 +442,12 @@ async def listen_tcp(host: str | None, port: int) -> AsyncIterator[Listener[Sock
 async def listen_unix(
     path: str | os.PathLike[str], mode: int | None = None
 ) -> AsyncIterator[Listener[SocketStream]]:
-    """Listen on a Unix socket, which is there until the end and has the permissions `mode`.
+    """Listen on a Unix socket with the permissions `mode`, which is removed at the end.
 
-    A socket that somebody has left there is replaced. Raises OSError: also if somebody listens on
-    it, or if `path` is something else.
+    A socket file on which no process listens is replaced.
+
+    Raises:
+        OSError: A process listens on the socket, or `path` is something else.
     """
     await _require_nobody_listens(path)
     async with await anyio.create_unix_listener(path, mode=mode) as listener:
@@ -462,13 +479,16 @@ async def serve(
 ) -> None:
     """Be the participant `identity` for everybody who connects, each in a room of their own.
 
-    Runs until it is cancelled; with the listener closed, until the last connection ends.
+    `handle` is called in a task of its own with each connection, after both sides have exchanged
+    hellos. When it returns, the connection is closed. A connection beyond `max_connections` is
+    closed at once; connections without a hello count too. Refused peers are logged, at most one a
+    minute. If `handle` raises, the exception is logged. Other connections are not affected.
 
-    `handle` is called in a task of its own with each connection, after both have said hello; when
-    it returns, the connection is closed. A connection beyond `max_connections`, those without a
-    hello included, is closed at once. A peer that is refused is logged, at most one a minute; an
-    exception that `handle` raises is logged. The others go on either way. Raises as
-    `StreamTransport` does, and what the listener raises.
+    Runs until it is cancelled. If the listener is closed, it returns after the last connection.
+
+    Raises:
+        LocalProtocolError: An argument is invalid.
+        OSError: The listener failed.
     """
     _checked(identity, **options)  # now, and not when somebody connects
     if type(max_connections) is not int or max_connections <= 0:

@@ -1,6 +1,6 @@
-"""A WebSocket as a byte stream, for `StreamTransport`. For asyncio; needs the extra `websockets`.
+"""A WebSocket as a byte stream for `StreamTransport`. For asyncio. Needs the extra `websockets`.
 
-Frames go into binary messages as they go onto any stream; message boundaries mean nothing.
+Frames are sent in binary messages, whose boundaries have no meaning.
 """
 
 import asyncio
@@ -54,16 +54,17 @@ class _Bounded(Connection):
 
 @final
 class BoundedServerConnection(_Bounded, ServerConnection):
-    """For `websockets.asyncio.server.serve(..., create_connection=BoundedServerConnection)`.
+    """A connection for `websockets.asyncio.server.serve(...,
+    create_connection=BoundedServerConnection)`.
 
-    Reads 8 KiB at a time, from the handshake on, but for TLS and on uvloop, and drops a peer that
-    sends pings and does not read the answers.
+    It reads 8 KiB at a time, from the handshake on, except with TLS and on uvloop, and drops a peer
+    that sends pings and does not read the pongs.
     """
 
 
 @final
 class BoundedClientConnection(_Bounded, ClientConnection):
-    """The same, for `websockets.asyncio.client.connect(..., create_connection=...)`."""
+    """The same for `websockets.asyncio.client.connect(..., create_connection=...)`."""
 
 
 def _bound(connection: Connection) -> None:
@@ -78,14 +79,16 @@ def _bound(connection: Connection) -> None:
 class WebSocketStream(ByteStream):
     """A connection of `websockets.asyncio` as a byte stream of anyio.
 
-    The library is responsible for TLS, headers, pings and the size of a message. Its connection
-    should be a `BoundedServerConnection` or `BoundedClientConnection`.
+    The library handles TLS, headers, pings and the size of messages. The connection should be a
+    `BoundedServerConnection` or `BoundedClientConnection`.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """The connection belongs to the stream from then on.
+        """Take a connection, which belongs to the stream from then on.
 
-        Raises LocalProtocolError outside of asyncio, and for a connection of any other kind.
+        Raises:
+            LocalProtocolError: No asyncio loop is running, or the connection is of another
+                kind.
         """
         require_asyncio(__name__)
         if not isinstance(connection, Connection):
@@ -114,8 +117,11 @@ class WebSocketStream(ByteStream):
             raise anyio.BrokenResourceError from error
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item` in one message; raises EndOfStream if the peer has closed the
-        connection in order."""
+        """Send all of `item` in one message.
+
+        Raises:
+            EndOfStream: The peer has closed the connection.
+        """
         try:
             await self._connection.send(item)
         except ConnectionClosedOK:
@@ -124,12 +130,16 @@ class WebSocketStream(ByteStream):
             raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
-        """A WebSocket closes as a whole: raises NotImplementedError."""
+        """A WebSocket closes only as a whole.
+
+        Raises:
+            NotImplementedError: Always.
+        """
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        """Close the connection with a closing handshake, which has CLOSING_TIME; what still comes
-        is dropped."""
+        """Close the connection with a closing handshake, within CLOSING_TIME. What still arrives is
+        dropped."""
         dropping = asyncio.create_task(self._drop_what_comes())
         try:
             async with asyncio.timeout(CLOSING_TIME):

@@ -202,16 +202,16 @@ def test_a_key_that_is_set_again_replaces_the_one_in_use(made: Any) -> None:
 @each_cryptor
 def test_without_a_key_to_seal_with_nothing_begins(made: Any) -> None:
     empty = made()
-    with pytest.raises(LocalProtocolError, match="no key to seal with at index 0"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with at index 0"):
         empty.attach("alice")
     of_another = made()
     of_another.set_key("bob", KEY)
-    with pytest.raises(LocalProtocolError, match="no key to seal with"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with"):
         of_another.attach("alice")
     of_another.attach("bob")  # it was not alice's by then
     at_three = made("alice")
     at_three.set_shared_key(KEY, 3)
-    with pytest.raises(LocalProtocolError, match="no key to seal with at index 0"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with at index 0"):
         at_three.attach("alice")
     at_three.use(3)
     at_three.attach("alice")
@@ -220,9 +220,9 @@ def test_without_a_key_to_seal_with_nothing_begins(made: Any) -> None:
 
 @each_cryptor
 def test_a_cryptor_that_is_not_attached_and_has_no_key_seals_nothing(made: Any) -> None:
-    with pytest.raises(LocalProtocolError, match="no key to seal with"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with"):
         made().seal(b"text")
-    with pytest.raises(LocalProtocolError, match="no key to seal with at index 4"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with at index 4"):
         made().seal_again(b"text", 4, bytes(12))
 
 
@@ -245,12 +245,12 @@ def test_the_key_in_use_cannot_go(made: Any) -> None:
     ring.attach("alice")
     with pytest.raises(LocalProtocolError, match="the key at index 0 is in use"):
         ring.remove_key(None, 0)
-    with pytest.raises(LocalProtocolError, match="no key to seal with at index 2"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with at index 2"):
         ring.use(2)
     assert ring.seal(b"text").key_index == 0
     ring.remove_key(None, 1)
     ring.remove_key(None, 1)  # it is gone already
-    with pytest.raises(LocalProtocolError, match="no key to seal with at index 1"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with at index 1"):
         ring.use(1)
     own = made("alice")
     own.set_key("alice", KEY)

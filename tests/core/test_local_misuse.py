@@ -76,7 +76,7 @@ MISUSE: list[tuple[Callable[[RpcEngine], object], str]] = [
     (lambda e: e.connected(server_version=NUMBER, now=NOW), "server_version must be a str or None"),
     (
         lambda e: e.send_failed(BYTES, now=NOW),
-        "only a packet that `next_packet` gave can fail to be sent",
+        "send_failed takes a packet that next_packet returned",
     ),
     (lambda e: stamp(b"", sequence=-1), "sequence must be from 0 to 2^32 - 1"),
     (lambda e: RpcEngine("", new_id=str), "identity must not be empty"),

@@ -206,7 +206,7 @@ def test_a_packet_that_would_swallow_the_stamp_is_not_stamped(
     data = forged + ending(stamp(b"", sender_identity="mallory"))
     assert wire.decode(data) is None
     for fields in ({"sender_identity": "mallory"}, {"sender_sid": "PA_1"}):
-        with pytest.raises(LocalProtocolError, match="not a packet by itself"):
+        with pytest.raises(LocalProtocolError, match="not a complete packet"):
             stamp(data, **fields)  # type: ignore[arg-type]
     assert stamp(data, sequence=7) == data + b"\x80\x01\x07"
 

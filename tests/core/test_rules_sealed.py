@@ -203,11 +203,11 @@ def test_r43_a_request_that_waits_is_sealed_when_it_is_taken() -> None:
 
 def test_r43_without_a_key_to_seal_with_there_is_no_engine() -> None:
     ids = counting_ids("a")
-    with pytest.raises(LocalProtocolError, match="no key to seal with"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with"):
         RpcEngine("alice", new_id=ids, cryptor=ToyCryptor())
     others = ToyCryptor()
     others.set_key("bob", KEY)
-    with pytest.raises(LocalProtocolError, match="no key to seal with"):
+    with pytest.raises(LocalProtocolError, match="no key to encrypt with"):
         RpcEngine("alice", new_id=ids, cryptor=others)
     with pytest.raises(LocalProtocolError, match="belongs to 'bob'"):
         RpcEngine("alice", new_id=ids, cryptor=toy("bob"))

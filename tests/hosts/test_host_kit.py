@@ -266,7 +266,7 @@ def test_a_host_that_sets_a_timer_for_this_instant_again_and_again_fails() -> No
         host_type = NeverReadsTheClock
 
     reason = failure_of(RestlessDriver(), "no sign of life").splitlines()[0]
-    assert "timers are set for one instant again and again" in reason
+    assert "timers set new timers for the same instant without end" in reason
 
 
 def test_a_host_that_can_no_longer_cancel_a_call_says_so() -> None:

@@ -233,7 +233,7 @@ def test_a_chain_that_changes_the_list_before_next_goes_on_as_it_began(world: Wo
 @pytest.mark.parametrize("wrong", [None, "log", RpcInterceptor, object()])
 def test_what_is_no_interceptor_is_refused_at_once(world: World, wrong: Any) -> None:
     async def scene(alice: RpcParticipant, bob: RpcParticipant) -> None:
-        with pytest.raises(LocalProtocolError, match="no instance of RpcInterceptor"):
+        with pytest.raises(LocalProtocolError, match="is not an RpcInterceptor"):
             alice.add_rpc_interceptor(wrong)
 
     in_a_room(world, scene)

@@ -328,7 +328,7 @@ def test_an_engine_goes_on_when_its_journal_cannot_be_written(
     assert engine.take_events() == plain.take_events()
     assert journal.error is full
     assert [record.getMessage() for record in caplog.records] == [
-        "the journal ends here, since it cannot be written"
+        "cannot write the journal, so recording has stopped"
     ]
     assert caplog.records[0].levelno == logging.ERROR
     lines.append("")  # there would be room again, but not for a journal with a gap

@@ -104,7 +104,7 @@ def test_without_keys_or_with_others_there_is_no_replay() -> None:
         replay(lines)
     with pytest.raises(JournalError, match="packets of 'bob' are encrypted"):
         replay(lines, {"alice": toy_with_two("alice")})
-    with pytest.raises(JournalError, match="no key to seal with at index 3"):
+    with pytest.raises(JournalError, match="no key to encrypt with at index 3"):
         replay(lines, both(toy))
     with pytest.raises(JournalError, match="belongs to 'bob', not to 'alice'"):
         replay(lines, {"alice": toy("bob"), "bob": toy("bob")})

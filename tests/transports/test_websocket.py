@@ -154,7 +154,7 @@ async def test_a_connection_that_breaks_is_an_error_and_calls_are_told() -> None
                 await alice.perform_rpc(destination_identity="bob", method="shout", payload="")
         assert caught.value.code == RpcError.ErrorCode.RECIPIENT_DISCONNECTED
         assert isinstance(caught.value.__cause__, ConnectionError)
-        assert "the stream broke" in str(caught.value.__cause__)
+        assert "the stream failed" in str(caught.value.__cause__)
         with pytest.raises(anyio.BrokenResourceError):
             await WebSocketStream(connection).send(b"data")
 
@@ -175,7 +175,7 @@ async def test_closing_ends_what_waits_on_both_sides() -> None:
         await transport.aclose()
         assert len(await reading) == 2
         assert (await ends.get())[2:] == [PacketReceived(b"last", "alice")]
-        with pytest.raises(ConnectionError, match="the stream is over"):
+        with pytest.raises(ConnectionError, match="the stream has ended"):
             await transport.send(of(packet("bob", b"")))
 
 
@@ -333,7 +333,7 @@ async def test_a_send_that_is_cancelled_in_the_middle_ends_the_stream() -> None:
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
-        with pytest.raises(ConnectionError, match="the stream is over"):
+        with pytest.raises(ConnectionError, match="the stream has ended"):
             await alice.send(of(packet("bob", b"more")))
         let_go.set()
         assert "the stream" in str(await ended.get())

@@ -1,9 +1,9 @@
-"""A conformance kit for hosts: scenarios as data, played to any host through a small driver.
+"""A conformance kit for hosts: scenarios that every host must pass.
 
-To put a host through it, write a `HostDriver` for it, then call `play(scenario, driver)` with a
-fresh driver for each of `scenarios()`, or `check(make_driver)` for all of them. A host that does
-something else than it must raises `HostFailed`, whose text says what was expected and tells all
-that happened until then. Time is virtual, and everything happens inside the methods of the driver.
+Write a `HostDriver` for your host, then call `check(make_driver)` for all scenarios, or
+`play(scenario, driver)` with a new driver for each of `scenarios()`. If a host fails, `HostFailed`
+names what was expected, and everything that happened until then. Time is virtual, and everything
+happens inside the methods of the driver.
 """
 
 from rpcproto.testing.hosts.channel import Channel

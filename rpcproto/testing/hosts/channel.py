@@ -39,12 +39,16 @@ class Channel:
         self._busy_until = 0.0
 
     def has_room(self) -> bool:
-        """Whether a packet may be sent now."""
+        """Whether a packet can be sent now."""
         return not self.is_full and self._clock.time() >= self._busy_until
 
     def send(self, packet: OutgoingPacket) -> None:
-        """Send a packet. Raises PacketsNotSent with this packet, and any other exception when the
-        connection is broken."""
+        """Send a packet.
+
+        Raises:
+            PacketsNotSent: This packet can't be sent.
+            Exception: The connection is broken.
+        """
         if self.times_closed:
             self.misuse.append("sent a packet after closing the channel")
         if self.broken_by is not None:

@@ -29,9 +29,9 @@ class Timer:
 class VirtualClock:
     """A clock that the kit moves.
 
-    A host either takes its time and its timers from here, as it would from an asyncio loop (`time`,
-    `call_at`, `call_soon`), or runs in an event loop that is built on this clock (`time`,
-    `next_timer`, `move_to`).
+    A host either uses its time and timers, as from an asyncio loop (`time`, `call_at`,
+    `call_soon`), or runs in an event loop that is built on this clock (`time`, `next_timer`,
+    `move_to`).
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class VirtualClock:
         return self._now
 
     def call_at(self, at: float, callback: Callable[[], object]) -> Timer:
-        """For hosts: call `callback` at `at`, more or less."""
+        """For hosts: call `callback` at about the instant `at`."""
         is_early = 0.0 < self.early < at - self._now
         return self._add(at - self.early if is_early else at, Timer(callback, is_hosts=True))
 
@@ -66,25 +66,26 @@ class VirtualClock:
 
     @property
     def next_timer(self) -> float | None:
-        """When the next timer fires, in seconds; None if there is none."""
+        """The instant of the next timer in seconds, or None."""
         return self._timers[0][0] if self._timers else None
 
     @property
     def pending_timers(self) -> int:
-        """How many timers a host has set by `call_at` that will fire."""
+        """The number of timers of the host, set by `call_at`, that will fire."""
         return sum(timer.is_hosts and not timer.is_cancelled for _, _, timer in self._timers)
 
     def move_to(self, at: float) -> None:
         """Set the time to `at`, unless it is later already, and fire all timers that are due.
 
-        Raises RuntimeError when there is no end to them.
+        Raises:
+            RuntimeError: Timers set new timers without end.
         """
         if at > self._now:
             self._now, self._fired = at, 0
         while self._timers and self._timers[0][0] <= self._now:
             self._fired += 1
             if self._fired > MOST_AT_ONCE:
-                raise RuntimeError("timers are set for one instant again and again")
+                raise RuntimeError("timers set new timers for the same instant without end")
             timer = heapq.heappop(self._timers)[2]
             if timer.is_cancelled and not self.stale:
                 continue
@@ -96,15 +97,15 @@ class VirtualClock:
                     timer.callback()
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, from timer to timer: this is all of `HostDriver.advance` for a host
-        that takes its time from here."""
+        """Let `seconds` pass, from timer to timer. For a host that uses this clock, it implements
+        `HostDriver.advance`."""
         end = self._now + seconds
         while (at := self.next_timer) is not None and at <= end:
             self.move_to(at)
         self.move_to(end)
 
     def jump(self, seconds: float) -> None:
-        """Let `seconds` pass without firing anything."""
+        """Let `seconds` pass without firing timers."""
         self._now += seconds
 
     @contextmanager

@@ -12,7 +12,7 @@ from rpcproto.testing.hosts.clock import VirtualClock
 
 @final
 class CallHandle:
-    """A call that a host was made to make. A driver may keep in it what it needs of its own."""
+    """A call that the host makes. A driver can store attributes of its own in it."""
 
     def __init__(self) -> None:
         self.outcomes: list[str | Exception] = []
@@ -24,18 +24,18 @@ class CallHandle:
         """For the kit: called when there is an outcome."""
 
     def end(self, outcome: str | Exception) -> None:
-        """For the driver: the payload, or the exception that the host raised or handed over."""
+        """For the driver: report the payload, or the exception that the host raised or passed."""
         self.outcomes.append(outcome)
         self.noticed()
 
     @property
     def outcome(self) -> str | Exception | None:
-        """The outcome, or None while there is none."""
+        """The outcome, or None while the call is pending."""
         return self.outcomes[0] if self.outcomes else None
 
 
 class Invocation(Protocol):
-    """The argument of a handler, as hosts call it."""
+    """The argument of a handler."""
 
     @property
     def request_id(self) -> str:
@@ -59,10 +59,10 @@ class Invocation(Protocol):
 
 
 class Work(Future[str]):
-    """The result of a handler that takes time: a future whose result comes by the kit's clock.
+    """The result of a handler that takes time: a future that ends by the kit's clock.
 
-    The task of the handler waits for it. When the host cancels the handler, the task calls `cancel`
-    and then ends once the future is done: at once, or, if it is stubborn, some seconds later.
+    The task of the handler waits for it. When the host cancels the handler, the task calls
+    `cancel`, and ends when the future is done: at once, or some seconds later.
     """
 
     def __init__(self, clock: VirtualClock, stubborn_for: float = 0.0) -> None:
@@ -104,7 +104,7 @@ or raises."""
 @final
 @dataclass(frozen=True, slots=True)
 class HostSetup:
-    """What a host is made with."""
+    """What a driver is given to make its host."""
 
     identity: str
     channel: Channel
@@ -123,14 +123,14 @@ class HostDriver(Protocol):
     def perform(
         self, destination_identity: str, method: str, payload: str, response_timeout: float | None
     ) -> CallHandle:
-        """Make a call, and do not wait for its end; hand its outcome to the handle, also if that is
-        an exception which the host raises at once."""
+        """Make a call without waiting for its end. Report its outcome to the handle, also if the
+        host raises at once."""
 
     def cancel(self, handle: CallHandle) -> None:
-        """Cancel a call, as a program does that does not want its answer any more."""
+        """Cancel a call, like a program that no longer needs the answer."""
 
     def advance(self, seconds: float) -> None:
         """Let time pass (0 or more seconds), from timer to timer."""
 
     def close(self) -> None:
-        """Leave; raise AssertionError if anything of the host is left that the kit cannot see."""
+        """Leave. Raise AssertionError if the host left something behind that the kit can't see."""

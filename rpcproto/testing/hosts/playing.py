@@ -12,13 +12,13 @@ from rpcproto.testing.hosts.steps import Scenario
 
 
 class HostFailed(AssertionError):  # noqa: N818 (what happened)
-    """A host did not do what every host must do; the text tells all that happened until then."""
+    """A host did not pass a scenario. The text contains everything that happened until then."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """An account of scenarios that a host has passed. `str` gives it as text."""
+    """An account of the scenarios that a host has passed. `str` returns it as text."""
 
     scenarios: int
     topics: tuple[tuple[str, int], ...]
@@ -48,10 +48,12 @@ class Summary:
 
 
 def play(scenario: Scenario, driver: HostDriver) -> None:
-    """Play a scenario to a host, then make it leave.
+    """Run one scenario with a host, which then leaves. A driver is for one use.
 
-    A driver is for one use. Log records of `rpcproto` are in the story of a failure, and nowhere
-    else. Raises HostFailed.
+    The story of a failure contains the log records of `rpcproto`, which are not logged otherwise.
+
+    Raises:
+        HostFailed: The host did not pass.
     """
     _play(scenario, driver)
 
@@ -59,9 +61,10 @@ def play(scenario: Scenario, driver: HostDriver) -> None:
 def check(
     new_driver: Callable[[], HostDriver], chosen: Sequence[Scenario] | None = None
 ) -> Summary:
-    """Play scenarios, all unless some are `chosen`, each to a host of its own.
+    """Run all or the `chosen` scenarios, each with a new host, and return a summary to print.
 
-    Returns an account to print. Raises HostFailed, with all failures, after the last one.
+    Raises:
+        HostFailed: Some scenarios failed. Raised after the last one, with all failures.
     """
     everything = scenarios()
     played = everything if chosen is None else tuple(chosen)

@@ -9,10 +9,10 @@ from rpcproto.testing.hosts.steps import Scenario
 
 
 def scenarios(*, slow_handlers: bool = True, config: bool = True) -> tuple[Scenario, ...]:
-    """Return the scenarios that every host must pass; a minor version may add some.
+    """Return the scenarios that every host must pass. A minor version can add some.
 
-    Leave out those with handlers that take time if the handlers of a host can only be plain
-    functions, and those with a config if a host has none to set. For pytest:
+    Leave out those with handlers that take time if a host supports only plain functions as
+    handlers, and those with a config if a host can't set one. For pytest:
     `@pytest.mark.parametrize("scenario", scenarios(), ids=str)`.
     """
     return tuple(

@@ -70,18 +70,19 @@ async def join_room(
     """Join `room` as `identity`, and return the participant's transport.
 
     `servers` are the URLs of one or more servers of a cluster, `nats://host:port` or `tls://...`,
-    with `user:password@` or `token@` if needed; `options` go to nats-py. If one of the URLs begins
-    with `tls://`, or `tls` is given, nothing is sent to a server that does not offer TLS. Room and
-    identity are any texts of 1 to 256 bytes in UTF-8.
+    with `user:password@` or `token@` if needed. `options` are passed to nats-py. If one of the URLs
+    begins with `tls://`, or `tls` is given, nothing is sent to a server that does not offer TLS.
+    Room and identity are texts of 1 to 256 bytes of UTF-8.
 
     Durations are in seconds. A participant announces itself every `heartbeat_interval` (0.05 to
-    3600), and counts as departed when three announcements in a row are missing. Joining may take
+    3600), and counts as departed when three announcements in a row are missing. Joining can take
     `connect_timeout`. After a failed attempt, the same server is tried again after
-    `reconnect_wait`. `new_sid` returns the sid of each connection; by default sids are random.
+    `reconnect_wait`. `new_sid` returns the sid of each connection; by default, sids are random.
 
-    Raises ConnectionError if no server accepts the connection or carries announcements,
-    PermissionError if the server does not allow this identity or room, and LocalProtocolError for
-    misuse and outside of asyncio.
+    Raises:
+        ConnectionError: No server accepts the connection, or carries announcements.
+        PermissionError: The server does not allow this identity or room.
+        LocalProtocolError: An argument is invalid, or no asyncio loop is running.
     """
     require_asyncio(__name__)
     require_name(room, "room", MAX_NAME_BYTES)

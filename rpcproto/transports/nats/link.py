@@ -86,7 +86,7 @@ class Link:
             self.broken.set_result(None)
 
     def loss(self) -> ConnectionError:
-        """Return an error that says why the connection broke, as far as nats-py reports it."""
+        """Return an error that says why the connection is lost, as far as nats-py reports it."""
         reason = f": {text_of(self.last_error)}" if self.last_error is not None else ""
         error = ConnectionError(f"the connection to the NATS server is lost{reason}")
         error.__cause__ = self.last_error

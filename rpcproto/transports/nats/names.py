@@ -26,15 +26,16 @@ class Origin(NamedTuple):
 
 
 def encode_name(name: str) -> str:
-    """Return a name as it stands in a subject, and in the permissions of a server.
+    """Return a name as it appears in a subject, and in the permissions of a server.
 
-    Percent-encoded but for ASCII letters, digits, `_`, `-` and `~`; no two names look the same.
+    All bytes except ASCII letters, digits, `_`, `-` and `~` are percent-encoded. Different names
+    have different encodings.
     """
     return quote(name, safe="").replace(".", "%2E")
 
 
 def decode_name(token: str) -> str | None:
-    """Return the name that has this text in a subject; None if no name of 1 to 256 bytes has."""
+    """Return the name with this encoding, or None if there is none of 1 to 256 bytes."""
     try:
         name = unquote(token, errors="strict")
         require_name(name, "name", MAX_NAME_BYTES)

@@ -33,12 +33,12 @@ _NO_CONNECTION: Final = "there is no connection to a NATS server"
 
 @final
 class NatsTransport:
-    """One participant's place in a room on NATS; see `Transport`. For asyncio.
+    """The transport of a participant in a room on NATS. See `Transport`. For asyncio.
 
-    A lost connection is established again, without a limit of attempts, each time under a new sid:
-    our engine has given up all calls (R41), and the others notice that by the sid. The list of
-    participants is never complete (R12). When another participant joins under our identity, this
-    one is disconnected, and `receive` comes to its end.
+    A lost connection is established again, without a limit of attempts, each time under a new sid,
+    by which the others notice that our calls have ended (R41). The list of participants is never
+    complete (R12). When another participant joins under our identity, this one is disconnected, and
+    `receive` returns the end.
     """
 
     departure_grace: float = 0.0
@@ -69,19 +69,20 @@ class NatsTransport:
 
     @property
     def identity(self) -> str:
-        """The identity that we joined with."""
+        """The identity with which the participant joined."""
         return self._presence.identity
 
     @property
     def sid(self) -> str:
-        """Our sid in the room. It changes whenever the connection is lost."""
+        """The participant's sid. It changes whenever the connection is lost."""
         return self._presence.sid
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """See `Transport`.
 
-        Raises PacketsNotSent for packets that the server does not accept, and for all packets while
-        there is no connection; ConnectionError after leaving the room.
+        Raises:
+            PacketsNotSent: The server does not accept some packets, or there is no connection.
+            ConnectionError: The participant has left the room.
         """
         if self._traffic.end is not None:
             raise ConnectionError(str(self._traffic.end))
@@ -127,7 +128,7 @@ class NatsTransport:
         return await self._inbox.receive()
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """See `WelcomingTransport`: those who answered while we joined."""
+        """See `WelcomingTransport`. Returns the participants that answered during `join_room`."""
         return self._inbox.take_welcome()
 
     async def aclose(self) -> None:

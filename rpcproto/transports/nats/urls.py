@@ -24,8 +24,10 @@ class Servers(NamedTuple):
 def split_room_url(url: str) -> tuple[list[str], str]:
     """Return servers and room of `nats://host:port/room`, for `join_room`.
 
-    A cluster has its hosts between commas. The room is percent-encoded where a URL wants that.
-    Raises LocalProtocolError.
+    The hosts of a cluster are separated by commas. The room is percent-encoded.
+
+    Raises:
+        LocalProtocolError: The URL is invalid.
     """
     try:
         parts = urlsplit(url)
@@ -58,5 +60,5 @@ def read_servers(urls: Sequence[str]) -> Servers:
             else:
                 servers.credentials.update(token=unquote(user))
     if not servers.addresses:
-        raise LocalProtocolError("there must be the URL of at least one server")
+        raise LocalProtocolError("at least one URL of a server is needed")
     return servers
