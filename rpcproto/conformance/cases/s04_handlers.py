@@ -104,7 +104,9 @@ async def handlers_do_not_wait_for_each_other(scene: Scene) -> None:
 async def half_a_request(scene: Scene) -> str:
     alice = await scene.join("alice")
     request = new_id()
-    alice.send(*request_parts(request, "conform.echo", "y" * 20_000, Form.CHUNKS)[:2])
+    text, minute = "y" * 20_000, 60_000
+    parts = request_parts(request, "conform.echo", text, Form.CHUNKS, timeout_ms=minute)
+    alice.send(*parts[:2])
     await alice.gets_ack(request)
     await scene.sleep(17)
     said_of_it = [describe(seen.message) for seen in alice.inbox]
@@ -136,3 +138,32 @@ async def a_slow_request(scene: Scene) -> None:
     await scene.sleep(7)
     alice.send(*rest[1:])
     await alice.gets_answer(request, text)
+
+
+@case(
+    "4.28",
+    "Half a request stream arrives, and then nothing for 17 s, beside another one that goes on",
+    sees="INFO: whether and how it is refused",
+    rule="R28",
+    why="Bodies that never end take memory as long as the process lives, if nothing ends them.",
+    level=Level.INFO,
+    protocols=(1, 2),
+    reads=1,
+    seconds=18,
+)
+async def half_a_request_beside_another(scene: Scene) -> str:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    one, two, text, minute = new_id(), new_id(), "y" * 30_000, 60_000
+    header, first, second, *_ = request_parts(
+        one, "conform.echo", text, Form.CHUNKS, timeout_ms=minute
+    )
+    alice.send(header, first)
+    await scene.sleep(0.5)
+    bob.send(*request_parts(two, "conform.echo", text, Form.CHUNKS, timeout_ms=minute)[:2])
+    await bob.gets_ack(two)
+    await scene.sleep(8)
+    alice.send(second)
+    await scene.sleep(9)
+    said_of_it = [describe(seen.message) for seen in bob.inbox]
+    what = ", ".join(said_of_it) or "nothing"
+    return f"half a request beside another one, and then silence for 17 s: {what}"

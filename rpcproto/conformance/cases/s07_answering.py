@@ -421,3 +421,26 @@ async def topics_confused(scene: Scene) -> None:
     await call.succeeds("genuine")
     if runs := await scene.runs_of(alice, payload):
         raise Unmet("no run of the handler", f"{runs} runs")
+
+
+@case(
+    "7.22",
+    "A request arrives with 2,000 destinations, of which the testee is the last",
+    sees="INFO: whether it is answered",
+    rule="R39",
+    why="A list that is looked through to its end costs time for each name in it.",
+    level=Level.INFO,
+)
+async def many_destinations(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    request, me = new_id(), scene.testee.identity
+    message = wire.Request(request, "conform.echo", "hello", 8_000)
+    envelope = [wire.encode(message, "", name) for name in (*map(str, range(1_999)), me)]
+    tail = wire.encode(message, "", "")[2:]
+    packet = b"".join(one.removesuffix(tail) for one in envelope) + tail
+    alice.send_bytes(
+        wire.stamp(packet, sender_identity=alice.identity, sender_sid=alice.member.sid)
+    )
+    await scene.settle()
+    is_answered = "is answered" if alice.has_outcome(request) else "is ignored"
+    return f"a request to 2,000 destinations, of which it is the last, {is_answered}"

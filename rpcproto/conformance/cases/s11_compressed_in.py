@@ -388,3 +388,24 @@ async def inline_of_another_length(scene: Scene) -> None:
         stream = request_stream([])
         alice.send(stream.header._replace(inline_content=b"inline", total_length=length))
         await scene.is_not_believed(alice, stream.request_id)
+
+
+@case(
+    "11.39",
+    "Compressed requests of which 3.5 MB come out arrive, inline and in chunks",
+    sees="the handlers run: what they answer comes back",
+    rule="R25 R47",
+    why="A receiver that inflates in steps must come to the end of them.",
+    level=Level.SHOULD,
+    methods=("conform.count",),
+    protocols=(2,),
+    reads=2,
+)
+async def much_comes_out(scene: Scene) -> None:
+    needs_compression(scene)
+    alice = await scene.join("alice")
+    for form in (Form.COMPRESSED_INLINE, Form.COMPRESSED_CHUNKS):
+        request = alice.request("conform.count", "much " * 700_000, form=form)
+        await alice.gets_ack(request)
+        await alice.gets_outcome(request, within=0.5)
+        await alice.gets_answer(request, "0")

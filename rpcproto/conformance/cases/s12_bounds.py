@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from rpcproto.conformance.case import Level, NotPossible, Unmet, case
+from rpcproto.conformance.reading import describe
 from rpcproto.conformance.scene import Scene
 from rpcproto.conformance.writing import TIMEOUT_MS, Stream, answer_stream, new_id, request_stream
 from rpcproto.core.packets_pb2 import DataPacket
@@ -348,3 +349,25 @@ async def long_error(scene: Scene) -> None:
     alice.ack(request)
     alice.refuse(request, 7003, "ä" * 10_000, "€" * 10_000)
     await call.fails(7003)
+
+
+@case(
+    "12.19",
+    "A compressed request arrives of which nothing comes out: empty blocks, 40 KB in 8 chunks",
+    sees="INFO: whether and how it is refused",
+    rule="R47",
+    why="Such input costs time and never ends, if nothing counts it.",
+    level=Level.INFO,
+    protocols=(2,),
+    reads=2,
+)
+async def empty_blocks(scene: Scene) -> str:
+    needs_compression(scene)
+    mallory = await scene.join("mallory")
+    stream = request_stream([b"\x00\x00\x00\xff\xff" * 1_000] * 8)
+    mallory.send(bombed(stream), *stream.parts[1:-1])
+    await mallory.gets_ack(stream.request_id)
+    await scene.sleep(INFLATING_TIME)
+    await scene.settle()
+    came = [describe(seen.message) for seen in mallory.inbox]
+    return f"40 KB of compressed input of which nothing comes out: {', '.join(came) or 'nothing'}"

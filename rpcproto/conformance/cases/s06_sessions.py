@@ -1,0 +1,287 @@
+"""6: who comes back, and under which session."""
+
+import json
+
+from rpcproto.conformance.case import Level, Unmet, case
+from rpcproto.conformance.reading import Form
+from rpcproto.conformance.scene import Scene, said
+from rpcproto.conformance.writing import answer_parts, new_id, request_parts
+
+CALL = ("conform.call",)
+WAIT = ("conform.wait",)
+GRACE = 2.0
+"""How long after a departure an answer may still be waited for, in seconds."""
+
+
+def waiting(seconds: float, answer: str = "done") -> str:
+    """The payload of `conform.wait`."""
+    return json.dumps({"seconds": seconds, "answer": answer})
+
+
+@case(
+    "6.6",
+    "The callee of a testee's call comes back with a new sid",
+    sees="error 1503 within 2 s: the new session knows nothing of the call",
+    rule="R9 R40",
+    why="Nobody will answer: the application waits for the whole timeout.",
+    level=Level.SHOULD,
+    methods=CALL,
+    seconds=3,
+)
+async def the_callee_comes_back(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=9)
+    alice.ack(request)
+    await scene.settle()
+    await scene.leave(alice)
+    await scene.return_(alice)
+    call.began = scene.now
+    outcome = await call.outcome(GRACE)
+    if outcome.get("code") != 1503:
+        raise Unmet("a call that fails with 1503 within 2 s", said(outcome))
+
+
+@case(
+    "6.7",
+    "A participant leaves, comes back with a new sid, and calls and is called",
+    sees="both calls succeed",
+    rule="R9 R19 R40",
+    why="A browser tab that is loaded again is a participant that comes back.",
+    methods=("conform.call", "conform.echo"),
+)
+async def a_participant_that_came_back(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "before"), "before")
+    await scene.leave(alice)
+    await scene.return_(alice)
+    await alice.gets_answer(alice.request("conform.echo", "after"), "after")
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    alice.answer(request, "welcome back")
+    await call.succeeds("welcome back")
+
+
+@case(
+    "6.8",
+    "A participant comes back with a new sid, and nobody was told that it had left",
+    sees="calls both ways succeed",
+    rule="R40",
+    why="Where a connection breaks, the server tells of the new session first.",
+    methods=("conform.call", "conform.echo"),
+)
+async def a_participant_that_came_back_unseen(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "before"), "before")
+    await scene.return_(alice)
+    await alice.gets_answer(alice.request("conform.echo", "after"), "after")
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    alice.answer(request, "welcome back")
+    await call.succeeds("welcome back")
+
+
+@case(
+    "6.9",
+    "The news that an old session has left comes after that of the new one",
+    sees="a call to the new session goes on, and succeeds",
+    rule="R40",
+    why="The late news of a broken connection must not end the calls of the new one.",
+    level=Level.SHOULD,
+    methods=CALL,
+)
+async def the_old_session_leaves_late(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    old = alice.member
+    await scene.return_(alice)
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    await scene.stage.attachment.dismiss(old)
+    await call.is_still_pending()
+    alice.answer(request, "of the new session")
+    await call.succeeds("of the new session")
+
+
+@case(
+    "6.10",
+    "A participant comes back with client_protocol 0, which had another before",
+    sees="a call of the testee to it as a packet",
+    rule="R40 A4",
+    why="The new session reads no streams: the call would end with 1501.",
+    methods=CALL,
+    protocols=(1, 2),
+)
+async def it_comes_back_with_less(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    alice.answer(request, "")
+    await call.succeeds("")
+    await scene.leave(alice)
+    alice.member = alice.member._replace(client_protocol=0, capabilities=())
+    await scene.return_(alice)
+    _, request = await scene.called(alice)
+    if request.form is not Form.PACKET:
+        raise Unmet("a request packet", request.form.value)
+
+
+@case(
+    "6.14",
+    "A caller leaves while its handler runs for 2 s, and comes back with a new sid meanwhile",
+    sees="nothing about the old request to the new session",
+    rule="R19",
+    why="The new session does not know the request.",
+    level=Level.SHOULD,
+    methods=WAIT,
+    seconds=3,
+)
+async def the_caller_comes_back(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    request = alice.request("conform.wait", waiting(2))
+    await alice.gets_ack(request)
+    await scene.leave(alice)
+    await scene.return_(alice)
+    await scene.sleep(2.5)
+    await scene.nothing_more()
+
+
+@case(
+    "6.16",
+    "A caller leaves in the middle of its request stream, and its new session uses the same ids",
+    sees="the new request is answered, with its own payload",
+    rule="R16 R23 R31",
+    why="A program that counts its ids begins with the same ones each time.",
+    level=Level.SHOULD,
+    protocols=(1, 2),
+    reads=1,
+)
+async def half_a_request_of_an_old_session(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    request, old = new_id(), "of the old session"
+    parts = request_parts(request, "conform.echo", old, Form.CHUNKS)
+    alice.send(*parts[:-1])
+    await scene.leave(alice)
+    await scene.return_(alice)
+    alice.forget(request)
+    alice.request("conform.echo", "of the new session", request_id=request, form=Form.CHUNKS)
+    await alice.gets_answer(request, "of the new session")
+
+
+@case(
+    "6.18",
+    "A participant is announced with the sid of another one who is here",
+    sees="requests of the one whose sid it is are answered",
+    rule="R24 R40",
+    why="Where participants announce themselves, one could so silence another.",
+    level=Level.SHOULD,
+)
+async def a_sid_of_somebody_else(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "before"), "before")
+    mallory = await scene.join("mallory", is_announced=False)
+    mallory.member = mallory.member._replace(sid=alice.member.sid)
+    await scene.stage.attachment.announce(mallory.member)
+    await alice.gets_answer(alice.request("conform.echo", "after"), "after")
+
+
+@case(
+    "6.19",
+    "A participant is announced with the sid of another one who has left",
+    sees="its requests are answered",
+    rule="R24",
+    why="What has left holds no sid any more.",
+    level=Level.SHOULD,
+)
+async def a_sid_of_somebody_who_left(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    await alice.gets_answer(alice.request("conform.echo", "hello"), "hello")
+    await scene.leave(alice)
+    bob = await scene.join("bob", is_announced=False)
+    bob.member = bob.member._replace(sid=alice.member.sid)
+    await scene.stage.attachment.announce(bob.member)
+    await bob.gets_answer(bob.request("conform.echo", "hello"), "hello")
+
+
+@case(
+    "6.20",
+    "The callee of a call leaves, and comes back with the same sid, then answers",
+    sees="INFO: whether the call succeeds",
+    rule="R9",
+    why="A call that fails by a short break of the connection may have been run.",
+    level=Level.INFO,
+    methods=CALL,
+    seconds=3,
+)
+async def the_same_session_comes_back(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    await scene.stage.attachment.announce(alice.member)
+    alice.answer(request, "back again")
+    return f"its callee leaves, and is back under the same sid: {said(await call.outcome(3))}"
+
+
+@case(
+    "6.21",
+    "The callee of a call leaves, and its new session answers the call",
+    sees="INFO: whether the call succeeds",
+    rule="R9",
+    why="The new session cannot know the call, unless somebody told it.",
+    level=Level.INFO,
+    methods=CALL,
+    seconds=3,
+)
+async def the_new_session_answers(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    await scene.return_(alice)
+    alice.answer(request, "of the new session")
+    return f"its callee's new session answers: {said(await call.outcome(3))}"
+
+
+@case(
+    "6.22",
+    "The callee of a call leaves, and an answer comes in its name without a sid",
+    sees="INFO: whether the call succeeds",
+    rule="R9 R31",
+    why="An answer that names no session may be that of the one that left.",
+    level=Level.INFO,
+    methods=CALL,
+    seconds=3,
+)
+async def an_answer_without_a_sid_after_a_departure(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    parts = answer_parts(request.request_id, "I leave now", alice.form_for("I leave now"))
+    alice.send(*parts, sid="")
+    return f"its callee leaves, and answers without a sid: {said(await call.outcome(3))}"
+
+
+@case(
+    "6.23",
+    "The callee leaves in the middle of its answer, and its new session sends the rest",
+    sees="the call does not succeed with parts of two sessions",
+    rule="R9 R23",
+    why="The new session has another body under the same stream id, if it counts its streams.",
+    level=Level.SHOULD,
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=3,
+)
+async def a_new_session_sends_the_rest(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    header, chunk, trailer = answer_parts(request.request_id, "of two sessions", Form.CHUNKS)
+    alice.send(header)
+    await scene.leave(alice)
+    await scene.return_(alice)
+    alice.send(chunk, trailer)
+    outcome = await call.outcome(3)
+    if "payload" in outcome:
+        raise Unmet("a call that fails", said(outcome))
