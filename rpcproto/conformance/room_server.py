@@ -2,8 +2,7 @@
 
 Official clients join it, on both paths (`/rtc/v1` with one peer connection, `/rtc` with two), and
 their data packets are routed as LiveKit's server routes them (`routing.py`). It listens on
-127.0.0.1 alone, believes every token, carries no media and encrypts nothing. It resumes sessions,
-but cannot restart ICE: a client that wants that has to join anew.
+127.0.0.1 alone, believes every token, carries no media and encrypts nothing.
 `__main__.py` starts it by hand.
 """
 
@@ -254,7 +253,6 @@ class Session:
         self._missed: list[ParticipantInfo] = []
         """Those that left while there was no socket."""
         self._expiry: asyncio.TimerHandle | None = None
-        self._ufrag = ""
 
     # what the room does
 
@@ -407,16 +405,11 @@ class Session:
     async def _answer(self, offer: SessionDescription) -> None:
         """The client's own connection, new or negotiated again."""
         is_first = self._publisher is None
-        ufrag = next(line for line in offer.sdp.splitlines() if line.startswith("a=ice-ufrag:"))
-        if self._publisher is not None and ufrag != self._ufrag:
-            # aiortc cannot restart ICE.
-            self.say_leave(LeaveRequest.RECONNECT, DisconnectReason.STATE_MISMATCH)
-            self.hang_up()
-            return
-        self._ufrag = ufrag
         connection = self._publisher or self._connection()
         self._publisher = connection
         await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+        if not is_first:
+            _follow_ice_restart(connection, offer.sdp)
         if is_first and self._is_single and self.protocol >= NEGOTIATED_CHANNELS:
             self._create_negotiated_channels(connection)
         answer = await connection.createAnswer()
@@ -473,3 +466,12 @@ class Session:
     def _message(self, data: bytes | str) -> None:
         if isinstance(data, bytes) and not self.loses_packets:
             self.room.carry(self, data)
+
+
+def _follow_ice_restart(connection: RTCPeerConnection, offer: str) -> None:
+    """aiortc cannot restart ICE. But it answers checks, and follows a client that nominates another
+    path, once it knows the client's new credentials."""
+    lines = dict(line.split(":", 1) for line in offer.splitlines() if line.startswith("a=ice-"))
+    assert connection.sctp is not None
+    ice = connection.sctp.transport.transport._connection
+    ice.remote_username, ice.remote_password = lines["a=ice-ufrag"], lines["a=ice-pwd"]

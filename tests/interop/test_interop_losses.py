@@ -1,41 +1,50 @@
-"""Calls through losses of the signalling and of the network, on LiveKit's real server."""
+"""Calls through losses of the signalling and of the network, on both servers."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from interop.losses import KINDS, LOSS_PAIRS, NEWEST, Loss, losses, scene
+from interop.losses import KINDS, LOSS_PAIRS, NEWEST, Loss, losses, scene, scene_on_test_server
 from interop.matrix import OK
-from interop.pairings import STACKS, Run
+from interop.pairings import STACKS, TEST_SERVER, Run
+from interop.test_interop_server import SERVER
 
-pytestmark = [pytest.mark.interop_server, pytest.mark.interop_load]
+pytestmark = pytest.mark.interop_load
 
 CALLS, AT_ONCE, LOSSES = 1_000, 64, 20
 FEW_CALLS = 60
 LONG = 17.0
 """Seconds after which the server has given up the WebRTC connection, but not the session."""
-CASES = [*(Loss(kind, 3.0) for kind in KINDS), Loss("the network", LONG)]
+SHORT = [Loss(kind, 3.0) for kind in KINDS]
+CASES = [
+    *((TEST_SERVER, loss) for loss in SHORT),
+    *(
+        pytest.param(SERVER, loss, marks=pytest.mark.interop_server)
+        for loss in (*SHORT, Loss("the network", LONG))
+    ),
+]
 
 each_pair = pytest.mark.parametrize("kinds", LOSS_PAIRS, ids="-".join)
 
 
 @each_pair
-@pytest.mark.parametrize("loss", CASES, ids=lambda loss: f"{loss.kind}-{loss.seconds:g}")
+@pytest.mark.parametrize(("server", "loss"), CASES, ids=str)
 def test_calls_live_through_a_loss(
     kinds: tuple[str, str],
+    server: str,
     loss: Loss,
     run: Run,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
     async def main() -> None:
-        async with scene(kinds, tmp_path) as played:
+        where = scene(kinds, tmp_path) if server == SERVER else scene_on_test_server(kinds)
+        async with where as played:
             result = await played.play(FEW_CALLS, AT_ONCE, [loss])
-            row = f"{loss.kind}, for {loss.seconds:g} s"
-            table = f"{FEW_CALLS} calls through one loss, livekit-server"
-            record_property("cells", [(table, row, " → ".join(kinds), shown(result))])
-            record_property("with", played.server.version)
+            table = f"{FEW_CALLS} calls through one loss, {server}"
+            record_property("cells", [(table, str(loss), " → ".join(kinds), shown(result))])
+            record_property("with", played.version)
         if loss.seconds < LONG or can_restart_ice(kinds):
             require_none_lost(kinds, result)
 
@@ -55,6 +64,7 @@ def shown(result: dict[str, str]) -> str:
     return f"failed: {failed}; ran twice: {twice}"
 
 
+@pytest.mark.interop_server
 @each_pair
 def test_no_call_of_a_thousand_fails_or_runs_twice_through_twenty_losses(
     kinds: tuple[str, str], run: Run, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -62,11 +72,11 @@ def test_no_call_of_a_thousand_fails_or_runs_twice_through_twenty_losses(
     async def main() -> None:
         async with scene(kinds, tmp_path) as played:
             result = await played.play(CALLS, AT_ONCE, losses(LOSSES))
-            table = f"{CALLS:,} calls through {LOSSES} losses of 1 to 5 s, livekit-server"
+            table = f"{CALLS:,} calls through {LOSSES} losses of 1 to 5 s, {SERVER}"
             record_property(
                 "cells", [(table, row, " → ".join(kinds), result[row]) for row in result]
             )
-            record_property("with", played.server.version)
+            record_property("with", played.version)
         require_none_lost(kinds, result)
 
     run(main())

@@ -7,9 +7,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
-import pytest
 from livekit.protocol.rtc import SignalResponse
 
 import rpcproto
@@ -82,12 +81,6 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def abort(session: Session) -> None:
-    transport = session.socket._req.transport if session.socket._req else None
-    assert transport is not None
-    transport.abort()
-
-
 def saying(change: Callable[[SignalResponse], list[SignalResponse]]) -> Callable[..., None]:
     """A `Session.send` that says something else."""
     send = Session.send
@@ -123,27 +116,3 @@ async def tcp_server(handle: Handler) -> AsyncIterator[int]:
     async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
     await asyncio.gather(*tasks)
-
-
-class Outage:
-    """While inside `with`, no datagram passes between the server and a client."""
-
-    def __init__(self, session: Session) -> None:
-        self.lost = 0
-        """How many datagrams have been lost."""
-        self._session = session
-        self._patch = pytest.MonkeyPatch()
-
-    def _lose(self, *_: object) -> None:
-        self.lost += 1
-
-    def __enter__(self) -> Self:
-        for connection in self._session._connections:
-            assert connection.sctp is not None
-            for protocol in connection.sctp.transport.transport._connection._protocols:
-                self._patch.setattr(protocol, "datagram_received", self._lose)
-                self._patch.setattr(protocol.transport, "sendto", self._lose)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._patch.undo()

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from fake_transports import all_events, of
 from livekit.protocol.rtc import LeaveRequest
-from livekit_scenes import Outage, abort, bob_and_alice, call, run, session_of, token, until
+from livekit_scenes import bob_and_alice, call, run, session_of, token, until
+from outages import Outage, abort
 
 from rpcproto import OutgoingPacket, PacketKind
 from rpcproto.conformance.room_server import RoomServer, Session
@@ -364,20 +365,51 @@ def test_a_server_that_drops_every_new_socket_is_not_dialled_in_a_loop(
     assert len(drawn) == 5
 
 
-def test_a_connection_that_has_failed_is_resumed_with_ice_restarted(stack: Stack) -> None:
-    """The room server cannot restart ICE, and says so."""
+def test_a_connection_that_has_failed_is_resumed_with_ice_restarted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcproto.livekit.link.BELIEF_TIME", 0.0)
 
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (bob, alice):
             states, sid = states_of(bob), bob.local_participant.sid
+            slow = Slow(bob)
+            calling = asyncio.create_task(call(alice, method="slow"))
+            await slow.started.wait()
             transport_of(bob)._link._lose("the WebRTC connection has failed")  # as a stack does
-            await until(lambda: bob.local_participant.sid != sid)
+            await until(lambda: states[-1:] == [ConnectionState.CONNECTED])
+            slow.may_answer.set()
+            if peer_connection(stack).can_restart_ice:
+                assert await calling == "Hi"
+                assert (states[0], bob.local_participant.sid) == (ConnectionState.RESUMING, sid)
+            else:
+                with pytest.raises(RpcError):
+                    await calling
+                assert states[0] is ConnectionState.REJOINING
+                await alice.wait_for_participant("bob")
+            assert await call(alice) == "Hello, alice!"
+
+    run(scene)
+
+
+def test_a_connection_through_which_nothing_gets_after_resuming_is_given_up(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not peer_connection(stack).can_restart_ice:
+        pytest.skip("its connection ends by itself")
+    monkeypatch.setattr("rpcproto.livekit.link.BELIEF_TIME", 0.0)
+    monkeypatch.setattr("rpcproto.livekit.link.ICE_TIME", 0.0)
+    never = property(lambda _: False)
+
+    async def scene(server: RoomServer) -> None:
+        async with bob_and_alice(server) as (bob, alice):
+            sid = bob.local_participant.sid
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("rpcproto.livekit.negotiation.PeerConnections.is_connected", never)
+                abort(session_of(server, "bob"))
+                await until(lambda: bob.local_participant.sid != sid)
             await alice.wait_for_participant("bob")
             assert await call(alice) == "Hello, alice!"
-            expected = [ConnectionState.REJOINING, ConnectionState.CONNECTED]
-            if peer_connection(stack).can_restart_ice:
-                expected.insert(0, ConnectionState.RESUMING)
-            await until(lambda: states == expected)
 
     run(scene)
 

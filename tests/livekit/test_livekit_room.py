@@ -11,7 +11,8 @@ import pytest
 from fake_transports import all_events, of
 from livekit.protocol.models import DisconnectReason
 from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
-from livekit_scenes import abort, bob_and_alice, call, greet, run, saying, session_of, token, until
+from livekit_scenes import bob_and_alice, call, greet, run, saying, session_of, token, until
+from outages import abort
 
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind
 from rpcproto.conformance.room_server import RoomServer, Session

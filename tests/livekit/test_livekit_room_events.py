@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from livekit.protocol.models import DisconnectReason, ParticipantInfo
 from livekit.protocol.rtc import LeaveRequest
-from livekit_scenes import abort, bob_and_alice, call, greet, run, session_of, token, until
+from livekit_scenes import bob_and_alice, call, greet, run, session_of, token, until
+from outages import abort
 
 from rpcproto import LocalProtocolError
 from rpcproto.conformance.room_server import RoomServer, Session

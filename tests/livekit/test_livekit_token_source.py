@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from livekit.protocol.rtc import LeaveRequest, SignalResponse
-from livekit_scenes import abort, bob_and_alice, call, greet, run, session_of, token, until
+from livekit_scenes import bob_and_alice, call, greet, run, session_of, token, until
+from outages import abort
 
 from rpcproto import LocalProtocolError
 from rpcproto.conformance.room_server import RoomServer
