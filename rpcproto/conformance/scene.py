@@ -7,7 +7,7 @@ from rpcproto.conformance.attachment import Facts, Member
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
 from rpcproto.conformance.reading import IncomingRequest, describe, short
-from rpcproto.conformance.stage import EARLY, STEP, Stage, new_sid
+from rpcproto.conformance.stage import EARLY, PATIENCE, STEP, Stage, new_sid
 from rpcproto.conformance.writing import new_id
 from rpcproto.wire import Response, StreamHeader
 
@@ -107,9 +107,10 @@ class Scene:
         """Let time pass."""
         await self.stage.sleep(seconds)
 
-    async def settle(self) -> None:
-        """Wait until the testee has done all that it does now about what it was sent."""
-        await self.stage.settle()
+    async def settle(self, within: float = PATIENCE) -> None:
+        """Wait until the testee has done all that it does now about what it was sent, which may
+        take so many seconds on real time."""
+        await self.stage.settle(within)
 
     async def nothing_more(self) -> None:
         """Nothing has come that the case has not taken, to any participant."""

@@ -108,8 +108,9 @@ class Stage:
             self._virtual_now = min(self._virtual_now + max(STEP, seconds / 200), end)
             await self._set_now()
 
-    async def settle(self) -> None:
-        """Return when the testee has done all that it does now about what it was sent."""
+    async def settle(self, within: float = PATIENCE) -> None:
+        """Return when the testee has done all that it does now about what it was sent, which may
+        take so many seconds on real time."""
         self.check_alive()
         if self.is_virtual:
             await self._set_now()
@@ -118,10 +119,10 @@ class Stage:
             self._bystander = await self.join("bystander", 0)
         bystander = self._bystander
         request = bystander.request("conform.echo", "are you that far?")
-        found = await self._wait(lambda: bystander.has_outcome(request), PATIENCE * self.scale)
+        found = await self._wait(lambda: bystander.has_outcome(request), within * self.scale)
         bystander.forget(request)
         if not found:
-            raise Deaf("an answer to an echo of a bystander", f"none within {PATIENCE:g} s")
+            raise Deaf("an answer to an echo of a bystander", f"none within {within:g} s")
         await anyio.sleep(QUIET * self.scale)
         self.check_alive()
 

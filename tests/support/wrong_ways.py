@@ -869,9 +869,9 @@ WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("11.37", sending(compress_always)),
     # bounds
     ("12.1 12.2 12.3", WithoutBounds),
-    ("12.4", stuck_by(lambda one: one.HasField("stream_header"), 1_500)),
-    ("12.5", stuck_by(lambda one: one.rpc_request.method == "no such method", 1_500)),
-    ("12.6", stuck_by(lambda one: one.HasField("rpc_ack"), 1_500)),
+    ("12.4", stuck_by(lambda one: one.HasField("stream_header"), 1_100)),
+    ("12.5", stuck_by(lambda one: one.rpc_request.method == "no such method", 1_100)),
+    ("12.6", stuck_by(lambda one: one.HasField("rpc_ack"), 1_100)),
     ("12.7", stuck_by(lambda one: len(one.rpc_request.method) > 10_000)),
     ("12.8", stuck_by(lambda one: len(one.stream_header.attributes) > 1_000)),
     ("12.9", stuck_by(lambda one: one.stream_header.total_length > 1 << 40)),
@@ -880,7 +880,7 @@ WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("12.12 15.7", stuck_by(has_unknown_fields)),
     ("12.13", stuck_by(lambda one: len(one.destination_identities) > 1_000)),
     ("12.14", stuck_by(lambda one: one.stream_chunk.chunk_index > 4_000)),
-    ("12.15", stuck_by(lambda one: one.rpc_request.method == "conform.wait", 1_500)),
+    ("12.15", stuck_by(lambda one: one.rpc_request.method == "conform.wait", 1_100)),
     ("12.17", ignoring(lambda one: len(one.participant_identity.encode()) > 100)),
     ("12.18", ignoring(is_long)),
     # encryption
@@ -893,7 +893,7 @@ WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("13.12", reading(key_index(lambda index: 0))),
     ("13.13", reading(key_index(lambda index: index % 256))),
     ("13.14 13.17 13.19 13.20", TakingPlain),
-    ("13.16", stuck_by(undecryptable, 20)),
+    ("13.16", stuck_by(undecryptable, 10)),
     ("13.22 14.9", KnowingNoDuplicates),
     ("13.23", StuckByNothing),
     # the server and the hidden

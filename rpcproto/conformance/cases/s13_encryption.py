@@ -19,6 +19,10 @@ STREAMS: Final = (1, 2)
 GCM: Final = 1
 LARGEST_PACKET: Final = 64_000
 MANY: Final = 30
+FORGED: Final = 16
+"""Packets that cannot be decrypted: a few seconds of work for a native SDK."""
+SLOWLY: Final = 60.0
+"""How long a testee may take for packets that it cannot decrypt, where that is not the matter."""
 
 
 def all_is_sealed(scene: Scene) -> list[Sealed]:
@@ -269,7 +273,7 @@ def _register(row: Forgery) -> None:
         request = echo(f"forged {new_id()}")
         forged = row.forge(alice, request)
         alice.send(*forged, is_plain=row.is_plain)
-        await scene.settle()
+        await scene.settle(within=SLOWLY)
         if runs := await scene.runs_of(alice, request.payload):
             raise Unmet("no run of the handler", f"{runs}")
 
@@ -295,16 +299,21 @@ async def silence(scene: Scene) -> None:
 
 @case(
     "13.16",
-    f"{MANY} packets arrive that cannot be decrypted, then a request of another participant",
+    f"{FORGED} packets arrive that cannot be decrypted, then a request of another participant",
     sees="the answer, within a few seconds",
     rule="R44 R47",
     why="A native SDK spends 0.4 s on each: one participant silences all.",
     level=Level.SHOULD,
+    protocols=(0,),
 )
 async def forgeries_are_cheap(scene: Scene) -> None:
     mallory, alice = await scene.join("mallory"), await scene.join("alice")
-    mallory.send(*(with_another_key(echo("guessed")) for _ in range(MANY)))
-    await alice.gets_answer(alice.request("conform.echo", "and me?"), "and me?")
+    mallory.send(*(with_another_key(echo("guessed")) for _ in range(FORGED)))
+    try:
+        await alice.gets_answer(alice.request("conform.echo", "and me?"), "and me?")
+    except Unmet:
+        await scene.settle(within=SLOWLY)  # the next case has a testee that is ready
+        raise
 
 
 @case(
