@@ -13,7 +13,7 @@ ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.in
 GO_CLIENT := $(if $(shell command -v go),.venv/livekit-go/client)
 
 .PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
-	mutants kit-faults mutation docs dist proto format clean
+	mutants kit-faults conform-faults mutation docs dist proto format clean
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
@@ -83,6 +83,10 @@ mutants: .venv/dev/.installed
 # Hosts with one fault each, and the scenario of the host kit that finds it: make kit-faults [ALL=1]
 kit-faults: .venv/dev/.installed
 	PYTHONPATH=examples $(BIN)/python tests/hosts/kit_faults.py $(if $(ALL),--all)
+
+# Which cases of the conformance suite see which of the faults of the core: make conform-faults
+conform-faults: .venv/dev/.installed
+	$(BIN)/python tests/proof conform_faults
 
 # All small faults that mutmut knows: make mutation [SAMPLE=200] [SEED=7] [MODULES="caller wire"]
 mutation: .venv/dev/.installed

@@ -29,7 +29,60 @@ from rpcproto.conformance.wire_attachment import ProcessAttachment
 SIDE_BY_SIDE = 2
 SHOWN = 8
 
-UNSEEN: dict[str, str] = {}
+_HOST = "it is between the engine and its host: nothing of it is on the wire"
+_BOUND = "it takes 10,000 calls, slots or participants, or 16 MiB and more: bounds of this engine"
+_MEMORY = "it costs memory or time alone; the tests of bounds measure that"
+_PIPE = "the testee hands all its packets to the pipe at once, so that none waits"
+_NO_FAILURE = "a pipe that cannot be written has no other end that could see it"
+_NO_CANCEL = "the contract of testees has no word for it"
+_EVERYBODY_HAS_A_SID = "the suite announces everybody with a sid, as a server does"
+_NO_INTERCEPTOR = "it matters to hosts that have an interceptor"
+_ORDER = "what differs is the order within one instant, or the order of attributes"
+_KNOWN_BY_ITS_ID = "a request that comes again is known by its id as well (R16)"
+
+UNSEEN: Final[Mapping[str, str]] = {
+    "a cancelled call leaves its deadline": _NO_CANCEL,
+    "one call more than may be pending is made": _BOUND,
+    "a request stream is sent on when its call has ended": _PIPE,
+    "where no sid was known a newcomer answers calls in grace": _EVERYBODY_HAS_A_SID,
+    "the sid of who left is known when the grace is over": _EVERYBODY_HAS_A_SID,
+    "a payload of just the greatest length is refused": _BOUND,
+    "a host hears of the end of what it never heard of": _HOST,
+    "one slot more of the reserve is given": _BOUND,
+    "a method of any length is handed over": _NO_INTERCEPTOR,
+    "a request without a method is handed over": _NO_INTERCEPTOR,
+    "a sender who has invocations is swept out": _BOUND,
+    "the reserve of bytes is for everybody": _BOUND,
+    "an answer may not use the reserve": _BOUND,
+    "a byte more is little as well": _BOUND,
+    "the sender that holds least makes room": _BOUND,
+    "among equals the one that began last makes room": _BOUND,
+    "the oldest stream makes room": _BOUND,
+    "who holds most takes from who holds less": _BOUND,
+    "who makes room is ranked without a bound": _MEMORY,
+    "an ack window of its own outlives the ack": _NO_CANCEL,
+    "of an answer that could not be sent nobody is told": _NO_FAILURE,
+    "time goes back": _HOST,
+    "packets wait over a loss of the connection": _NO_FAILURE,
+    "packets to be ignored make events without a bound": _MEMORY,
+    "a refused answer has moved the clock": _HOST,
+    "statistics that were taken change later": _HOST,
+    "deadlines go before what is to be inflated at the same instant": _ORDER,
+    "the list counts as complete though somebody was turned away": _BOUND,
+    "the host's word is doubted": _HOST,
+    "the numbers of packets are forgotten when their sender leaves": _KNOWN_BY_ITS_ID,
+    "one participant more is recorded": _BOUND,
+    "the windows of who departed are kept without a bound": _MEMORY,
+    "a body leaves whole before the next one begins": _PIPE,
+    "a stream that is given up ends without a trailer": _PIPE,
+    "packets of a failed stream stay counted as waiting": _NO_FAILURE,
+    "a body for somebody who left stays in the outbox": _PIPE,
+    "the id of a cancelling trailer is read from what is handed back": _NO_FAILURE,
+    "the attributes of a stream are written in no certain order": _ORDER,
+    "an input inflates two mebibytes": _MEMORY,
+    "one sender has all the turns": _MEMORY,
+    "what is left is inflated at once": _MEMORY,
+}
 """Faults that no peer can see over the wire of the suite, by name, and why."""
 
 
@@ -41,7 +94,7 @@ class Row(NamedTuple):
     note: str = ""
 
 
-TESTEES: Final[Mapping[str, Sequence[str]]] = {
+TESTEES: Final[dict[str, Sequence[str]]] = {
     f"{EXAMPLES / 'testees/peer.py'}": (),
     f"{TESTS / 'support/testee.py'} graceful": ("RPC-6",),
 }
@@ -50,7 +103,7 @@ Said: TypeAlias = dict[tuple[str, int], tuple[Verdict, str]]
 """What came of each play: the verdict, and what a case of level INFO saw."""
 
 
-async def tested(testee: str, package: Path) -> Run:
+async def run_with(testee: str, package: Path) -> Run:
     """What the suite says of a testee that runs over this package."""
     command = f"env PYTHONPATH={package} PYTHONDONTWRITEBYTECODE=1 {sys.executable} {testee}"
     async with ProcessAttachment(command, "testee") as attachment:
@@ -81,7 +134,7 @@ async def try_out(fault: Fault, sound: Sequence[Said]) -> Row:
         path.write_text(source.replace(fault.original, fault.faulty), "utf-8")
         for testee, expected in zip(TESTEES, sound, strict=True):
             try:
-                run = await tested(testee, copy)
+                run = await run_with(testee, copy)
             except NoTestee as error:
                 return Row(fault, ["(it does not start)"], str(error).splitlines()[0])
             levels = {case.case_id: case.level for case in CASES}
@@ -94,7 +147,7 @@ async def try_out(fault: Fault, sound: Sequence[Said]) -> Row:
 async def matrix(faults: Sequence[Fault]) -> list[Row]:
     """Try all of these."""
     rows: dict[str, Row] = {}
-    sound = [said(await tested(testee, ROOT)) for testee in TESTEES]
+    sound = [said(await run_with(testee, ROOT)) for testee in TESTEES]
     limit = anyio.Semaphore(SIDE_BY_SIDE)
 
     async def one(fault: Fault) -> None:

@@ -285,3 +285,51 @@ async def a_new_session_sends_the_rest(scene: Scene) -> None:
     outcome = await call.outcome(3)
     if "payload" in outcome:
         raise Unmet("a call that fails", said(outcome))
+
+
+@case(
+    "6.24",
+    "The callee leaves in the middle of its answer, and the rest comes without a sid",
+    sees="INFO: whether the call succeeds",
+    rule="R31",
+    why="Where the answer is waited for, what names no session may be the rest of it.",
+    level=Level.INFO,
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=3,
+)
+async def the_rest_without_a_sid(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
+    alice.send(header)
+    await scene.leave(alice)
+    alice.send(*rest, sid="")
+    return f"its callee leaves, and the rest comes without a sid: {said(await call.outcome(3))}"
+
+
+@case(
+    "6.25",
+    "The callee leaves, comes back, and the rest of its old session's answer lacks a sid",
+    sees="INFO: whether the call succeeds",
+    rule="R31",
+    why="What names no session counts as of the one that is announced.",
+    level=Level.INFO,
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=3,
+)
+async def the_rest_after_the_return(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
+    alice.send(header)
+    await scene.leave(alice)
+    await scene.return_(alice)
+    alice.send(*rest, sid="")
+    outcome = said(await call.outcome(3))
+    return f"its callee is back, and the rest of the old answer comes without a sid: {outcome}"
