@@ -11,18 +11,18 @@ from typing import Final, TypeAlias
 
 
 class CallState(IntEnum):
-    """A call of ours, from `RpcEngine.call` on."""
+    """A call that we make, from `RpcEngine.call` on."""
 
     # The numbers only ever go down: `deadlines` relies on it.
 
     SENT = 3
-    """No sign of the responder yet: the ack window is running (R3)."""
+    """Not acknowledged yet; the ack window is running (R3)."""
     ACKNOWLEDGED = 2
-    """The responder has it: only the response timeout is running."""
+    """Acknowledged; only the response timeout is running."""
     READING = 1
     """The response is a stream, and its body is arriving (R6)."""
     ENDED = 0
-    """Succeeded, failed or cancelled; the engine no longer knows it."""
+    """Succeeded, failed or cancelled; the engine has forgotten the call."""
 
 
 class CallInput(IntEnum):
@@ -30,44 +30,44 @@ class CallInput(IntEnum):
 
     ACK = auto()
     RESPONSE = auto()
-    """A response or an error, whole."""
+    """A complete response or error."""
     RESPONSE_HEADER = auto()
-    """The header of a response stream whose body is still to come."""
+    """The header of a response stream whose body has not arrived."""
     RESPONSE_FAILED = auto()
-    """A response that has no payload that can be read (R26, R34)."""
+    """A response without a readable payload (R26, R34)."""
     DEADLINE = auto()
-    """The ack window or the response timeout is over."""
+    """The ack window or the response timeout has ended."""
     CANCEL = auto()
     SEND_FAILED = auto()
     RECIPIENT_LEFT = auto()
-    """It left or came back under a new sid, and the grace for that has passed, or the connection to
-    everyone is lost (R9)."""
+    """The recipient left or came back under a new sid, and its grace has passed, or the connection is
+    lost (R9)."""
 
 
 class InvocationState(IntEnum):
-    """Somebody's request, from its first packet on."""
+    """A received request, from its first packet on."""
 
     # The numbers only ever go down, as those of calls do.
 
     READING = 2
-    """Acknowledged; its body is not here yet, or not looked at. The host knows nothing of it."""
+    """Acknowledged; its body has not arrived completely. The host does not know of it."""
     RUNNING = 1
-    """The host was told and owes an answer."""
+    """Reported to the host, which must answer."""
     ENDED = 0
-    """Answered, refused or abandoned; only its name is remembered (R16)."""
+    """Answered, refused or abandoned; only its id is remembered (R16)."""
 
 
 class InvocationInput(IntEnum):
     """What can happen to an invocation."""
 
     BODY = auto()
-    """The whole body is here, and somebody has registered the method."""
+    """The body has arrived completely, and the method is registered."""
     REFUSAL = auto()
-    """We answer with an error in the host's place."""
+    """The engine answers with an error itself."""
     ANSWER = auto()
     DEADLINE = auto()
     CALLER_LEFT = auto()
-    """It left, came back under a new sid, or the connection to everyone is lost (R19)."""
+    """The caller left or came back under a new sid, or the connection is lost (R19)."""
 
 
 CallTable: TypeAlias = Mapping[CallState, Mapping[CallInput, CallState]]
