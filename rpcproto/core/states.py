@@ -40,8 +40,8 @@ class CallInput(IntEnum):
     CANCEL = auto()
     SEND_FAILED = auto()
     RECIPIENT_LEFT = auto()
-    """The recipient left or came back under a new sid, and its grace has passed, or the connection is
-    lost (R9)."""
+    """The recipient left or came back under a new sid, and its grace has passed, or the connection
+    is lost (R9)."""
 
 
 class InvocationState(IntEnum):
