@@ -18,8 +18,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return interrupts.INTERRUPTED
     finally:
-        # At the end of the process Python has work to do as well.
-        if is_handled and not interrupts.is_the_command():
+        if is_handled:
             signal.signal(signal.SIGINT, before)
 
 

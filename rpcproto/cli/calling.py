@@ -49,7 +49,7 @@ async def call(
         try:
             if not await comes(us, transport, destination, wait):
                 if watcher is not None:
-                    watcher.note(identity, "waited in vain", Style.BAD)
+                    watcher.note(identity, f"{destination} did not join in time", Style.BAD)
                 raise RpcError(ErrorCode.RECIPIENT_NOT_FOUND)
             return await us.perform_rpc(
                 destination_identity=destination,
@@ -60,7 +60,7 @@ async def call(
         except RpcError as error:
             if error.code == ErrorCode.RECIPIENT_NOT_FOUND:
                 others = ", ".join(us.participants[:MAX_NAMED])
-                error.add_note(f"here is {others or 'nobody'}")
+                error.add_note(f"other participants: {others or 'none'}")
             if error.code in _SILENT:
                 for line in unreadable.of(destination):
                     error.add_note(line)

@@ -67,7 +67,7 @@ def _run() -> int:
     except Exception as error:
         if os.environ.get(_DEBUG):
             raise
-        say(f"a bug: {type(error).__name__}: {error}; with {_DEBUG}=1 there is a traceback")
+        say(f"a bug: {type(error).__name__}: {error}; set {_DEBUG}=1 to see the traceback")
         return BUG
     return code if isinstance(code, int) else 0
 

@@ -22,10 +22,10 @@ MAX_SENDERS: Final = 1_000
 """The packets of so many senders are counted one by one."""
 
 _REASONS: Final = {
-    IgnoreReason.NO_KEY: "cannot open packets of",
-    IgnoreReason.UNDECRYPTABLE: "cannot open packets of",
-    IgnoreReason.ENCRYPTED: "there is no key to open packets of",
-    IgnoreReason.PLAIN: "ignored packets without encryption of",
+    IgnoreReason.NO_KEY: "cannot decrypt packets from",
+    IgnoreReason.UNDECRYPTABLE: "cannot decrypt packets from",
+    IgnoreReason.ENCRYPTED: "no key to decrypt packets from",
+    IgnoreReason.PLAIN: "ignored unencrypted packets from",
 }
 """What is reported, and how."""
 
@@ -121,7 +121,7 @@ class Unreadable:
 
     def _line(self, sender: str, reason: IgnoreReason) -> str:
         count = self._counts[sender, reason]
-        return f"{_REASONS[reason]} {sender or 'somebody hidden'}: {reason.value} {count}"
+        return f"{_REASONS[reason]} {sender or 'a hidden participant'}: {reason.value} {count}"
 
 
 def _is_round(count: int) -> bool:

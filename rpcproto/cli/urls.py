@@ -230,7 +230,7 @@ async def serve(
         announce(address)
         reason = await handle(transport)
         if reason is not None:
-            raise NoConnection(f"no more over {address}: {_why(reason)}")
+            raise NoConnection(f"lost the connection to {address}: {_why(reason)}")
         return
 
     async def handle_one_of_many(transport: StreamTransport) -> None:

@@ -4,6 +4,7 @@ A program: it reads cases, one JSON object a line, and prints their outcomes in 
 Python makes of its standard streams when it begins, it makes of them in each fork again.
 """
 
+import gc
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rpcproto import cli
 from rpcproto.cli import commands
@@ -72,12 +73,25 @@ def outcome(case: dict[str, Any]) -> dict[str, Any] | None:
         return {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1]}
 
 
+def end(code: int) -> NoReturn:
+    """End the fork as Python ends a process, without the time that it takes to tidy up."""
+    for file in (sys.stdout, sys.stderr):
+        try:
+            if file is not None and not file.closed:
+                file.flush()
+        except OSError as error:
+            os.write(2, f"Exception ignored: {error}\n".encode())
+            code = 120
+    os._exit(code)
+
+
 def main() -> int:
     assert commands  # all imports are done before the first fork
+    gc.freeze()
     for line in sys.stdin:
         told = outcome(json.loads(line))
         if told is None:
-            return cli.main()
+            end(cli.main())
         print(json.dumps(told), flush=True)
     return 0
 

@@ -431,7 +431,7 @@ def test_who_is_not_there_is_told_with_who_is(bob: str, call_here: Here) -> None
         assert call_here(bob, name, "echo") == (
             1,
             "",
-            "rpcproto: 1401 Recipient not found\nrpcproto: here is bob\n",
+            "rpcproto: 1401 Recipient not found\nrpcproto: other participants: bob\n",
         )
 
 
@@ -964,9 +964,9 @@ def test_in_a_room_a_call_waits_for_whom_it_is_for(
         assert (code, out) == (1, "")
         assert drawn(err) == [
             "alice carol",
-            "● waited in vain",
+            "● carol did not join in time",
             "rpcproto: 1401 Recipient not found",
-            "rpcproto: here is bob",
+            "rpcproto: other participants: bob",
         ]
         code, _, err = here("bench", "--transport", url, "--wait", "0.1", "--destination", "carol")
         assert (code, err) == (1, "rpcproto: 1401 Recipient not found\n")
@@ -976,7 +976,11 @@ def test_in_a_room_a_call_waits_for_whom_it_is_for(
 def test_who_is_put_out_of_a_room_says_so(nats: NatsServer) -> None:
     url = f"{nats.url}/narrow"
     with Serving("--transport", url) as first, Serving("--transport", url) as second:
-        assert first.end() == (3, "", f"rpcproto: no more over {url}: 'bob' joined again\n")
+        assert first.end() == (
+            3,
+            "",
+            f"rpcproto: lost the connection to {url}: 'bob' joined again\n",
+        )
         assert second.stop() == (0, "", "\n")
 
 

@@ -16,7 +16,6 @@ from test_cli_calls import GUARD, RPCPROTO, Process, Serving, environment
 PACKET = "2203626f622a05616c6963655a040a027231"
 CLOSED = "closed"
 COUNT = itertools.count()
-STATES = ("open", CLOSED, "full", "without a reader", "the wrong way round")
 
 
 class Told(NamedTuple):
@@ -89,13 +88,22 @@ COMMANDS = {
     "replay -": ("replay", "-"),
     "trace": ("trace", "demo.jsonl"),
     "trace --svg": ("trace", "demo.jsonl", "--svg", "-"),
+    "conform --list": ("conform", "--list", "--only", "RPC-1"),
+    "conform, no testee": ("conform", "--exec", "/no/such/testee"),
+    "completion": ("completion", "fish"),
     "no command": (),
     "help": ("call", "--help"),
     "version": ("--version",),
     "wrong usage": ("call", "--dance"),
 }
 WITHOUT_OUTPUT = {"serve", "serve over stdio", "call, an error", "call, no connection"}
-WITHOUT_OUTPUT |= {"call over stdio", "decode, no packet", "wrong usage", "no command"}
+WITHOUT_OUTPUT |= {
+    "conform, no testee",
+    "call over stdio",
+    "decode, no packet",
+    "wrong usage",
+    "no command",
+}
 FROM_INPUT = {"call -", "decode -", "replay -"}
 EXPECTED = {
     "call, an error": 1,
@@ -105,6 +113,7 @@ EXPECTED = {
     "decode -": 2,  # nothing is no packet
     "decode, no packet": 2,
     "replay -": 2,  # nor a journal
+    "conform, no testee": 2,
     "wrong usage": 2,
     "no command": 2,
 }
@@ -138,18 +147,37 @@ def expected_code(name: str, streams: tuple[str, ...]) -> int:
     return usual
 
 
+def one_of_them(state: str, *numbers: int) -> list[tuple[str, ...]]:
+    """Standard streams of which one is in this state."""
+    return [tuple(state if at == number else "open" for at in range(3)) for number in numbers]
+
+
+ALL_CLOSED = (CLOSED, CLOSED, CLOSED)
+USUAL = [
+    *one_of_them(CLOSED, 0, 1, 2),
+    ALL_CLOSED,
+    *one_of_them("full", 1, 2),
+    *one_of_them("without a reader", 1),
+]
+RARE = [
+    *(set(itertools.product(("open", CLOSED), repeat=3)) - set(USUAL)),
+    *one_of_them("without a reader", 2),
+    *one_of_them("the wrong way round", 0, 1, 2),
+]
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        pytest.param(USUAL, id="usual"),
+        pytest.param(RARE, id="rare", marks=pytest.mark.environments),
+    ],
+)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_standard_stream_that_is_closed_or_broken_leads_to_a_traceback(
-    name: str, forks: Forks, bob: str, directory: Path, journal: Path
+    name: str, states: list[tuple[str, ...]], forks: Forks, bob: str, directory: Path, journal: Path
 ) -> None:
-    closed = itertools.product(("open", CLOSED), repeat=3)
-    one_broken = (
-        tuple(state if number == at else "open" for at in range(3))
-        for number in range(3)
-        for state in STATES[2:]
-        if (number, state) not in {(0, "full"), (0, "without a reader")}
-    )
-    for streams in (*closed, *one_broken):
+    for streams in states:
         told = run(forks, name, streams, bob, directory)
         assert told.code == expected_code(name, streams), (streams, told)
         assert "Traceback" not in told.err, streams

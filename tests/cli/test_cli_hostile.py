@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -166,6 +167,27 @@ def test_replay_and_trace_show_journals_of_others_in_printable_characters(
             code, shown = on_a_terminal(*arguments)
             assert code in (0, 1, 2), shown
             assert_printable(shown)
+
+
+TESTEE = """
+import sys
+sys.stderr.write({text!r} + "\\n")
+sys.stderr.flush()
+sys.stdout.buffer.write({text!r}.encode())
+sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_conform_shows_what_a_testee_says_in_printable_characters(
+    code: int, tmp_path: Path
+) -> None:
+    testee = tmp_path / "testee.py"
+    testee.write_text(TESTEE.format(text=ORDERS, code=code), "utf-8")
+    command = shlex.join([sys.executable, str(testee)])
+    got, shown = on_a_terminal("conform", "--exec", command, "--only", "RPC-1.1")
+    assert got in (1, 2)
+    assert_printable(re.sub(r"\x1b\[(\?25[lh]|2K|1A)|\r", "", shown))
 
 
 # participants that are not to be trusted

@@ -178,7 +178,7 @@ def test_with_another_passphrase_both_ends_say_why_nothing_comes(
     ]
     assert process.stderr is not None
     said = process.stderr.readline()
-    assert said == "rpcproto: cannot open packets of alice: undecryptable 1\n"
+    assert said == "rpcproto: cannot decrypt packets from alice: undecryptable 1\n"
 
 
 def test_without_a_passphrase_the_service_says_that_packets_are_plain(
@@ -189,7 +189,7 @@ def test_without_a_passphrase_the_service_says_that_packets_are_plain(
     assert answer.returncode == 1
     assert process.stderr is not None
     said = process.stderr.readline()
-    assert said == "rpcproto: ignored packets without encryption of alice: plain 1\n"
+    assert said == "rpcproto: ignored unencrypted packets from alice: plain 1\n"
 
 
 # --- journals
@@ -252,14 +252,14 @@ def test_unreadable_packets_are_reported_at_powers_of_ten() -> None:
     unreadable.count(PacketIgnored(IgnoreReason.ENCRYPTED, ""))
     unreadable.count(PacketIgnored(IgnoreReason.MALFORMED, "bob"))
     assert lines == [
-        "cannot open packets of alice: undecryptable 1",
-        "cannot open packets of alice: undecryptable 10",
-        "cannot open packets of alice: undecryptable 100",
-        "ignored packets without encryption of bob: plain 1",
-        "cannot open packets of bob: no key 1",
-        "there is no key to open packets of somebody hidden: encrypted 1",
+        "cannot decrypt packets from alice: undecryptable 1",
+        "cannot decrypt packets from alice: undecryptable 10",
+        "cannot decrypt packets from alice: undecryptable 100",
+        "ignored unencrypted packets from bob: plain 1",
+        "cannot decrypt packets from bob: no key 1",
+        "no key to decrypt packets from a hidden participant: encrypted 1",
     ]
-    assert unreadable.of("alice") == ["cannot open packets of alice: undecryptable 150"]
+    assert unreadable.of("alice") == ["cannot decrypt packets from alice: undecryptable 150"]
     assert len(unreadable.of("bob")) == 2
 
 
@@ -270,7 +270,7 @@ def test_the_packets_of_very_many_senders_are_counted_together() -> None:
         unreadable.count(PacketIgnored(IgnoreReason.PLAIN, f"sender {number}"))
     assert len(lines) < MAX_SENDERS + 10
     assert unreadable.of("others") == [
-        f"ignored packets without encryption of others: plain {2 * MAX_SENDERS}"
+        f"ignored unencrypted packets from others: plain {2 * MAX_SENDERS}"
     ]
 
 

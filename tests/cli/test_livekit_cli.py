@@ -199,7 +199,7 @@ def test_who_does_not_come_is_not_found(url: str, typed: Typed) -> None:
     assert typed("call", *arguments) == (
         1,
         "",
-        "rpcproto: 1401 Recipient not found\nrpcproto: here is bob\n",
+        "rpcproto: 1401 Recipient not found\nrpcproto: other participants: bob\n",
     )
 
 
@@ -232,7 +232,7 @@ def test_serve_answers_until_it_is_put_out_and_says_why(
     assert (code, out) == (3, "")
     assert err.splitlines() == [
         f"rpcproto: service serves echo, time over {url}",
-        f"rpcproto: no more over {url}: we were removed from the room",
+        f"rpcproto: lost the connection to {url}: we were removed from the room",
     ]
     assert answering.result(GUARD) == "Hi"
 
