@@ -91,7 +91,7 @@ def _programs(report: pytest.TestReport) -> set[str]:
 
 
 def _cells_of(report: pytest.TestReport, outcome: str) -> Iterator[Cell]:
-    properties: dict[str, Any] = dict(report.user_properties)
+    properties: dict[str, Any] = dict(getattr(report, "user_properties", ()))
     if "cell" in properties:
         shown = {"passed": properties.get("shown", matrix.OK), "skipped": matrix.SKIPPED}
         table, row, column = properties["cell"]
