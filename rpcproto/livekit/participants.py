@@ -44,7 +44,7 @@ STATES: Final = {
 @final
 @dataclass(frozen=True, slots=True)
 class RemoteParticipant:
-    """Another participant of the room, at one moment."""
+    """Another participant of the room, as it was at one moment."""
 
     identity: str
     sid: str

@@ -40,11 +40,11 @@ class LocalParticipant(RpcParticipant):
 
     @property
     def sid(self) -> str:
-        """Our sid in the room; another after each time that the connection was lost."""
+        """The sid in the room. It changes when the session is lost."""
         return self._place.sid
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """See `RpcParticipant.drain`; also wait until nothing waits in the data channel."""
+        """See `RpcParticipant.drain`. Also waits until nothing waits in the data channel."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if not await super().drain(timeout):
@@ -77,28 +77,31 @@ class Room:
 
     @property
     def server_version(self) -> str:
-        """The version of the server, as it says itself; empty if it does not."""
+        """The version that the server reports, or an empty text."""
         return self._transport.server_version
 
     @property
     def participants(self) -> tuple[str, ...]:
-        """The identities of all others who are here, as they came."""
+        """The identities of all other participants, in the order in which they joined."""
         return self.local_participant.participants
 
     def participant(self, identity: str) -> RemoteParticipant | None:
-        """Kind, name, attributes and state of a participant, as they are now; None if it is not
-        here."""
+        """Return kind, name, attributes and state of a participant, as they are now, or None if it
+        is not in the room."""
         known = self._events.participant(identity)
         return known and (self._transport.participant(identity) or known)
 
     async def wait_for_participant(
         self, identity: str | None = None, *, kind: str | None = None
     ) -> RemoteParticipant:
-        """Wait until a participant is here, and return it: the one of this `identity`, or the first
-        of this `kind`, such as `agent` or `sip`.
+        """Wait for a participant with this `identity`, or for the first of this `kind`, such as
+        `agent` or `sip`, and return it.
 
-        Raises RpcError (1503) when we leave, or are put out, before; LocalProtocolError for misuse.
-        Limit the wait with `asyncio.timeout`.
+        To limit the wait, use `asyncio.timeout`.
+
+        Raises:
+            RpcError: We leave, or the server removes us, before (1503).
+            LocalProtocolError: An argument is invalid.
         """
         if (identity is None) is (kind is None):
             raise LocalProtocolError("give either an identity or a kind to wait for")
@@ -114,20 +117,22 @@ class Room:
     def on(
         self, name: EventName, callback: Callable[..., object] | None = None
     ) -> Callable[[CallbackT], CallbackT]:
-        """Call a plain function whenever something happens; returns what decorates another.
+        """Call a function, which must not be `async`, whenever an event happens. Also a decorator.
 
         | event | arguments | when |
         |---|---|---|
-        | `participant_connected` | `RemoteParticipant` | it can be reached now |
+        | `participant_connected` | `RemoteParticipant` | it can be reached |
         | `participant_disconnected` | `RemoteParticipant` | it has left, or our session is lost |
-        | `participant_attributes_changed` | changed attributes, `RemoteParticipant` | a removed one
-          is empty |
+        | `participant_attributes_changed` | changes, `RemoteParticipant` | removed ones are empty |
         | `reconnecting` | | the connection is lost |
-        | `reconnected` | | it is back |
-        | `disconnected` | ConnectionError or None | we are out for good; None if we left |
+        | `reconnected` | | it is established again |
+        | `disconnected` | ConnectionError or None | it has ended; None if we left |
 
-        Participants that are here already when `connect` returns are not reported. What a function
-        raises is logged. Raises LocalProtocolError for an unknown event or an `async` function.
+        Participants that are in the room when `connect` returns are not reported. If a function
+        raises, the exception is logged.
+
+        Raises:
+            LocalProtocolError: The event is unknown, or the function is `async`.
         """
 
         def add(decorated: CallbackT) -> CallbackT:
@@ -140,14 +145,15 @@ class Room:
         return add
 
     def off(self, name: EventName, callback: Callable[..., object]) -> None:
-        """Do not call a function any more; one that was not there is ignored."""
+        """Stop calling a function. If it was not registered, nothing happens."""
         self._events.off(name, callback)
 
     async def wait_closed(self) -> None:
-        """Wait until we are not in the room any more, for as long as that takes.
+        """Wait until we have left the room, for as long as that takes.
 
-        Raises LeaveError when the server has put us out, ConnectError when it does not let us in
-        again; just returns when we have left ourselves.
+        Raises:
+            LeaveError: The server has removed us.
+            ConnectError: The server does not let us join again.
         """
         await self._transport.wait_closed()
 
@@ -164,23 +170,27 @@ async def connect(
     new_id: Callable[[], str] | None = None,
     engine_factory: Callable[..., RpcEngine] = RpcEngine,
 ) -> AsyncIterator[Room]:
-    """Be in the room that `token` is for, as long as the `async with` lasts.
+    """Join the room of `token`, and leave it at the end of the `async with` block.
 
-    `url` is the server's (`wss://...`), `token` an access token with the grant to join, which has
-    our identity in it, or a function that returns one, async or not. The function is called each
-    time that we join, so that a token that has expired is no obstacle.
+    `url` is the server's (`wss://...`). `token` is an access token with the grant to join, which
+    contains our identity, or a function that returns one, which can be `async`. The function is
+    called each time that we join, so a token can expire.
 
-    Joining may take `connect_timeout` seconds; it is done when packets can be sent. `stack` is the
-    WebRTC stack, `"wrtc"` or `"aiortc"`; None for the one that is installed. `config`, `cryptor`,
-    `new_id` and `engine_factory` are those of `RpcParticipant`.
+    Joining can take `connect_timeout` seconds. It is complete when packets can be sent. `stack` is
+    the WebRTC stack, `"wrtc"` or `"aiortc"`; None means the one that is installed. `config`,
+    `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
 
-    A connection that is lost is made anew, for ever: calls that were under way fail with 1503, as
-    do new ones until it is back; methods stay registered. When the server puts us out, calls fail
-    with 1503 and a `LeaveError` as the cause; see `Room.wait_closed`.
+    A lost session is resumed. If that is impossible, we join again, without a limit of attempts:
+    pending calls fail with 1503, and so do new ones until then; methods stay registered. If the
+    server removes us, calls fail with 1503 and a `LeaveError` as the cause; see `Room.wait_closed`.
 
-    Raises `ConnectError`, of which `TokenError`, `RefusedError` and `UnreachableError` say more,
-    LocalProtocolError for misuse, ModuleNotFoundError if the stack is not installed, and what the
-    function for the token raises the first time; later on, that is logged and tried again.
+    Raises:
+        ConnectError: The room can't be joined. `TokenError`, `RefusedError` and
+            `UnreachableError` are more specific.
+        LocalProtocolError: An argument is invalid.
+        ModuleNotFoundError: The WebRTC stack is not installed.
+        Exception: The function for the token raised it, at the first call. Later, it is logged,
+            and the function is called again.
     """
     transport = await join_room(url, token, connect_timeout=connect_timeout, stack=stack)
     try:

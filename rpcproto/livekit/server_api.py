@@ -55,19 +55,22 @@ async def perform_rpc_by_server(
     response_timeout: float = RESPONSE_TIMEOUT,
     connect_timeout: float = CONNECT_TIMEOUT,
 ) -> str:
-    """Let the server call `method` of a participant in `room`, and wait for the answer.
+    """Let the server call a method of a participant in `room`, and return the payload of the
+    response.
 
-    `url` is the server's (`wss://...` or `https://...`); `api_key` and `api_secret` are its own.
-    The call is of RPC v1: `payload` and the answer are at most 15,360 bytes of UTF-8. The handler
-    sees a random caller identity. `response_timeout` limits the call, in seconds, and with
-    `connect_timeout` added the whole request. For asyncio; cancelling hangs up, while the handler
-    may still run.
+    This takes one HTTPS request, and does not join the room. `url` is the server's (`wss://...` or
+    `https://...`), and `api_key` and `api_secret` are its key. The call is of RPC v1: `payload` and
+    response have at most 15,360 bytes of UTF-8. The handler sees a random caller identity.
+    `response_timeout` limits the call, in seconds, and with `connect_timeout` added the whole
+    request. For asyncio. If you cancel it, the handler is not cancelled.
 
-    Raises RpcError as a call in the room does; 1401 (after 3 seconds) where nobody of that identity
-    is in the room, or the room does not exist; 1505 while the participant still joins; 1403 where
-    the server has no such API. The cause of these has the server's words. Raises
-    `ConnectError`, of which `TokenError`, `RefusedError` and `UnreachableError` say more, and
-    LocalProtocolError for misuse.
+    Raises:
+        RpcError: As for a call in the room. 1401 (after 3 seconds): no participant in the room
+            has this identity, or there is no such room. 1505: the participant is still joining.
+            1403: the server has no such API. `__cause__` contains the server's message.
+        ConnectError: The request failed. `TokenError`, `RefusedError` and `UnreachableError`
+            are more specific.
+        LocalProtocolError: An argument is invalid.
     """
     request_url = re.sub("^ws", "http", checked_url(url).rstrip("/")) + _PATH
     token = admin_token(api_key, api_secret, room)

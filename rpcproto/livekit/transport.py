@@ -61,17 +61,17 @@ async def join_room(
     connect_timeout: float = CONNECT_TIMEOUT,
     stack: Stack | None = None,
 ) -> "LiveKitTransport":
-    """Join the room that `token` is for; what is returned is a participant's transport.
+    """Join the room of `token`, and return the participant's transport.
 
-    `url` is the server's (`wss://...`), `token` an access token (JWT) with the grant to join, or a
-    function that returns one, async or not; it is asked again each time that we join again.
-    `connect_timeout`, in seconds, bounds the joining, also each time that it is done again.
-    `stack` is the WebRTC stack, `"wrtc"` or `"aiortc"`; None for the one that is installed.
+    `url`, `token` and `stack` are those of `connect`. `connect_timeout`, in seconds, limits
+    joining, also each time that it is repeated.
 
-    Raises `ConnectError`: `TokenError` where the token is not good, `RefusedError` where the
-    server refuses for another reason, `UnreachableError` where it cannot be reached. Raises
-    LocalProtocolError for misuse, ModuleNotFoundError if the stack is not installed, and what the
-    function for the token raises.
+    Raises:
+        ConnectError: The room can't be joined. `TokenError`, `RefusedError` and
+            `UnreachableError` are more specific.
+        LocalProtocolError: An argument is invalid.
+        ModuleNotFoundError: The WebRTC stack is not installed.
+        Exception: The function for the token raised it.
     """
     if not callable(token):
         token = checked_token(token)
@@ -126,13 +126,12 @@ class ConnectionState(Enum):
 
 @final
 class LiveKitTransport:
-    """One participant's place in a LiveKit room; see `Transport`. For asyncio.
+    """The transport of a participant in a LiveKit room. See `Transport`. For asyncio.
 
-    When the signalling is lost, the session is resumed. If that fails, or if the data channel is
-    lost, we join again, for ever, under a new sid. `receive` comes to its end when the server puts
-    us out, or does not let us in any more. The list of
-    participants is never complete (R12): some may be hidden. Who sent a packet is what the server
-    has written into it.
+    If the signalling connection is lost, the session is resumed. If that fails, or if the data
+    channel is lost, we join again, without a limit of attempts, under a new sid. `receive` returns
+    the end when the server removes us, or does not let us join again. The list of participants is
+    never complete (R12), because some can be hidden. The server names the sender of each packet.
     """
 
     def __init__(
@@ -159,12 +158,12 @@ class LiveKitTransport:
 
     @property
     def identity(self) -> str:
-        """Our identity, as the server has it from the token."""
+        """The identity in the room, as the server takes it from the token."""
         return self._joined.identity
 
     @property
     def sid(self) -> str:
-        """Our sid; another after each time that the connection was lost."""
+        """The sid in the room. It changes when the session is lost."""
         return self._joined.sid
 
     @property
@@ -174,23 +173,27 @@ class LiveKitTransport:
 
     @property
     def server_version(self) -> str:
-        """The version of the server, as it says itself."""
+        """The version that the server reports."""
         return self._joined.server_version
 
     @property
     def state(self) -> ConnectionState:
-        """What is being done about the connection."""
+        """The state of the connection."""
         return self._state
 
     @property
     def departure_grace(self) -> float:
-        """For how long the news of a departure can overtake packets, in seconds: it comes by
-        signalling, and packets by the data channel."""
+        """The number of seconds by which the news of a departure can overtake packets, because the
+        two use different channels."""
         return DEPARTURE_GRACE
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
-        """See `Transport`. Raises PacketsNotSent for packets that are larger than the server takes,
-        ConnectionError when we are not in the room any more."""
+        """See `Transport`.
+
+        Raises:
+            PacketsNotSent: Packets are larger than the server accepts.
+            ConnectionError: We have left the room.
+        """
         if self._end is not None:
             raise ConnectionError(str(self._end))
         await self._link.send(take)
@@ -224,14 +227,18 @@ class LiveKitTransport:
         await self._link.flush()
 
     async def wait_closed(self) -> None:
-        """Wait until we are not in the room any more. Unless we have left ourselves, raises why:
-        LeaveError or ConnectError."""
+        """Wait until we have left the room.
+
+        Raises:
+            LeaveError: The server has removed us.
+            ConnectError: The server does not let us join again.
+        """
         await self._over.wait()
         if self._end is not None and not self._is_closing:
             raise copy(self._end)
 
     async def aclose(self) -> None:
-        """Leave the room; what has come in may still be read."""
+        """Leave the room. Events that have arrived can still be received."""
         if self._is_closing:
             return
         self._is_closing = True
