@@ -118,17 +118,16 @@ class Outbox:
 
     def take(self) -> PacketFields | None:
         """What leaves next: while nothing small waits, a part of the body whose turn it is."""
-        small, streams = self.small, self.streams
-        if small:
-            packet = small.popleft()
+        if self.small:
+            packet = self.small.popleft()
             self.waiting_bytes -= len(packet[0])
-        elif streams:
-            stream = next(iter(streams.values()))
+        elif self.streams:
+            stream = next(iter(self.streams.values()))
             packet = stream.next_packet()
             if packet[3] is _TRAILER:
                 self._drop(stream)
             else:
-                streams.move_to_end(stream.token)
+                self.streams.move_to_end(stream.token)
         else:
             return None
         self.packets_out += 1
