@@ -75,7 +75,8 @@ def play_demo(path: Path, directory: Path) -> None:
     venv.create(environment, with_pip=True)
     binaries = environment / "bin"
     run(binaries / "pip", "install", "-q", "--disable-pip-version-check", f"{path}[cli]")
-    version = run(binaries / "rpcproto", "--version", cwd=directory).split()[-1]
+    ask = "import importlib.metadata; print(importlib.metadata.version('rpcproto'))"
+    version = run(binaries / "python", "-c", ask, cwd=directory).strip()
     if f"rpcproto-{version}" not in path.name:
         sys.exit(f"{path.name} installs version {version}")
     demo = run(binaries / "rpcproto", "demo", cwd=directory)
