@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from rpcproto.conformance.room_attachment import RoomAttachment
 
 AnyAttachment: TypeAlias = "WireAttachment | RoomAttachment"
-LEVELS: Final = {"must": (Level.MUST,), "should": (Level.MUST, Level.SHOULD), "info": tuple(Level)}
+LEVELS: Final[dict[str, tuple[Level, ...]]] = {
+    "must": (Level.MUST,),
+    "should": (Level.MUST, Level.SHOULD),
+    "info": tuple(Level),
+}
 
 
 class _CannotTest(click.ClickException):

@@ -2,12 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 MAX_PACKET_BYTES: Final = 131_072
 """The largest packet that the suite sends, in bytes."""
 HELLO_TIMEOUT: Final = 10.0
 """How long a testee may take to say its hello, in seconds."""
+
+
+OnPacket: TypeAlias = Callable[[bytes], None]
+OnEnd: TypeAlias = Callable[[str], None]
 
 
 class NoTestee(Exception):  # noqa: N818 (what is wrong is for people to read)
@@ -49,8 +53,9 @@ class Attachment(ABC):
     Set both before `start`. Nothing is called after `stop`.
     """
 
-    on_packet: Callable[[bytes], None]
-    on_end: Callable[[str], None]
+    def __init__(self) -> None:
+        self.on_packet: OnPacket = lambda data: None
+        self.on_end: OnEnd = lambda reason: None
 
     @abstractmethod
     async def start(self, encryption: Encryption | None = None) -> Facts:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from rpcproto import wire
-from rpcproto.conformance.attachment import Member
+from rpcproto.conformance.attachment import MAX_PACKET_BYTES, Member
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.reading import (
     Body,
@@ -113,7 +113,9 @@ class Participant:
         return self.cryptor.seal(wire.encode_payload(message))
 
     def send_bytes(self, data: bytes) -> None:
-        """Send a packet as it is, which need not be one."""
+        """Send bytes as they are, which need not be a packet, within what the wire allows."""
+        assert 0 < len(data) <= MAX_PACKET_BYTES, f"the suite sends {len(data):,} bytes"
+        assert not data.startswith(b"{"), "the suite sends a packet that looks like control"
         self._record(self.identity, self._stage.facts.identity, data)
         self._stage.send(data)
 

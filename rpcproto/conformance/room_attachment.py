@@ -82,8 +82,7 @@ class RoomAttachment(Attachment):
         """Without a `command`, `invite` is given the URL and the token for the testee, who may take
         as long as it likes. Patience is multiplied by `timeout_scale`. Raises ValueError for quotes
         that do not end, and for an empty command."""
-        self.on_packet = lambda data: None
-        self.on_end = lambda reason: None
+        super().__init__()
         self._command = None if command is None else shlex.split(command)
         if self._command == []:
             raise ValueError("the command is empty")

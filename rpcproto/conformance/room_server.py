@@ -74,10 +74,10 @@ class RoomServer:
         self.port: int = port
         self.paths = paths
         self.refusal: int | None = None
-        self.refused = 0
+        self.refused: int = 0
         """How many have been refused."""
         self.answers_pings = True
-        self.activation_delay = 0.0
+        self.activation_delay: float = 0.0
         """Seconds from a participant's open channel to its being ACTIVE."""
         self.ping_interval: int = ping_interval
         self.ping_timeout: int = ping_timeout
@@ -237,7 +237,7 @@ class Session:
             capabilities=client_info.capabilities,
         )
         self.room = room
-        self.socket = socket
+        self.socket: web.WebSocketResponse = socket
         self.protocol: int = min(client_info.protocol, server.protocol)
         self._server = server
         self._connections: list[RTCPeerConnection] = []
@@ -246,8 +246,8 @@ class Session:
         self._outgoing: asyncio.Queue[SignalResponse | None] = asyncio.Queue()
         self._is_single = False
         """Whether there is one peer connection for both ways."""
-        self.is_over = False
-        self.loses_packets = False
+        self.is_over: bool = False
+        self.loses_packets: bool = False
         """Whether packets are lost, both ways, until the session is resumed."""
         self._has_socket = True
         self._missed: list[ParticipantInfo] = []

@@ -113,10 +113,10 @@ class Room:
         self.interference: Interference | None = None
         self.replay_on_join = False
         self.keeps_packets = True
-        self.presence_interval = 0.0
+        self.presence_interval: float = 0.0
         """Reports of participants are held back until this many seconds have passed, as a server
         does for PRESENCE_INTERVAL; 0: each is sent at once."""
-        self.packet_delay = 0.0
+        self.packet_delay: float = 0.0
         """Packets take this many seconds longer than reports of participants."""
         self._clock = clock
         self._kept: deque[Kept] = deque()

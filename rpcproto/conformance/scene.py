@@ -13,7 +13,7 @@ from rpcproto.wire import Response, StreamHeader
 
 DRIVER_TIMEOUT_MS: Final = 120_000
 """The timeout on the wire of requests for `conform.call`, which take as long as the call."""
-CAPABILITIES: Final = {0: (), 1: (), 2: (2,)}
+CAPABILITIES: Final[dict[int, tuple[int, ...]]] = {0: (), 1: (), 2: (2,)}
 """What participants announce unless the case wants something else."""
 
 

@@ -29,6 +29,8 @@ class CallFailedError(Exception):
     def __init__(self, code: int, message: str = "", data: str = "") -> None:
         text = f"RpcError {code}: {message or STANDARD_MESSAGES.get(code, '')}"
         super().__init__(f"twirp error unknown: {text}{': ' if data else ''}{data}")
+        self.status: int
+        self.kind: str
         self.status, self.kind = _STATUSES.get(code, (500, "internal"))  # type: ignore[call-overload]
 
 

@@ -51,13 +51,13 @@ class Stage:
         """Patience and tolerances on real time are multiplied by `timeout_scale`."""
         self.attachment = attachment
         self.scale = timeout_scale
-        self.facts = Facts("testee", 0)
+        self.facts: Facts = Facts("testee", 0)
         """What the testee says of itself."""
         self.encryption: Encryption | None = None
         self._key: bytes | None = None
-        self.ended = ""
+        self.ended: str = ""
         """How the testee ended, if it has."""
-        self.packets = 0
+        self.packets: int = 0
         """How many packets have come since the testee was started."""
         self.unreadable: list[bytes] = []
         """Packets that cannot be read, or have nobody to go to."""

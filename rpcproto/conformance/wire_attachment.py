@@ -29,8 +29,7 @@ class WireAttachment(Attachment):
 
     def __init__(self, identity: str, timeout_scale: float = 1.0) -> None:
         """The testee is told `identity`; patience is multiplied by `timeout_scale`."""
-        self.on_packet = lambda data: None
-        self.on_end = lambda reason: None
+        super().__init__()
         self._identity = identity
         self._scale = timeout_scale
         self._session: Session | None = None

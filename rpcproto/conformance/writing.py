@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rpcproto import wire
@@ -20,7 +20,7 @@ from rpcproto.wire import (
     StreamTrailer,
 )
 
-new_id = random_ids()
+new_id: Callable[[], str] = random_ids()
 TIMEOUT_MS = 8_000
 """The timeout on the wire of requests of the suite, unless a case wants another."""
 
