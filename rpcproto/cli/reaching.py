@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from rpcproto.cli.options import identity as identity_type
-from rpcproto.cli.urls import Address, LiveKit, parse_url
+from rpcproto.cli.urls import Address, LiveKit, LiveKitApi, parse_url
 from rpcproto.core.errors import LocalProtocolError
 
 LIVEKIT_URL: Final = "LIVEKIT_URL"
@@ -100,6 +100,9 @@ def reaching(
             room: str | None,
             **others: Any,
         ) -> Any:
+            by_server = bool(others.get("server"))
+            if by_server and not isinstance(address, LiveKit):
+                raise click.UsageError("--server is for LiveKit servers")
             if isinstance(address, LiveKit):
                 given = _Admission(
                     (token or "").strip(),
@@ -109,6 +112,8 @@ def reaching(
                     room or address.room,
                     default_identity,
                 )
+                if by_server:
+                    return command(address=_api(address, given), identity="", **others)
                 address, identity = _admitted(address, given)
             return command(address=address, identity=_given(identity or default_identity), **others)
 
@@ -158,16 +163,27 @@ def _with_token(address: LiveKit, given: _Admission, source: str) -> tuple[LiveK
     return address._replace(token=given.token), owner
 
 
-def _with_key(address: LiveKit, given: _Admission) -> tuple[LiveKit, str]:
-    from rpcproto.livekit.tokens import access_token  # noqa: PLC0415 (it may be missing)
+def _api(address: LiveKit, given: _Admission) -> LiveKitApi:
+    if given.name is not None:
+        raise click.UsageError("--identity: with --server, the server itself makes the call")
+    _require_key(given, "--server needs ")
+    return LiveKitApi(address.url, given.room, given.api_key, given.api_secret)
 
+
+def _require_key(given: _Admission, needs: str) -> None:
     wanted = {"--api-key": given.api_key, "--api-secret": given.api_secret, "--room": given.room}
     missing = [option for option, value in wanted.items() if not value]
     if missing:
-        instead = "" if given.api_key or given.api_secret else "--token, or "
         *others, last = missing
         both = f"{', '.join(others)} and {last}" if others else last
-        raise click.UsageError(f"a LiveKit room needs {instead}{both}")
+        raise click.UsageError(f"{needs}{both}")
+
+
+def _with_key(address: LiveKit, given: _Admission) -> tuple[LiveKit, str]:
+    from rpcproto.livekit.tokens import access_token  # noqa: PLC0415 (it may be missing)
+
+    instead = "" if given.api_key or given.api_secret else "--token, or "
+    _require_key(given, f"a LiveKit room needs {instead}")
     name = _given(given.name or given.default_name)
     try:
         token = access_token(given.api_key, given.api_secret, given.room, name)

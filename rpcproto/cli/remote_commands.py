@@ -14,6 +14,7 @@ from rpcproto import interrupts
 from rpcproto.cli.bench import Load, Tally, report
 from rpcproto.cli.bench import bench as make_calls
 from rpcproto.cli.calling import call as make_call
+from rpcproto.cli.calling import call_by_server
 from rpcproto.cli.options import SECONDS, PayloadCommand
 from rpcproto.cli.options import identity as identity_type
 from rpcproto.cli.output import (
@@ -31,7 +32,7 @@ from rpcproto.cli.reaching import reaching
 from rpcproto.cli.running import run, stopped_by
 from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.cli.serving import Service, load_methods
-from rpcproto.cli.urls import Address, LiveKit, Nats, Stdio
+from rpcproto.cli.urls import Address, LiveKit, LiveKitApi, Nats, Stdio
 from rpcproto.cli.watching import Watcher
 from rpcproto.errors import RpcError
 from rpcproto.participant import LEAVING_TIME
@@ -134,20 +135,30 @@ def serve(
 @click.option(
     "--trace", is_flag=True, help="Draw packets, deadlines and outcome on standard error."
 )
-@click.argument("destination", type=identity_type)
-@click.argument("method")
-@click.argument("payload", default="", metavar="[PAYLOAD|-]")
+@click.option(
+    "--agent", is_flag=True, help="Call the first agent of a LiveKit room; give no DESTINATION."
+)
+@click.option(
+    "--server",
+    is_flag=True,
+    help="Let the LiveKit server make the call, without joining the room; needs its key.",
+)
+@click.argument("destination", type=identity_type, required=False, metavar="[DESTINATION]")
+@click.argument("method", required=False, metavar="METHOD")
+@click.argument("payload", required=False, metavar="[PAYLOAD|-]")
 def call(
-    address: Address,
+    address: Address | LiveKitApi,
     identity: str,
     timeout: float | None,
     wait: float,
     in_json: bool,
     trace: bool,
     keys: Keys | None,
-    destination: str,
-    method: str,
-    payload: str,
+    agent: bool,
+    server: bool,
+    destination: str | None,
+    method: str | None,
+    payload: str | None,
 ) -> int:
     """Call METHOD of the participant DESTINATION and print the answer.
 
@@ -163,6 +174,10 @@ def call(
           --identity alice bob echo -
       rpcproto call --transport wss://example.livekit.cloud --token TOKEN \\
           agent my_method '{}'
+      rpcproto call --transport wss://example.livekit.cloud --token TOKEN \\
+          --agent my_method '{}'
+      rpcproto call --transport livekit://example.livekit.cloud/lobby \\
+          --api-key KEY --api-secret SECRET --server bob my_method '{}'
 
     --json prints {"payload": ...} or {"error": {"code": ..., "message": ..., "data": ...}}. With
     stdio:, standard output carries packets, so the answer goes to standard error.
@@ -170,6 +185,7 @@ def call(
     Exit codes: 0 for an answer, 1 if the call fails, 2 for wrong usage, 3 if there is no
     connection, 4 if the answer cannot be written.
     """
+    who, method, payload = _whom_and_what(agent, destination, method, payload)
     if payload == "-":
         if isinstance(address, Stdio):
             raise click.UsageError(
@@ -177,17 +193,24 @@ def call(
             )
         payload = _read_payload()
     watcher = Watcher(None if keys is None else keys.cryptor()) if trace else None
-    answering = make_call(
-        address,
-        identity,
-        destination,
-        method,
-        payload,
-        timeout=timeout,
-        wait=wait,
-        keys=keys,
-        watcher=watcher,
-    )
+    if isinstance(address, LiveKitApi):
+        if who is None or trace or keys is not None:
+            raise click.UsageError("--server goes with neither --agent, --trace nor a passphrase")
+        answering = call_by_server(address, who, method, payload, timeout)
+    elif who is None and not isinstance(address, LiveKit):
+        raise click.UsageError("--agent is for LiveKit rooms")
+    else:
+        answering = make_call(
+            address,
+            identity,
+            who,
+            method,
+            payload,
+            timeout=timeout,
+            wait=wait,
+            keys=keys,
+            watcher=watcher,
+        )
     is_drawn = True
     try:
         outcome: str | RpcError = run(answering)
@@ -201,6 +224,21 @@ def call(
         return 1
     put_as_it_is(json.dumps({"payload": outcome}) if in_json else outcome)
     return 0 if is_drawn else OUTPUT_FAILED
+
+
+def _whom_and_what(
+    agent: bool, destination: str | None, method: str | None, payload: str | None
+) -> tuple[str | None, str, str]:
+    """Destination, method and payload; with --agent the first word that was typed is the method."""
+    if agent:
+        if payload is not None:
+            raise click.UsageError("--agent: give no DESTINATION, only METHOD and PAYLOAD")
+        destination, method, payload = None, destination, method
+    elif destination is None:
+        raise click.UsageError("Missing argument 'DESTINATION'.")
+    if method is None:
+        raise click.UsageError("Missing argument 'METHOD'.")
+    return destination, method, payload or ""
 
 
 @click.command()

@@ -74,6 +74,18 @@ class LiveKit(NamedTuple):
         return self.url
 
 
+class LiveKitApi(NamedTuple):
+    """The server's own API of a LiveKit server, about one room; its key is never shown."""
+
+    url: str
+    room: str
+    api_key: str
+    api_secret: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
 Address: TypeAlias = Tcp | Unix | Stdio | Nats | LiveKit
 
 

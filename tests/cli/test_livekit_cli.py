@@ -16,13 +16,13 @@ from typing import Any, Self, TypeAlias, TypeVar
 import click
 import jwt
 import pytest
-from livekit.protocol.models import DisconnectReason
+from livekit.protocol.models import DisconnectReason, ParticipantInfo
 from paths import DOCS
 
 import rpcproto
 from rpcproto import LocalProtocolError, cli
 from rpcproto.cli.urls import LiveKit, parse_url
-from rpcproto.conformance.room_server import RoomServer
+from rpcproto.conformance.room_server import RoomServer, Session
 from rpcproto.livekit import access_token, connect
 from rpcproto.livekit.stacks import installed_stacks
 from rpcproto.livekit.tokens import identity_of
@@ -31,6 +31,8 @@ T = TypeVar("T")
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 PAGE = (DOCS / "cli.md").read_text("utf-8")
 GUARD = 20.0
+
+KEYED = ("--api-key", KEY, "--api-secret", SECRET, "--room", "lobby")
 
 Outcome: TypeAlias = tuple[int, str, str]
 Typed: TypeAlias = Callable[..., Outcome]
@@ -320,6 +322,7 @@ def test_where_nobody_listens_that_is_told(typed: Typed) -> None:
 def test_without_its_extra_a_room_says_how_to_get_it(
     typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rpcproto, "livekit", sys.modules["rpcproto.livekit"])  # to come back
     for name in [name for name in sys.modules if name.startswith("rpcproto.livekit")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("rpcproto.livekit")
@@ -346,6 +349,7 @@ def test_the_version_tells_which_webrtc_stacks_there_are(typed: Typed) -> None:
 def test_the_version_tells_that_there_is_no_webrtc_stack(
     missing: tuple[str, ...], typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rpcproto, "livekit", sys.modules["rpcproto.livekit"])  # to come back
     for name in [name for name in sys.modules if name.startswith("rpcproto.livekit")]:
         monkeypatch.delitem(sys.modules, name)
     for name in missing:
@@ -428,3 +432,106 @@ def test_what_says_nothing_of_an_identity_is_no_token(claims: object) -> None:
     for text in (f"x.{part}.y", part, "", "a.b.c", "x.\xff.y"):
         with pytest.raises(LocalProtocolError):
             identity_of(text)
+
+
+# agents, and calls by the server
+
+
+def test_an_agent_is_called_without_knowing_its_name(
+    background: Background, url: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = Session.__init__
+
+    def as_agent(session: Session, *arguments: Any, **others: Any) -> None:
+        init(session, *arguments, **others)
+        if session.info.identity.startswith("agent"):
+            session.info.kind = ParticipantInfo.AGENT
+
+    monkeypatch.setattr(Session, "__init__", as_agent)
+
+    async def be_agent() -> AsyncIterator[None]:
+        async with connect(url, token("agent-7f3a", "office")) as agent:
+            agent.local_participant.register_rpc_method("echo", lambda data: data.payload)
+            yield None
+
+    arguments = ["call", "--transport", url, "--token", token("alice", "office"), "--agent"]
+    code, out, err = typed(*arguments, "--wait", "0.05", "echo", "Hi")
+    assert (code, out) == (1, "")
+    assert err == "rpcproto: 1401 Recipient not found\nrpcproto: other participants: none\n"
+    inside = be_agent()
+    background.run(_begin(inside))
+    try:
+        assert typed(*arguments, "echo", "Hi") == (0, "Hi\n", "")
+        assert typed(*arguments, "echo") == (0, "\n", "")
+        code, out, err = typed(*arguments, "--trace", "echo", "Hi")
+        assert (code, out) == (0, "Hi\n")
+        assert "agent-7f3a" in err
+    finally:
+        background.run(_end(inside))
+
+
+async def _begin(inside: AsyncIterator[None]) -> None:
+    await anext(inside)
+
+
+async def _end(inside: AsyncIterator[None]) -> None:
+    await anext(inside, None)
+
+
+def by_server(url: str, *more: str) -> list[str]:
+    key = ["--api-key", KEY, "--api-secret", SECRET, "--room", "lobby"]
+    return ["call", "--transport", url, *key, "--server", *more]
+
+
+def test_the_server_makes_a_call(url: str, typed: Typed) -> None:
+    assert typed(*by_server(url, "bob", "echo", "Hi")) == (0, "Hi\n", "")
+    assert typed(*by_server(url, "--json", "bob", "echo", "Hi")) == (0, '{"payload": "Hi"}\n', "")
+    code, out, err = typed(*by_server(url, "--timeout", "5", "bob", "none"))
+    assert (code, out, err) == (1, "", "rpcproto: 1400 Method not supported at destination\n")
+    code, out, err = typed(*by_server(url, "carol", "echo"))
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        "rpcproto: 1401 Recipient not found",
+        "rpcproto: twirp error unknown: no response from servers",
+    ]
+
+
+def test_a_server_that_cannot_be_asked_is_no_connection(typed: Typed) -> None:
+    code, out, err = typed(*by_server("ws://127.0.0.1:1", "bob", "echo"))
+    assert (code, out) == (3, "")
+    assert err.startswith("rpcproto: cannot reach http://127.0.0.1:1/twirp/")
+    assert err.endswith(": connection refused\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*KEYED, "--server"], "Missing argument 'DESTINATION'"),
+        ([*KEYED, "--server", "bob"], "Missing argument 'METHOD'"),
+        (["--server", "bob", "echo"], "--server needs --api-key, --api-secret and --room"),
+        (["--server", "--identity", "al", "bob", "echo"], "the server itself makes the call"),
+        ([*KEYED, "--server", "--agent", "echo"], "--server goes with neither --agent"),
+        ([*KEYED, "--server", "--trace", "bob", "echo"], "--server goes with neither --agent"),
+        (["--token", "TOKEN", "--agent"], "Missing argument 'METHOD'"),
+        (["--token", "TOKEN", "--agent", "bob", "echo", "Hi"], "--agent: give no DESTINATION"),
+    ],
+)
+def test_agents_and_servers_are_called_rightly(
+    typed: Typed, arguments: list[str], words: str
+) -> None:
+    shown = [token("alice") if argument == "TOKEN" else argument for argument in arguments]
+    code, out, err = typed("call", "--transport", "ws://127.0.0.1:1", *shown)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [("--server", "is for LiveKit servers"), ("--agent", "is for LiveKit")]
+)
+def test_other_transports_know_neither_agents_nor_servers(
+    typed: Typed, option: str, words: str
+) -> None:
+    url = "tcp://127.0.0.1:1"
+    code, out, err = typed("call", "--transport", url, "--identity", "a", option, "bob", "echo")
+    assert (code, out) == (2, "")
+    assert words in err
