@@ -12,7 +12,7 @@ LIVEKIT_SERVER := github.com/livekit/livekit-server/cmd/server@v1.13.5
 ENVIRONMENTS := .venv/dev/.installed $(LIVEKIT_GENERATIONS:%=.venv/livekit-%/.installed)
 GO_CLIENT := $(if $(shell command -v go),.venv/livekit-go/client)
 
-.PHONY: demo test deep night check interop interop-browser interop-page interop-server bench fuzz \
+.PHONY: demo test deep night check interop interop-browser interop-page interop-server conformance bench fuzz \
 	mutants kit-faults conform-faults mutation docs dist proto format clean
 
 demo: .venv/cli/.installed
@@ -68,6 +68,14 @@ interop-server: $(ENVIRONMENTS)
 		|| $(MAKE) .venv/livekit-server/server
 	$(BIN)/pytest -q -m "interop_server and not interop_load" -n 3 --matrix docs/interop.md tests/interop
 	$(BIN)/pytest -q -m "interop_server and interop_load" --matrix docs/interop.md tests/interop
+
+# The conformance suite with each testee that the machine can run; writes docs/conformance.md and the
+# pages beside it. Twice, with the verdicts compared: make conformance CHECK=1
+conformance: $(ENVIRONMENTS) .venv/livekit-client/.installed .venv/livekit-rtc-node/.installed
+	@! command -v go >/dev/null || $(MAKE) .venv/livekit-go/testee
+	@! command -v cargo >/dev/null || $(MAKE) .venv/livekit-rust/release/testee
+	$(BIN)/python docs/write_conformance.py $(if $(CHECK),--check)
+	SCREENSHOTS=$(CURDIR)/docs $(BIN)/pytest -q -m interop_browser tests/tools/test_conformance_testees.py
 
 # All figures, or: make bench [SECTIONS="echo hosts"] [JSON=FILE] [AGAINST=FILE or another checkout] [ROUNDS=3]
 bench: .venv/dev/.installed
@@ -128,6 +136,16 @@ clean:
 .venv/livekit-client/.installed:
 	npm install --silent --no-audit --no-fund --prefix $(@D) livekit-client@2.23.0
 	touch $@
+
+.venv/livekit-rtc-node/.installed:
+	npm install --silent --no-audit --no-fund --prefix $(@D) @livekit/rtc-node@1.1.0
+	touch $@
+
+.venv/livekit-go/testee: examples/testees/go/main.go examples/testees/go/go.mod
+	cd examples/testees/go && GOTOOLCHAIN=local go build -o $(CURDIR)/$@ .
+
+.venv/livekit-rust/release/testee: examples/testees/rust/src/main.rs examples/testees/rust/Cargo.toml
+	cargo build --release --quiet --manifest-path examples/testees/rust/Cargo.toml --target-dir .venv/livekit-rust
 
 # A participant with LiveKit's SDK for Go.
 .venv/livekit-go/client: tests/interop/go/main.go tests/interop/go/go.mod

@@ -10,7 +10,7 @@ from rpcproto.conformance.results import Result, Run, Verdict
 from rpcproto.recording import svg_style
 from rpcproto.recording.diagram import printable
 
-MAX_ROWS: Final = 60
+MAX_ROWS: Final = 40
 """A picture shows no more rows than these."""
 MAX_TEXT: Final = 2_000
 """Of a longer text, such as a standard error, the beginning is shown."""
@@ -136,8 +136,14 @@ def _case(case: Case, results: Sequence[Result]) -> Iterator[str]:
     groups: dict[tuple[Verdict, str, str], list[Result]] = {}
     for result in results:
         groups.setdefault((result.verdict, result.expected, result.seen), []).append(result)
+    drawn: set[Verdict] = set()
     for (verdict, expected, seen), group in groups.items():
         yield from _group(verdict, expected, seen, group)
+        trace = group[0].trace()
+        if trace.rows and verdict not in drawn:
+            drawn.add(verdict)
+            del trace.rows[MAX_ROWS:]
+            yield f'<div class="picture">{trace.svg(inline=True)}</div>'
     yield "</details>"
 
 
@@ -149,10 +155,6 @@ def _group(verdict: Verdict, expected: str, seen: str, group: Sequence[Result]) 
         if text:
             yield f"<dt>{term}<dd>{_text(text)}"
     yield "</dl>"
-    trace = group[0].trace()
-    if trace.rows:
-        del trace.rows[MAX_ROWS:]
-        yield f'<div class="picture">{trace.svg(inline=True)}</div>'
 
 
 def _present(results: Sequence[Result]) -> list[Verdict]:

@@ -310,20 +310,22 @@ def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False
     """Return the diagram as a self-contained picture, with colours for light and dark pages, and
     with its content as text for screen readers.
 
-    With `inline`, it is for a page of HTML that contains `svg_style()` once.
+    With `inline`, it is for a page of HTML that contains `svg_style()` once; the texts in the
+    picture are all that it has then.
     """
     width = layout.width * _COLUMN + 2 * _MARGIN
     height = layout.height * _LINE + 2 * _MARGIN
     description = "\n".join(escape(printable(line)) for line in description.splitlines())
     size = f'width="{width}" height="{height}"'
-    names = ("", "") if inline else (' id="title"', ' id="desc"')
-    labels = "" if inline else ' aria-labelledby="title desc"'
+    alone = [
+        ' role="img" aria-labelledby="title desc">',
+        f'<title id="title">{escape(printable(title))}</title>',
+        f'<desc id="desc">{description}</desc>',
+        f"<style>\n{svg_style()}\n</style>",
+    ]
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size}',
-        f' role="img"{labels}>',
-        f"<title{names[0]}>{escape(printable(title))}</title>",
-        f"<desc{names[1]}>{description}</desc>",
-        *(() if inline else ("<style>", svg_style(), "</style>")),
+        *([">"] if inline else alone),
         f'<rect class="paper" {size} rx="6"/>',
         *(_life(column, layout.height) for column in layout.columns),
         *(_element(item, layout.columns) for item in layout.items),
