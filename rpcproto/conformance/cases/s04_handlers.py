@@ -167,3 +167,24 @@ async def half_a_request_beside_another(scene: Scene) -> str:
     said_of_it = [describe(seen.message) for seen in bob.inbox]
     what = ", ".join(said_of_it) or "nothing"
     return f"half a request beside another one, and then silence for 17 s: {what}"
+
+
+@case(
+    "4.29",
+    "A handler takes 10 s and had 1 s, and 200 other requests are answered meanwhile",
+    sees="INFO: whether the answer is sent although nobody waits for it",
+    rule="R20",
+    why="It costs a packet, or a body, that its caller ignores.",
+    level=Level.INFO,
+    methods=("conform.wait", "conform.echo"),
+    seconds=11,
+)
+async def a_handler_far_over_its_time_among_others(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    request = alice.request("conform.wait", waiting(10), timeout_ms=1_000)
+    for number in range(200):
+        other = alice.request("conform.echo", f"{number}", timeout_ms=1_000)
+        await alice.gets_answer(other, f"{number}")
+    await scene.sleep(11)
+    is_sent = "is sent" if alice.has_outcome(request) else "is not sent"
+    return f"an answer that is 9 s too late, after 200 others, {is_sent}"

@@ -333,3 +333,27 @@ async def the_rest_after_the_return(scene: Scene) -> str:
     alice.send(*rest, sid="")
     outcome = said(await call.outcome(3))
     return f"its callee is back, and the rest of the old answer comes without a sid: {outcome}"
+
+
+@case(
+    "6.26",
+    "A callee leaves, and a request that it had sent before comes again without a sid",
+    sees="INFO: whether the handler runs again",
+    rule="R16 R31",
+    why="A replay that names no session cannot be told from a request of another one.",
+    level=Level.INFO,
+    methods=("conform.call", "conform.echo", "conform.count"),
+)
+async def a_request_again_without_a_sid(scene: Scene) -> str:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    payload = f"again {new_id()}"
+    parts = request_parts(new_id(), "conform.echo", payload)
+    alice.send(*parts)
+    await scene.settle()
+    _, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    alice.send(*parts, sid="")
+    await scene.settle()
+    runs = await scene.runs_of(bob, payload)
+    return f"a request that comes again without a sid, after its caller left, runs {runs} times"

@@ -373,3 +373,27 @@ async def empty_blocks(scene: Scene) -> str:
     await scene.settle()
     came = [describe(seen.message) for seen in mallory.inbox]
     return f"40 KB of compressed input of which nothing comes out: {', '.join(came) or 'nothing'}"
+
+
+@case(
+    "12.20",
+    "A compressed request arrives of which nothing comes out, an empty block every 5 s",
+    sees="INFO: whether and how it is refused within 18 s",
+    rule="R28",
+    why="Its sender holds memory, or a handler, for a few bytes.",
+    level=Level.INFO,
+    protocols=(2,),
+    reads=2,
+    seconds=18,
+)
+async def an_empty_block_now_and_then(scene: Scene) -> str:
+    needs_compression(scene)
+    mallory = await scene.join("mallory")
+    stream = request_stream([b"\x00\x00\x00\xff\xff"] * 4, timeout_ms=60_000)
+    mallory.send(bombed(stream))
+    await mallory.gets_ack(stream.request_id)
+    for chunk in stream.chunks:
+        mallory.send(chunk)
+        await scene.sleep(4.5)
+    came = [describe(seen.message) for seen in mallory.inbox]
+    return f"a compressed request of which nothing comes out: {', '.join(came) or 'nothing'}"
