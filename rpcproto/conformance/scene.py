@@ -120,6 +120,8 @@ class Scene:
                 if participant is not self._driver:
                     expected = f"nothing more to {participant.identity}"
                     raise Unmet(expected, describe(seen.message))
+        if self.stage.unreadable:
+            raise Unmet("nothing more", "a packet without an id, or that cannot be read")
 
     async def is_not_believed(
         self, sender: Participant, request_id: str, unless: str | None = None

@@ -859,7 +859,7 @@ WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("11.1", ignoring(is_inline)),
     ("11.2", reading(empty_means_none)),
     ("11.3", ReadingOnAfterInline),
-    (" ".join(f"11.{number}" for number in range(4, 18)),
+    (" ".join(f"11.{number}" for number in (*range(4, 18), 39)),
      ignoring(lambda one: one.stream_header.compression)),
     (" ".join(f"11.{number}" for number in range(18, 30)), MakingDo),
     ("11.31", reading(no_compression)),
