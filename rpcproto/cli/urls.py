@@ -1,6 +1,7 @@
 """URLs of transports: what they mean, and how they are opened."""
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -40,7 +41,7 @@ class Unix(NamedTuple):
     path: str
 
     def __str__(self) -> str:
-        return f"unix:{'//' if self.path.startswith('/') else ''}{quote(self.path)}"
+        return f"unix:{'//' if self.path.startswith('/') else ''}{quote(os.fsencode(self.path))}"
 
 
 class Stdio(NamedTuple):
@@ -118,7 +119,7 @@ def _read_tcp(url: str, parts: SplitResult) -> Address:
 def _read_unix(url: str, parts: SplitResult) -> Address:
     if not parts.path or parts.netloc + _rest(parts):
         raise ValueError("it should look like unix:///path")
-    return Unix(unquote(parts.path))
+    return Unix(unquote(parts.path, errors="surrogateescape"))  # as file names are read
 
 
 def _read_stdio(url: str, parts: SplitResult) -> Address:

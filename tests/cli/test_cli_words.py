@@ -1,18 +1,26 @@
 """What the command line says of itself: help, completion, and what was mistyped."""
 
 import asyncio
+import io
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from profiles import choose
 from test_cli import Run, run  # noqa: F401 (a fixture)
 from test_cli_calls import environment
-from test_cli_hostile import on_a_terminal
+from test_cli_descriptors import PACKET
+from test_cli_hostile import assert_printable, on_a_terminal
 
+from rpcproto import cli
 from rpcproto.cli.commands import commands
 
 # ruff: noqa: F811
@@ -53,6 +61,79 @@ def test_a_payload_that_begins_with_a_dash_is_told_where_it_goes(run: Run, paylo
     )
     code, _, err = run("call", *arguments, "--", "bob", "echo", payload)
     assert code == 3
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "",
+            "\udcff",
+            "\x1b[2J",
+            "\n",
+            "-",
+            "--",
+            "-1",
+            "1",
+            "nan",
+            "1e999",
+            "a" * 300,
+            "/no/such",
+        ),
+        *("x:y", ":", "=:", "..:a", "a.b:c", "this:s", "{}", "RPC-1.1", "bash", PACKET),
+    ]
+)
+URLS = st.sampled_from(  # none of them leads anywhere
+    [
+        *(
+            "",
+            "unix:/no/such",
+            "unix:/no/\udcff",
+            "unix:" + "a" * 300,
+            "tcp://\udcff:1",
+            "tcp://h:99999",
+        ),
+        *("nats://\udcff/x", "nats://[::1/x", "tls://h/", "livekit://h/%ff", "ws://", "wss://\x1b"),
+    ]
+)
+IN_PLACE = {"demo", "conform"}
+"""Commands that do something whatever is typed, and take their time."""
+
+
+@st.composite
+def mistyped(draw: st.DrawFn) -> list[str]:
+    """Any command with any options and arguments."""
+    name = draw(st.sampled_from(sorted(commands.commands.keys() - IN_PLACE)))
+    typed = [name]
+    for option in commands.commands[name].params:
+        needed = option.name in ("address", "identity")
+        if not isinstance(option, click.Option) or option.name == "install":
+            continue
+        if needed or draw(st.integers(0, 3)) == 0:
+            typed.append(option.opts[0])
+            if not option.is_flag:
+                typed.append(draw(URLS if option.name == "address" else WORDS))
+    return typed + draw(st.lists(WORDS, max_size=4))
+
+
+@given(mistyped())
+@example(["call", "--transport", "unix:/no/\udcff", "--identity", "alice", "bob", "echo"])
+@settings(max_examples=choose(fast=200, deep=2_000, night=20_000))
+def test_whatever_is_typed_ends_with_a_line_and_an_exit_code(arguments: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as directory:
+        patch.chdir(directory)
+        patch.setattr(sys, "path", sys.path[:])
+        for name in ("NO_COLOR", "RPCPROTO_TRANSPORT", "LIVEKIT_URL"):
+            patch.delenv(name, raising=False)
+        patch.setattr(sys, "argv", ["rpcproto", *arguments])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+        file = io.StringIO()
+        patch.setattr(sys, "stderr", file)
+        code = cli.main()
+        err = file.getvalue()
+    assert code in range(4), err
+    assert (code == 0) == (err == "")
+    assert_printable(err, "\t")
 
 
 @pytest.fixture
