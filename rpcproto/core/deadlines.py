@@ -1,15 +1,14 @@
 """The deadlines of calls and invocations, and which of them is next.
 
-Most of them share two timeouts, the one that calls have unless told otherwise, and that of requests
-from peers of the same configuration; and what shares a timeout ends in the order in which it began.
-So each of these timeouts has a line, entered at the back. Nothing is taken out of a line when
-it is over, unless it happens to be in front: it is passed by when it comes to the front, and a line
-that has doubled is swept, so that what is over is neither searched for nor kept for long. All
-others share a heap.
+Most of them have one of two timeouts: that of calls without timeouts of their own, and that of
+requests from peers with the same configuration. Items with the same timeout end in the order in
+which they began, so each of these timeouts has a line, entered at the back. An item that has ended
+stays in its line until it comes to the front. A line that has doubled is swept, so that ended items
+are neither searched nor kept for long. All other deadlines share a heap.
 
 A call has two deadlines, the early one while nobody has acked it. It waits in the line of its early
-deadline first; a call that is acked moves on to the line of its last deadline when it comes to the
-front, which until then is due before it.
+deadline first. An acked call moves on to the line of its last deadline when it comes to the front;
+until then, the item in front is due before it.
 """
 
 import heapq
