@@ -21,9 +21,9 @@ from rpcproto.livekit.transport import ConnectionState, LiveKitTransport
 from rpcproto.transports import PacketReceived
 
 
-@pytest.fixture(params=STACKS, autouse=True)
+@pytest.fixture(params=STACKS)
 def stack(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """Every test plays with every WebRTC stack."""
+    """A test that asks for it plays with every WebRTC stack."""
     name: Stack = request.param
     if name not in installed_stacks():
         pytest.skip(f"{name} is not installed")
@@ -66,6 +66,7 @@ async def resumed(server: RoomServer, identity: str) -> None:
     await until(lambda: session.socket is not socket)
 
 
+@pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("who", ["alice", "bob"])
 def test_a_call_lives_through_a_loss_of_the_signalling(who: str) -> None:
     async def scene(server: RoomServer) -> None:
@@ -86,6 +87,7 @@ def test_a_call_lives_through_a_loss_of_the_signalling(who: str) -> None:
     run(scene)
 
 
+@pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize(
     ("who", "signalling"), [("bob", False), ("alice", True)], ids=["network", "both"]
 )
@@ -115,6 +117,7 @@ def test_a_call_lives_through_a_loss_of_the_network(who: str, signalling: bool) 
     run(scene)
 
 
+@pytest.mark.usefixtures("stack")
 def test_what_the_server_has_not_seen_is_sent_again() -> None:
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (bob, alice):
@@ -433,6 +436,7 @@ def test_the_state_of_the_connection_is_told(monkeypatch: pytest.MonkeyPatch) ->
     run(scene)
 
 
+@pytest.mark.usefixtures("stack")
 def test_leaving_while_resuming_leaves_nothing_behind() -> None:
     async def scene(server: RoomServer) -> None:
         async with connect(server.url, token("bob")):
