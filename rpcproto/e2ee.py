@@ -47,7 +47,7 @@ MAX_KEY_INDEX: Final = 255
 """The largest index that a key can have. With their default options, LiveKit's SDKs have 16 keys,
 with the indices 0 to 15."""
 DEFAULT_SALT: Final = b"LKFrameEncryptionKey"
-"""The salt that LiveKit's SDKs use unless they are told another one."""
+"""The default salt of LiveKit's SDKs."""
 
 KeyDerivation: TypeAlias = Literal["pbkdf2", "hkdf"]
 """How a key is derived: PBKDF2 with SHA-256 and 100,000 rounds, or HKDF with SHA-256."""

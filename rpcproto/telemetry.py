@@ -39,9 +39,9 @@ with extra("opentelemetry", __name__):
 __all__ = ["MAX_PAYLOAD_LENGTH", "OTHER_METHOD", "Telemetry"]
 
 MAX_PAYLOAD_LENGTH: Final = 1024
-"""The most that a span holds of a payload, in characters."""
+"""The maximum length of a payload in a span, in characters."""
 OTHER_METHOD: Final = "_other"
-"""The method of the metrics for all methods that are not registered: peers invent them."""
+"""The method of the metrics for methods that are not registered, whose names peers choose."""
 
 METHOD: Final = "rpc.method"
 REQUEST_ID: Final = "lk.rpc.request_id"

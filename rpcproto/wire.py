@@ -152,9 +152,9 @@ class StreamHeader(NamedTuple):
 OutgoingMessage: TypeAlias = (
     Request | Ack | Response | ErrorResponse | StreamHeader | StreamChunk | StreamTrailer | Sealed
 )
-"""What `encode` writes."""
+"""A message that `encode` takes."""
 Message: TypeAlias = OutgoingMessage | Unread
-"""What `decode` reads."""
+"""A message that `decode` returns."""
 
 
 @final

@@ -48,7 +48,7 @@ TAG_BYTES: Final = 16
 
 
 class PacketKind(Enum):
-    """What an outgoing packet carries."""
+    """The content of an outgoing packet."""
 
     REQUEST = "request"
     ACK = "ack"

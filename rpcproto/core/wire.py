@@ -50,10 +50,10 @@ VERSION: Final = "lk.rpc_request_version"
 STREAM_VERSION: Final = "2"
 """The value of the attribute `VERSION` (RPC v2)."""
 UNSTATED_TIMEOUT_MS: Final = 15_000
-"""What a request stream without a timeout is taken to mean, as the native clients do (R27)."""
+"""The timeout of a request stream that names none, as in native clients (R27)."""
 MAX_TIMEOUT_DIGITS: Final = 20
 MAX_DESTINATIONS: Final = 1_024
-"""So many names of a packet's destination list are looked at (R39, R47)."""
+"""The number of destinations of a packet that are read (R39, R47)."""
 
 
 def request_attributes(request_id: str, method: str, response_timeout_ms: int) -> Attributes:

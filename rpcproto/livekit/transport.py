@@ -113,7 +113,7 @@ async def ask_for_token(source: TokenSource) -> str:
 
 
 class ConnectionState(Enum):
-    """What a transport is doing about its connection."""
+    """The state of a connection."""
 
     CONNECTED = "connected"
     RESUMING = "resuming"

@@ -38,7 +38,7 @@ from rpcproto.transports import (
 )
 
 LEAVING_TIME: Final = 1.0
-"""How long leaving may take, in seconds; what waits to be sent has half of it."""
+"""The maximum duration of leaving, in seconds. Half of it is for packets that wait."""
 
 TransportT = TypeVar("TransportT")
 

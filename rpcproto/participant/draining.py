@@ -13,7 +13,7 @@ from rpcproto.participant.calling import CallingParticipant
 from rpcproto.participant.waiting import Cancel, Waiter, noop
 
 DRAINED: Final = "drained"
-"""The outcome of draining when nothing is under way any more."""
+"""The outcome of draining when no handler, call or packet is left."""
 NOT_DRAINED: Final = ""
 """The outcome of draining when the timeout has passed, or the participant has left."""
 

@@ -28,9 +28,9 @@ class RpcCallInfo:
 
 
 OutgoingRpcNext: TypeAlias = Callable[[RpcCallInfo], Awaitable[str]]
-"""The rest of the chain of a call: makes the call, and returns its answer or raises."""
+"""Calls the next interceptor or makes the call, returns the answer and raises its error."""
 IncomingRpcNext: TypeAlias = Callable[[RpcInvocationData], Awaitable[str | None]]
-"""The rest of the chain of an invocation: runs the handler, returns and raises what it does."""
+"""Calls the next interceptor or the handler, returns its result and raises its exception."""
 
 
 class RpcInterceptor:

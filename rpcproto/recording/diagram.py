@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, TypeAlias, final
 from xml.sax.saxutils import escape
 
 MAX_WIDTH: Final = 100
-"""Wider than this a diagram is harder to read, in columns."""
+"""The maximum readable width, in columns."""
 WIDTH_EACH: Final = 30
-"""What each participant needs to be read well, in columns."""
+"""A readable width for each participant, in columns."""
 _TIME_WIDTH: Final = 12
 _NOTE_ROOM: Final = 14
 """A note with less room than this goes over lifelines, in columns."""

@@ -193,8 +193,8 @@ def wrong_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
 
 
 def sealed_wrongly(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
-    """Valid packets that are not encrypted, or so that the receiver cannot open them (R44, R45);
-    for a setting with a `cryptor`."""
+    """Draw packets that are not encrypted, or that the receiver can't decrypt (R44, R45), for a
+    setting with a `cryptor`."""
 
     def build(valid: DrawnPacket, how: str) -> DrawnPacket:
         packet = DataPacket.FromString(valid.data)

@@ -100,7 +100,7 @@ class Disconnected:
 TransportEvent: TypeAlias = (
     PacketReceived | ParticipantJoined | ParticipantLeft | Connected | Disconnected
 )
-"""What a transport reports."""
+"""An event that a transport reports."""
 
 
 class PacketsNotSent(Exception):  # noqa: N818 (what happened, not an error of the program)

@@ -23,7 +23,7 @@ SLOW_METHODS: Final = frozenset({"slow", "slow refusal", "slow crash", "endless"
 
 @final
 class Failure(NamedTuple):
-    """An error, to the letter."""
+    """An error with exactly these fields."""
 
     code: int
     message: str
@@ -37,7 +37,7 @@ Expected: TypeAlias = str | int | Failure | type[Exception]
 @final
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The host calls its peer; `name` is for the steps that follow."""
+    """The host calls its peer. Later steps refer to the call by `name`."""
 
     name: str
     method: str = "echo"
@@ -59,7 +59,7 @@ class Cancel:
 @final
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """By now a call has one of these outcomes."""
+    """Check that a call has one of these outcomes."""
 
     name: str
     outcomes: tuple[Expected, ...]
@@ -68,7 +68,7 @@ class Ended:
 @final
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """By now a call has no outcome."""
+    """Check that a call has no outcome."""
 
     name: str
 
@@ -76,7 +76,7 @@ class Pending:
 @final
 @dataclass(frozen=True, slots=True)
 class PeerCall:
-    """The peer calls the host, and gets this within two seconds."""
+    """The peer calls the host. Check that it receives this outcome within two seconds."""
 
     method: str
     outcome: Expected
@@ -86,7 +86,7 @@ class PeerCall:
 @final
 @dataclass(frozen=True, slots=True)
 class PeerStarts:
-    """The peer calls the host; `name` is for the steps that follow."""
+    """The peer calls the host. Later steps refer to the call by `name`."""
 
     name: str
     method: str
@@ -97,7 +97,7 @@ class PeerStarts:
 @final
 @dataclass(frozen=True, slots=True)
 class PeerEnded:
-    """By now a call of the peer has this outcome; None: it has none."""
+    """Check that a call of the peer has this outcome, or none (None)."""
 
     name: str
     outcome: Expected | None
@@ -106,7 +106,7 @@ class PeerEnded:
 @final
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """By now so many of the handlers that take time have not ended, and so many were cancelled."""
+    """Check how many slow handlers have not ended, and how many were cancelled."""
 
     running: int = 0
     cancelled: int = 0
@@ -115,7 +115,7 @@ class Handlers:
 @final
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """By now requests with these payloads have reached the peer, in this order."""
+    """Check that requests with these payloads have reached the peer, in this order."""
 
     payloads: tuple[str, ...]
 
@@ -123,7 +123,7 @@ class Heard:
 @final
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """By now the host has sent so many packets of a kind."""
+    """Check how many packets of a kind the host has sent."""
 
     kind: PacketKind
     packets: int
@@ -132,7 +132,7 @@ class Sent:
 @final
 @dataclass(frozen=True, slots=True)
 class SentNothing:
-    """The host has sent nothing since the step before."""
+    """Check that the host has sent nothing since the previous step."""
 
 
 @final
@@ -146,7 +146,7 @@ class Advance:
 @final
 @dataclass(frozen=True, slots=True)
 class Jump:
-    """Time passes in which nothing is run, as in a laptop that sleeps: timers fire late."""
+    """Time passes while no code runs, as when a laptop sleeps. Timers fire late."""
 
     seconds: float
 
@@ -154,7 +154,7 @@ class Jump:
 @final
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """From now on timers are early (seconds), stale or repeated."""
+    """From now on, timers are early (seconds), stale or repeated."""
 
     early: float = 0.0
     stale: bool = False
@@ -164,7 +164,7 @@ class Timers:
 @final
 @dataclass(frozen=True, slots=True)
 class Network:
-    """From now on this happens to packets, both ways unless something else is said."""
+    """From now on, the network treats packets like this, in both directions unless one is given."""
 
     latency: float | None = LATENCY
     """In seconds; None: they arrive from within `send`."""
@@ -183,7 +183,7 @@ class Network:
 @final
 @dataclass(frozen=True, slots=True)
 class Room:
-    """From now on the channel is full or not, or takes its time for each packet (seconds)."""
+    """From now on, the channel is full or not, or takes a time for each packet (seconds)."""
 
     is_full: bool = False
     seconds_per_packet: float = 0.0
@@ -192,7 +192,8 @@ class Room:
 @final
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The next packets of the host, or the next of a kind, are not sent; the connection stands."""
+    """The next packets of the host, or the next of a kind, are not sent. The connection still
+    exists."""
 
     kind: PacketKind | None = None
     packets: int = 1
@@ -201,7 +202,7 @@ class NotSent:
 @final
 @dataclass(frozen=True, slots=True)
 class Breaks:
-    """From now on `send` raises this; None: not any more."""
+    """From now on, `send` raises this exception, or none (None)."""
 
     cause: Exception | None
 
@@ -209,7 +210,7 @@ class Breaks:
 @final
 @dataclass(frozen=True, slots=True)
 class Happens:
-    """The channel reports events, in one batch; packets that are held back come first in it."""
+    """The channel reports events in one batch, after packets that were held back."""
 
     events: tuple[TransportEvent, ...] = ()
 
@@ -217,7 +218,7 @@ class Happens:
 @final
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The error of a call has this one as its cause."""
+    """Check the cause of the error of a call."""
 
     name: str
     cause: Exception
@@ -258,7 +259,7 @@ Step: TypeAlias = (
 @final
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What happens to a host, step by step, and what must come of it. `str` gives the name."""
+    """Steps that a host must pass. `str` returns the name."""
 
     name: str
     steps: Sequence[Step] = field(repr=False)
@@ -275,7 +276,7 @@ class Scenario:
 
     @property
     def has_slow_handlers(self) -> bool:
-        """Whether handlers take time in it."""
+        """Whether it has handlers that take time."""
         return any(
             isinstance(step, PeerCall | PeerStarts) and step.method in SLOW_METHODS
             for step in self.steps
@@ -283,5 +284,5 @@ class Scenario:
 
     @property
     def has_config(self) -> bool:
-        """Whether the host has to take another config than the default."""
+        """Whether the host must use another config than the default."""
         return self.config != RpcConfig()
