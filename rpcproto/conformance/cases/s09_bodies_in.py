@@ -38,7 +38,7 @@ async def answered(
     "A request of 100,000 bytes arrives in chunks",
     sees="its payload, whole, in the answer",
     rule="R25 A4",
-    why="A payload that does not fit one packet travels in no other way.",
+    why="Payloads over 15,360 bytes travel in no other way: such calls would never succeed.",
     protocols=STREAMS,
     reads=1,
 )
@@ -51,9 +51,9 @@ async def request_of_many_chunks(scene: Scene) -> None:
 @case(
     "9.2",
     "An answer of 100,000 bytes arrives in chunks",
-    sees="the call succeeds with exactly these bytes",
+    sees="a call that succeeds with exactly these bytes",
     rule="R6 R25",
-    why="A payload that does not fit one packet travels in no other way.",
+    why="Payloads over 15,360 bytes travel in no other way: such calls would never succeed.",
     methods=CALL,
     protocols=STREAMS,
     reads=1,
@@ -75,7 +75,8 @@ async def answer_of_many_chunks(scene: Scene) -> None:
     "A request stream arrives with a header and a trailer, and no chunk",
     sees="an answer with the empty payload",
     rule="R25",
-    why="Some senders make no chunk for an empty body.",
+    why="Some SDKs send no chunk for an empty body: their calls without a payload would hang or "
+    "fail.",
     protocols=STREAMS,
     reads=1,
 )
@@ -91,7 +92,8 @@ async def no_chunks(scene: Scene) -> None:
     "A request stream arrives with an empty chunk in it",
     sees="the answer",
     rule="R25",
-    why="Some senders make one empty chunk of an empty body, and compressors flush without output.",
+    why="Some SDKs send one empty chunk for an empty body: their calls without a payload would "
+    "fail.",
     protocols=STREAMS,
     reads=1,
 )
@@ -108,7 +110,8 @@ async def empty_chunks(scene: Scene) -> None:
     "A request stream arrives without a total_length",
     sees="the answer",
     rule="R25 A4",
-    why="The SDKs for Swift, Android and Flutter do not send it.",
+    why="The SDKs for Swift, Android and Flutter leave it out: their requests and answers would "
+    "all fail.",
     protocols=STREAMS,
     reads=1,
 )
@@ -125,7 +128,8 @@ async def request_without_total_length(scene: Scene) -> None:
     "An answer arrives as a stream without a total_length",
     sees="the call succeeds",
     rule="R25 A4",
-    why="The SDKs for Swift, Android and Flutter do not send it.",
+    why="The SDKs for Swift, Android and Flutter leave it out: their requests and answers would "
+    "all fail.",
     methods=CALL,
     protocols=STREAMS,
     reads=1,
@@ -143,7 +147,7 @@ async def answer_without_total_length(scene: Scene) -> None:
     "A request stream arrives without a mime_type",
     sees="the answer",
     rule="R27 A4",
-    why="The SDK for Android leaves it empty for text.",
+    why="The SDK for Android leaves it out for text: none of its calls would succeed.",
     protocols=STREAMS,
     reads=1,
 )
@@ -163,7 +167,7 @@ async def no_mime_type(scene: Scene) -> None:
     "The trailer of a request stream has attributes",
     sees="the answer",
     rule="R27 R34",
-    why="Data streams may end with attributes; what they say is no concern of a call.",
+    why="A data stream may end with attributes: a peer that sends them would get no answer.",
     protocols=STREAMS,
     reads=1,
 )
@@ -184,7 +188,8 @@ async def trailer_with_attributes(scene: Scene) -> None:
     "A request stream arrives in chunks of 15,360 bytes, and in chunks of one byte or character",
     sees="the answers",
     rule="R25 R29",
-    why="The SDKs for Swift and Android cut at 15,360 bytes, others at 15,000.",
+    why="The SDKs for Swift and Android cut at 15,360 bytes, others at 15,000: large calls would "
+    "fail.",
     protocols=STREAMS,
     reads=1,
 )
@@ -202,7 +207,7 @@ async def chunks_of_any_size(scene: Scene) -> None:
     "A request stream arrives in chunks of 60,000 bytes",
     sees="the answer",
     rule="R25",
-    why="The protocol names no largest chunk, only a largest packet of 64,000 bytes.",
+    why="Only packets are limited, to 64,000 bytes: a peer with large chunks would get no answer.",
     level=Level.SHOULD,
     protocols=STREAMS,
     reads=1,
@@ -220,7 +225,8 @@ async def large_chunks(scene: Scene) -> None:
     "Two request streams of one participant arrive, their chunks in turn",
     sees="both answers, each with its own payload",
     rule="R23 R30",
-    why="Senders let the chunks of streams take turns, so that none has to wait for another.",
+    why="Senders interleave the chunks of their streams: large calls at the same time would fail "
+    "or mix.",
     protocols=STREAMS,
     reads=1,
 )
@@ -236,10 +242,10 @@ async def streams_take_turns(scene: Scene) -> None:
 
 @case(
     "9.12",
-    "While a request stream is half there, another request arrives, of the same participant",
-    sees="the answer to that, then, when the rest has come, to the first",
+    "Another request of the same participant arrives in the middle of a request stream",
+    sees="its answer at once, and that of the first when its rest has arrived",
     rule="R23 R30",
-    why="A large body would hold up all small calls until their callers give up.",
+    why="One large body would delay the small calls of the same participant until they time out.",
     protocols=STREAMS,
     reads=1,
 )
@@ -254,10 +260,10 @@ async def a_half_read_stream_holds_up_nothing(scene: Scene) -> None:
 
 @case(
     "9.13",
-    "Chunks and a trailer arrive of a stream that nobody has begun",
-    sees="nothing, and no harm to what comes next",
+    "Chunks and a trailer arrive without a header",
+    sees="nothing; the next request is answered",
     rule="R23",
-    why="Two SDKs send their chunks to the whole room, so that everybody gets those of others.",
+    why="Two SDKs send their chunks to the whole room: everybody receives chunks without a header.",
     protocols=STREAMS,
     reads=1,
 )
@@ -304,10 +310,10 @@ async def a_second_chunk(scene: Scene) -> None:
 
 @case(
     "9.16",
-    "The body of a request stream has all come by its total_length, and its trailer has not",
+    "The body of a request stream is complete by its total_length, and its trailer is missing",
     sees="INFO: whether it is answered at once, or once the trailer is there",
     rule="R25",
-    why="Both are right: the trailer is the end of a stream, and comes right after its body.",
+    why="Both are correct: the trailer follows right after the body.",
     level=Level.INFO,
     protocols=STREAMS,
     reads=1,

@@ -81,24 +81,29 @@ class Breaking(NamedTuple):
 MUST, SHOULD = Level.MUST, Level.SHOULD
 BREAKING: Final = (
     Breaking("9.17", "9.27", "lacks a chunk in the middle", lost, MUST,
-             "A lost packet would become a text with a hole that nobody notices."),
+             "If a packet is lost, the application gets a text with a hole and no error."),
     Breaking("9.18", "9.28", "is shorter than its total_length", short, MUST,
-             "Lost packets at the end would become a text that is cut, and nobody notices."),
+             "If the last packets are lost, the application gets a truncated text and no error."),
     Breaking("9.19", "9.29", "ends in the middle by a trailer with a reason", ended, MUST,
-             "The sender says that the body is not whole: half of a text would pass for all."),
+             "The sender has given up: the application gets half of a text as if it were "
+             "complete."),
     Breaking("9.20", "9.30", "has two chunks in the wrong order", swapped, MUST,
-             "The text would be another one than was sent.", True),
+             "If a transport reorders packets, the application gets a scrambled text and "
+             "no error.", True),
     Breaking("9.21", "9.31", "has a chunk twice", twice, MUST,
-             "After a resumed connection packets can arrive twice: the text would be another one.",
+             "After a resumed connection packets can arrive twice: the application gets a "
+             "repetition.",
              True),
     Breaking("9.22", "9.32", "lacks its first chunk", foreign_numbers, MUST,
-             "A lost packet would become a text without its beginning, and nobody notices."),
+             "If the first packet is lost, the application gets a text without its beginning and "
+             "no error."),
     Breaking("9.23", "9.33", "is longer than its total_length", beyond, SHOULD,
-             "Sender and receiver do not mean the same body."),
+             "The application gets another text than its sender meant, and no error."),
     Breaking("9.24", "9.34", "is not valid UTF-8", no_text, SHOULD,
-             "The text would have other characters than were sent, and nobody notices."),
+             "The application gets replacement characters in place of what was sent, and no "
+             "error."),
     Breaking("9.25", "9.35", "is cut inside of characters", cut_within, SHOULD,
-             "A receiver that decodes each chunk by itself garbles the text, and nobody notices.",
+             "If a peer cuts like this, the application gets replacement characters and no error.",
              True),
 )  # fmt: skip
 
@@ -148,7 +153,8 @@ for _row in BREAKING:
     "Request streams arrive whose bodies are broken, each in another way",
     sees="error 1500 for each, at once",
     rule="R26",
-    why="A caller that is told nothing waits until its timeout, and reports a slow peer.",
+    why="A caller that gets no error waits for its timeout, and reports a slow peer instead of a "
+    "bad body.",
     level=Level.SHOULD,
     protocols=STREAMS,
     reads=1,
@@ -170,7 +176,7 @@ async def broken_requests_are_refused(scene: Scene) -> None:
     "Answers arrive whose bodies are broken, each in another way",
     sees="the calls fail with 1500 at once",
     rule="R26",
-    why="The application waits for nothing until the call's timeout.",
+    why="The application waits for the whole timeout, although the call can no longer succeed.",
     level=Level.SHOULD,
     methods=CALL,
     protocols=STREAMS,
@@ -188,10 +194,10 @@ async def broken_answers_end_calls(scene: Scene) -> None:
 
 @case(
     "9.37",
-    "A request stream is broken, and the next one has the same request in a new stream and id",
-    sees="the answer to that",
+    "A request stream is broken, and the same request arrives again with new ids",
+    sees="the answer to the second one",
     rule="R25 R26",
-    why="A caller tries again after a failure.",
+    why="A caller that tries again after a lost packet would never succeed.",
     protocols=STREAMS,
     reads=1,
 )
@@ -208,7 +214,8 @@ async def after_a_broken_stream(scene: Scene) -> None:
     "A participant leaves in the middle of its request stream, and comes back with the rest",
     sees="no answer to half of a body; what it asks for then is answered",
     rule="R31 R23",
-    why="The rest belongs to a session that is over: together they need not be one text.",
+    why="The application gets a text made of parts from two sessions that need not belong "
+    "together.",
     level=Level.SHOULD,
     protocols=STREAMS,
     reads=1,

@@ -101,25 +101,28 @@ MUST, SHOULD = Level.MUST, Level.SHOULD
 LOOKS: Final = (
     Look("10.1", "10.11", is_in_chunks,
          "a header, chunks with the numbers 0, 1, 2 and so on, a trailer without a reason", MUST,
-         "R29 A4", "The receiver takes anything else for a body that is not whole, and fails it."),
+         "R29 A4", "Receivers fail a stream with other numbers or without a trailer: the call "
+                   "ends with 1500."),
     Look("10.2", "10.12", is_cut_between_characters,
          "chunks that are valid UTF-8, each by itself", MUST,
-         "R29 A4", "Several SDKs decode each chunk by itself: their users would see other text."),
+         "R29 A4", "Several SDKs decode each chunk by itself: their users get replacement "
+                   "characters."),
     Look("10.3", "10.13", begins_with_no_bom, "no chunk that begins with U+FEFF", SHOULD,
-         "R29", "One SDK takes U+FEFF at the beginning of a chunk for a byte order mark, and "
-         "drops it.", WITH_BOMS),
+         "R29", "The JavaScript client drops U+FEFF at the beginning of a chunk: its user gets "
+                "another text.", WITH_BOMS),
     Look("10.4", "10.14", goes_to_one,
          "its receiver as the only destination of the header, each chunk and the trailer", MUST,
-         "R29", "Without a destination, the payload goes to everybody in the room."),
+         "R29", "Without a destination, everybody in the room receives the payload."),
     Look("10.5", "10.15", has_small_packets, "packets of at most 64,000 bytes", MUST,
-         "R29 A2", "A data channel does not carry larger ones: they are lost, or end it."),
+         "R29 A2", "Data channels refuse larger packets: the call fails, or the connection ends."),
     Look("10.6", "10.16", has_small_chunks, "chunks of at most 15,360 bytes", SHOULD,
-         "R29 A2", "Packets that all released SDKs send are known to pass on every path."),
+         "R29 A2", "No released SDK sends larger ones: proxies and small devices may not take "
+                   "them."),
     Look("10.7", "10.17", tells_its_length, "a total_length that is the bytes of the text in UTF-8",
-         SHOULD, "R29 A1", "By the length alone can a receiver see that the last chunk was lost."),
+         SHOULD, "R29 A1", "Without it a receiver cannot see that the last chunks were lost, and "
+                           "accepts a truncated text."),
     Look("10.8", "10.18", is_text, "a header that says that the body is text", MUST,
-         "R27 A4", "Receivers look for RPC among the text streams alone: the call would end with "
-         "1501."),
+         "R27 A4", "Receivers read RPC from text streams only: the call ends with 1501."),
 )  # fmt: skip
 
 
@@ -171,7 +174,7 @@ for _look in LOOKS:
     "The testee calls with a payload of 100,000 bytes, and is answered with as many",
     sees="both whole",
     rule="R8 R29",
-    why="From client_protocol 1 on there is no limit of 15,360 bytes; applications count on it.",
+    why="Applications rely on payloads over 15,360 bytes between peers of client_protocol 1 and 2.",
     methods=CALL,
     protocols=STREAMS,
     reads=1,
@@ -193,7 +196,8 @@ async def large_both_ways(scene: Scene) -> None:
     "The testee calls twice at once with 40,000 bytes each",
     sees="two requests, each with its own stream id, each whole",
     rule="R13 R23",
-    why="Two streams with one id become one text, or none.",
+    why="Receivers mix streams with the same id: calls fail, or an application gets the wrong "
+    "text.",
     methods=CALL,
     protocols=STREAMS,
     reads=1,
@@ -211,10 +215,11 @@ async def requests_have_their_own_streams(scene: Scene) -> None:
 
 @case(
     "10.19",
-    "Two participants and one of them again ask for 40,000 bytes at once",
+    "Two participants ask for 40,000 bytes at once, one of them twice",
     sees="three answers, each with its own stream id, each whole",
     rule="R13 R23",
-    why="Two streams with one id become one text, or none.",
+    why="Receivers mix streams with the same id: calls fail, or an application gets the wrong "
+    "text.",
     protocols=STREAMS,
     reads=1,
 )
@@ -240,7 +245,7 @@ def are_different_streams(bodies: list[Body]) -> None:
     "Answers of 14,999 to 30,001 bytes are asked for, around where bodies are cut",
     sees="each of them whole",
     rule="R17 R29",
-    why="A body that just fits or just does not must lose nothing.",
+    why="A body that just fills a chunk, or just does not, would lose bytes or never end.",
     methods=SIZE,
     protocols=STREAMS,
     reads=1,
@@ -257,7 +262,7 @@ async def around_the_cut(scene: Scene) -> None:
     "Answers of 1,000,000 bytes are asked for",
     sees="all of them whole",
     rule="R17",
-    why="From client_protocol 1 on applications send what they like.",
+    why="An application that fetches a large document by RPC gets an error, or nothing.",
     level=Level.SHOULD,
     methods=SIZE,
     protocols=STREAMS,
@@ -274,7 +279,7 @@ async def a_million_bytes(scene: Scene) -> None:
     "A participant asks for an answer of 1,000,000 bytes and leaves; another one calls",
     sees="the answer to the other",
     rule="R19 R30",
-    why="Somebody who has left must not hold up those who are here.",
+    why="One participant that leaves at the wrong moment would stop the service for all others.",
     methods=("conform.echo", "conform.size"),
     protocols=STREAMS,
     reads=1,
@@ -291,7 +296,7 @@ async def leaves_before_its_answer(scene: Scene) -> None:
     "Answers in chunks are sent",
     sees="INFO: how many bytes a chunk has",
     rule="R29",
-    why="15,000 is usual; Swift and Android have 15,360.",
+    why="15,000 bytes are usual; the SDKs for Swift and Android use 15,360.",
     level=Level.INFO,
     methods=("conform.text",),
     protocols=STREAMS,

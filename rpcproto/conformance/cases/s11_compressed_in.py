@@ -41,7 +41,8 @@ def compressed(stream: Stream) -> Stream:
     "A request arrives inline, of one byte and of 14,000",
     sees="the answers",
     rule="R27 A5",
-    why="That is how a caller with client_protocol 2 sends nearly all of its calls.",
+    why="Callers with client_protocol 2 send nearly all of their calls like this: they would time "
+    "out.",
     protocols=(2,),
     reads=2,
 )
@@ -56,7 +57,7 @@ async def inline_request(scene: Scene) -> None:
     "A request arrives inline with an empty payload",
     sees="an answer with the empty payload",
     rule="A5",
-    why="The field is there and empty: who waits for chunks waits until the call ends.",
+    why="A receiver that waits for chunks, because the field is empty, lets the call time out.",
     protocols=(2,),
     reads=2,
 )
@@ -70,7 +71,7 @@ async def empty_inline_request(scene: Scene) -> None:
     "After an inline request, a chunk and a trailer of its stream arrive",
     sees="one answer, with what was inline",
     rule="A5 R23",
-    why="An inline header is the whole stream; what follows it belongs to no stream.",
+    why="A handler would run twice, or get more than its caller meant.",
     level=Level.SHOULD,
     protocols=(2,),
     reads=2,
@@ -123,17 +124,19 @@ class Packing(NamedTuple):
 
 PACKINGS: Final = (
     Packing("11.4", "11.10", "in the usual way", deflate,
-            "Who announces the capability is sent compressed bodies."),
+            "Peers compress for participants that announce the capability: their calls would "
+            "fail."),
     Packing("11.5", "11.11", "with flushes and without a final block", flushed,
-            "Senders may compress piece by piece, and end without a final block.", Level.SHOULD),
+            "A sender may flush and never finish: its calls would fail although the body is "
+            "complete.", Level.SHOULD),
     Packing("11.6", "11.12", "with flushes and an empty final block", flushed_and_ended,
-            "Compressors that work piece by piece end so."),
+            "Compressors that work piece by piece end like this: calls of such peers would fail."),
     Packing("11.7", "11.13", "in stored blocks", stored,
-            "Compressors store what does not become shorter."),
+            "Compressors store data that does not shrink: calls with such payloads would fail."),
     Packing("11.8", "11.14", "with fixed codes", fixed,
-            "Small compressors know only these."),
+            "Small compressors use nothing else: calls from small devices would fail."),
     Packing("11.9", "11.15", "with a window of 512 bytes", small_window,
-            "Small compressors have no larger one."),
+            "Small compressors have no larger one: calls from small devices would fail."),
 )  # fmt: skip
 
 
@@ -199,7 +202,7 @@ for _packing in PACKINGS:
     "Answers arrive compressed: inline, and in chunks, with flushes and without",
     sees="the calls succeed",
     rule="R6 R25 A5",
-    why="Who announces the capability is sent compressed bodies.",
+    why="Peers compress for participants that announce the capability: their calls would fail.",
     methods=CALL,
     protocols=(2,),
     reads=2,
@@ -219,7 +222,7 @@ async def compressed_answers(scene: Scene) -> None:
     "A request with an empty payload arrives compressed, inline and in chunks",
     sees="answers with the empty payload",
     rule="R25 A5",
-    why="A sender may compress whatever it has.",
+    why="A sender may compress an empty body, too: its calls without a payload would fail.",
     level=Level.SHOULD,
     protocols=(2,),
     reads=2,
@@ -248,15 +251,16 @@ BREAKING: Final = (
     Breaking("11.18", "11.24", "ends too early", PACKED[: len(PACKED) // 2], MUST,
              "Lost packets would become a text that is cut, and nobody notices."),
     Breaking("11.19", "11.25", "is not DEFLATE", b"\xff" * 200, MUST,
-             "What the inflater makes of it is nothing that anybody sent."),
+             "The application gets a text that nobody sent."),
     Breaking("11.20", "11.26", "has bytes after its final block", PACKED + b"more", SHOULD,
-             "Two bodies in one, of which the receiver takes the one and another reader both."),
+             "The application gets the first of two bodies, and cannot know that there was more."),
     Breaking("11.21", "11.27", "is longer than its total_length", deflate(BODY + b"x"), SHOULD,
-             "Sender and receiver do not mean the same body."),
+             "The application gets another text than its sender meant, and no error."),
     Breaking("11.22", "11.28", "is shorter than its total_length", deflate(BODY[:-1]), SHOULD,
-             "Sender and receiver do not mean the same body."),
+             "The application gets another text than its sender meant, and no error."),
     Breaking("11.23", "11.29", "is not valid UTF-8", deflate(BODY[:-1] + b"\xff"), SHOULD,
-             "The text would have other characters than were sent, and nobody notices."),
+             "The application gets replacement characters in place of what was sent, and no "
+             "error."),
 )  # fmt: skip
 
 
@@ -330,7 +334,8 @@ for _breaking in BREAKING:
     "Requests arrive whose compressed bodies are broken, each in another way",
     sees="error 1500 for each, at once",
     rule="R26",
-    why="A caller that is told nothing waits until its timeout, and reports a slow peer.",
+    why="A caller that gets no error waits for its timeout, and reports a slow peer instead of a "
+    "bad body.",
     level=Level.SHOULD,
     protocols=(2,),
     reads=2,
@@ -355,7 +360,7 @@ async def broken_requests_are_refused(scene: Scene) -> None:
     "A request arrives inline and in chunks with a compression that nobody knows",
     sees="an error, or no answer",
     rule="R27 R34",
-    why="The handler would be given compressed bytes as text.",
+    why="The handler runs with compressed bytes in place of the text.",
     protocols=(2,),
     reads=2,
 )
@@ -376,7 +381,7 @@ async def unknown_compression(scene: Scene) -> None:
     "An inline request arrives whose content is shorter or longer than its total_length",
     sees="an error, or no answer",
     rule="R25",
-    why="Sender and receiver do not mean the same body.",
+    why="The application gets another text than its sender meant, and no error.",
     level=Level.SHOULD,
     protocols=(2,),
     reads=2,
@@ -394,7 +399,7 @@ async def inline_of_another_length(scene: Scene) -> None:
     "Compressed requests of which 3.5 MB come out arrive, inline and in chunks",
     sees="the handlers run: what they answer comes back",
     rule="R25 R47",
-    why="A receiver that inflates in steps must come to the end of them.",
+    why="A call whose payload shrinks well would never be answered.",
     level=Level.SHOULD,
     methods=("conform.count",),
     protocols=(2,),

@@ -62,7 +62,7 @@ def echo(payload: str) -> Request:
     "An encrypted request arrives",
     sees="an ack and an answer, encrypted",
     rule="R43 A6",
-    why="What is not encrypted can be read by whoever runs the server.",
+    why="Whoever operates the server could read the payload.",
 )
 async def sealed_answer(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -77,7 +77,7 @@ async def sealed_answer(scene: Scene) -> None:
     "The testee calls",
     sees="an encrypted request; the call succeeds with the encrypted answer",
     rule="R43 A6",
-    why="What is not encrypted can be read by whoever runs the server.",
+    why="Whoever operates the server could read the payload.",
     methods=CALL,
 )
 async def sealed_call(scene: Scene) -> None:
@@ -94,7 +94,7 @@ async def sealed_call(scene: Scene) -> None:
     "Encrypted requests arrive for a method that is not registered and for one that fails",
     sees="the errors, encrypted",
     rule="R43",
-    why="Errors tell what was asked for, and their data is the application's.",
+    why="Whoever operates the server could read what was asked for, and the data of errors.",
     methods=("conform.fail",),
 )
 async def sealed_errors(scene: Scene) -> None:
@@ -110,7 +110,7 @@ async def sealed_errors(scene: Scene) -> None:
     "An encrypted body of 100,000 bytes arrives and is answered with as many",
     sees="the answer, whole; each of its packets is encrypted and has at most 64,000 bytes",
     rule="R43 R46",
-    why="Header, chunks and trailer carry the payload and its attributes.",
+    why="Whoever operates the server could read the payload, or the method and the ids.",
     protocols=STREAMS,
     reads=1,
 )
@@ -129,7 +129,7 @@ async def sealed_bodies(scene: Scene) -> None:
     "The testee sends 60 encrypted packets and more",
     sees="initialization vectors of 12 bytes that are all different",
     rule="R43",
-    why="Two packets with one vector give both texts away, and the key for forging more.",
+    why="Two packets with the same vector reveal both texts, and let others forge more.",
 )
 async def vectors_differ(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -147,7 +147,8 @@ async def vectors_differ(scene: Scene) -> None:
     "The testee sends encrypted packets",
     sees="the type GCM in each",
     rule="R43",
-    why="Receivers compare the types within a stream to see whether a part of it is not encrypted.",
+    why="Receivers compare the types to find parts that are not encrypted: without it they find "
+    "none.",
     level=Level.SHOULD,
 )
 async def packets_say_gcm(scene: Scene) -> None:
@@ -167,7 +168,8 @@ async def packets_say_gcm(scene: Scene) -> None:
     "Encrypted requests arrive whose encryption_type is absent, CUSTOM, and a number yet unknown",
     sees="the answers",
     rule="R44",
-    why="JavaScript leaves the type out, and other SDKs let the application choose it.",
+    why="JavaScript leaves the type out, and others let applications choose it: their calls would "
+    "fail.",
 )
 async def types_do_not_count(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -187,7 +189,7 @@ async def types_do_not_count(scene: Scene) -> None:
     "Acks, answers and errors for calls of the testee arrive encrypted, in each form that it reads",
     sees="the calls end with them",
     rule="R44",
-    why="In an encrypted room all of RPC is encrypted.",
+    why="In an encrypted room every packet of RPC is encrypted: no call would ever end.",
     methods=CALL,
 )
 async def opens_every_kind(scene: Scene) -> None:
@@ -240,20 +242,22 @@ def too_short(alice: Participant, request: Request) -> list[OutgoingMessage]:
 
 FORGERIES: Final = (
     Forgery("13.9", "Encrypted requests arrive in which one bit was changed on the way", tampered,
-            "The server, or anybody between, could change what participants say."),
+            "Whoever operates the server could change what participants ask for."),
     Forgery("13.10", "A request arrives that is encrypted with another key",
             lambda alice, request: [with_another_key(request)],
-            "Somebody without the passphrase could call whatever there is."),
+            "Somebody without the passphrase could call every method."),
     Forgery("13.11", "Encrypted requests arrive without a vector, without a text, or cut",
-            too_short, "What nobody could have encrypted came from a stranger."),
+            too_short, "Somebody without the passphrase could call every method."),
     Forgery("13.12", "A request arrives that is encrypted under a key index that has no key",
             lambda alice, request: [seal(alice, request)._replace(key_index=9)],
-            "The index says which key is meant, and that one is not there.", Level.SHOULD),
+            "The packet counts as encrypted with a key that the application "
+            "never set.", Level.SHOULD),
     Forgery("13.13", "A request arrives that is encrypted under the key index 256",
             lambda alice, request: [seal(alice, request)._replace(key_index=256)],
-            "Indices that are cut to 8 bits mean another key than their sender's.", Level.SHOULD),
+            "An index that is cut to 8 bits selects another key than its sender "
+            "used.", Level.SHOULD),
     Forgery("13.14", "A request arrives that is not encrypted", lambda alice, request: [request],
-            "The server could strip or forge what it likes; official clients accept it.",
+            "Whoever operates the server could forge requests; official clients accept them.",
             Level.SHOULD, is_plain=True),
 )  # fmt: skip
 
@@ -287,7 +291,7 @@ for _forgery in FORGERIES:
     "A request arrives that is encrypted with another key",
     sees="nothing: no ack, no error",
     rule="R44",
-    why="An answer would tell strangers who is here, and whether a guess was right.",
+    why="Strangers would learn who is in the room, and whether a guess of the key was right.",
     level=Level.SHOULD,
 )
 async def silence(scene: Scene) -> None:
@@ -302,7 +306,7 @@ async def silence(scene: Scene) -> None:
     f"{FORGED} packets arrive that cannot be decrypted, then a request of another participant",
     sees="the answer, within a few seconds",
     rule="R44 R47",
-    why="A native SDK spends 0.4 s on each: one participant silences all.",
+    why="If each costs time, one participant silences all others; a native SDK spends 0.4 s on it.",
     level=Level.SHOULD,
     protocols=(0,),
 )
@@ -321,7 +325,8 @@ async def forgeries_are_cheap(scene: Scene) -> None:
     "A call of the testee is answered in plain, and with another key, before its right answer",
     sees="the right answer",
     rule="R44 R45",
-    why="The server could answer in place of the callee; official clients accept the plain one.",
+    why="Whoever operates the server could answer in place of the callee; official clients "
+    "believe it.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -360,7 +365,7 @@ async def undecryptable_answer(scene: Scene) -> None:
     "In an encrypted request stream, a chunk arrives that is not encrypted",
     sees="no other payload than was sent: the right answer, an error, or none",
     rule="R25 R45",
-    why="The server could put its own words into a text that counts as encrypted.",
+    why="Whoever operates the server could put words into a text that counts as encrypted.",
     protocols=STREAMS,
     reads=1,
 )
@@ -379,7 +384,7 @@ async def plain_chunk(scene: Scene) -> None:
     "In the middle of an encrypted request stream, a trailer arrives that is not encrypted",
     sees="no answer to half of the payload",
     rule="R25 R45",
-    why="The server could cut a text that counts as encrypted wherever it likes.",
+    why="Whoever operates the server could truncate a text that counts as encrypted.",
     protocols=STREAMS,
     reads=1,
 )
@@ -398,7 +403,7 @@ async def plain_trailer(scene: Scene) -> None:
     "In an encrypted request stream, a chunk is lost because it cannot be decrypted",
     sees="no answer with a payload",
     rule="R25 R44",
-    why="A text with a hole in it would count as whole.",
+    why="The application gets a text with a hole and no error.",
     protocols=STREAMS,
     reads=1,
 )
@@ -416,7 +421,7 @@ async def undecryptable_chunk(scene: Scene) -> None:
     "The same encrypted packet arrives again under another sequence number",
     sees="the handler runs once",
     rule="R16",
-    why="The server could repeat what somebody asked for; nothing in the encryption prevents it.",
+    why="Whoever operates the server could repeat requests: what was asked for happens twice.",
     level=Level.SHOULD,
     methods=("conform.count", "conform.echo"),
 )
@@ -435,9 +440,9 @@ async def replayed_packet(scene: Scene) -> None:
 @case(
     "13.23",
     "Encrypted packets arrive in which there is nothing, nothing known, or no protobuf",
-    sees="no harm: the next request is answered",
+    sees="the next request is answered",
     rule="R44 R32",
-    why="Anybody with the passphrase could end or silence everybody else.",
+    why="Any participant with the passphrase could crash or silence all others.",
 )
 async def nothing_inside(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -452,7 +457,7 @@ async def nothing_inside(scene: Scene) -> None:
     "The server calls in an encrypted room; it knows no key",
     sees="INFO: whether it is answered, and how",
     rule="R21 R45",
-    why="The server's API does not work towards participants that refuse what is not encrypted.",
+    why="The server's API cannot reach participants that ignore what is not encrypted.",
     level=Level.INFO,
     protocols=(0,),
 )

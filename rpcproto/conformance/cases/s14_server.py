@@ -17,7 +17,8 @@ from rpcproto.wire import Ack, Request, Response
     "The server calls",
     sees="an ack packet, then a response packet, both to the identity that called",
     rule="R21 A7",
-    why="The server's API reports a participant that cannot be reached.",
+    why="Without an answer the user of the server's API gets a timeout from a participant that is "
+    "there.",
     protocols=(0,),
 )
 async def server_is_answered(scene: Scene) -> None:
@@ -36,7 +37,8 @@ async def server_is_answered(scene: Scene) -> None:
     "The server calls without a destination, so that the packet is for the whole room",
     sees="an ack packet, then a response packet",
     rule="R21 R39",
-    why="The server hands its request to one participant alone, and need not name it.",
+    why="Without an answer the user of the server's API gets a timeout from a participant that is "
+    "there.",
     protocols=(0,),
 )
 async def server_names_nobody(scene: Scene) -> None:
@@ -52,7 +54,8 @@ async def server_names_nobody(scene: Scene) -> None:
     "The server calls a method that is not registered",
     sees="an ack packet, then error 1400",
     rule="R15 R21",
-    why="The user of the server's API waits for the timeout, and is told nothing of the reason.",
+    why="Without the error the user of the server's API waits for the timeout, and learns no "
+    "reason.",
     methods=(),
     protocols=(0,),
 )
@@ -68,7 +71,8 @@ async def server_calls_an_unknown_method(scene: Scene) -> None:
     "The server calls, and the handler raises an RpcError",
     sees="an error packet with its code, message and data",
     rule="R18 R21",
-    why="The user of the server's API waits for the timeout, and is told nothing of the reason.",
+    why="Without the error the user of the server's API waits for the timeout, and learns no "
+    "reason.",
     methods=("conform.fail",),
     protocols=(0,),
 )
@@ -86,7 +90,8 @@ async def server_is_refused(scene: Scene) -> None:
     "The server calls, and the answer has 15,360 bytes",
     sees="a response packet, whole",
     rule="R17 R21",
-    why="The server's API carries up to 15 KiB.",
+    why="The server's API carries up to 15 KiB: its user would get an error for an answer that "
+    "fits.",
     methods=("conform.size",),
     protocols=(0,),
 )
@@ -101,7 +106,7 @@ async def server_gets_the_largest_answer(scene: Scene) -> None:
     "The server calls, and the answer has 15,361 bytes",
     sees="error 1504, and no stream",
     rule="R17 R21",
-    why="The server reads no streams: its user waits for the timeout.",
+    why="The server reads no streams: the user of its API would wait for the timeout.",
     methods=("conform.size",),
     protocols=(0,),
 )
@@ -116,7 +121,7 @@ async def server_gets_no_stream(scene: Scene) -> None:
     "The server calls with an empty payload",
     sees="a response packet with an empty payload",
     rule="R21 R29",
-    why="A payload is optional in the server's API.",
+    why="A payload is optional in the server's API: calls without one would fail.",
     protocols=(0,),
 )
 async def server_calls_with_nothing(scene: Scene) -> None:
@@ -130,7 +135,7 @@ async def server_calls_with_nothing(scene: Scene) -> None:
     "The server makes three calls at once",
     sees="three answers, each to the identity that called",
     rule="R21 R16",
-    why="Each call of the server has a sender of its own; the users of its API do not take turns.",
+    why="The users of the server's API would get each other's answers, or none.",
     protocols=(0,),
 )
 async def server_calls_at_once(scene: Scene) -> None:
@@ -166,7 +171,7 @@ async def server_repeats_itself(scene: Scene) -> None:
     "A participant leaves while a call of the server runs for 2 s",
     sees="the answer to the server",
     rule="R19 R21",
-    why="Nobody announces the server: it does not leave with those whom somebody announced.",
+    why="The user of the server's API would wait for the timeout, because somebody else left.",
     methods=("conform.wait",),
     protocols=(0,),
     seconds=2,
@@ -206,7 +211,7 @@ async def hidden_caller(scene: Scene) -> None:
     "A hidden participant calls: its identity is empty",
     sees="INFO: whether it is answered",
     rule="R21",
-    why="It cannot be reached: no packet has an empty destination.",
+    why="Both are harmless: a hidden participant cannot be reached.",
     level=Level.INFO,
     protocols=(0,),
 )
@@ -224,7 +229,7 @@ async def answer_to_the_hidden(scene: Scene) -> str:
     "A hidden participant answers a call of the testee in place of the callee",
     sees="the answer of the callee",
     rule="R7 C",
-    why="Anybody whom the server does not show could answer in the name of those whom it shows.",
+    why="A hidden participant could answer in the name of any other one.",
     level=Level.SHOULD,
     methods=("conform.call",),
     protocols=(0,),

@@ -19,7 +19,7 @@ STREAMS: Final = (1, 2)
     "Request streams arrive whose timeout is no number",
     sees="error 1500",
     rule="R27",
-    why="The caller is told what is wrong with its request, in place of nothing until its timeout.",
+    why="The handler runs without a limit of time, or the caller learns nothing until its timeout.",
     level=Level.SHOULD,
     protocols=STREAMS,
     reads=1,
@@ -38,7 +38,7 @@ async def timeout_is_no_number(scene: Scene) -> None:
     "A request arrives as a stream of bytes: its header has no text_header",
     sees="an error, or no answer",
     rule="R27",
-    why="The payload of RPC is text; bytes on its topic are something else.",
+    why="The handler runs with bytes that need not be text.",
     level=Level.SHOULD,
     protocols=STREAMS,
     reads=1,
@@ -55,7 +55,7 @@ async def a_stream_of_bytes(scene: Scene) -> None:
     "Streams arrive on topics that are not those of RPC, with the attributes of a request",
     sees="nothing: no ack, and no answer",
     rule="R24",
-    why="Streams of applications have topics of their own; a chat message must not run a handler.",
+    why="A stream of an application, such as a chat message, would run a handler.",
     protocols=STREAMS,
     reads=1,
 )
@@ -71,9 +71,9 @@ async def other_topics(scene: Scene) -> None:
 @case(
     "15.19",
     "A request stream arrives without a request id",
-    sees="nothing, and no harm",
+    sees="nothing; the next request is answered",
     rule="R27 R28",
-    why="Nothing could be answered that the caller would understand.",
+    why="The handler runs for a caller that can never get an answer.",
     level=Level.SHOULD,
     protocols=STREAMS,
     reads=1,
@@ -91,9 +91,9 @@ async def a_stream_without_an_id(scene: Scene) -> None:
 @case(
     "15.20",
     "A request packet, an ack and a response arrive without an id",
-    sees="nothing, and no harm",
+    sees="nothing; the next request is answered",
     rule="R28",
-    why="Nothing could be answered that the caller would understand.",
+    why="The handler runs for a caller that can never get an answer.",
     level=Level.SHOULD,
 )
 async def packets_without_an_id(scene: Scene) -> None:
@@ -108,7 +108,7 @@ async def packets_without_an_id(scene: Scene) -> None:
     "A request packet arrives whose payload is in compressed_payload",
     sees="an error, or no answer",
     rule="R34 A1",
-    why="The handler would run with an empty payload that nobody sent.",
+    why="The handler runs with an empty payload that nobody sent.",
     level=Level.SHOULD,
 )
 async def compressed_payload_of_a_request(scene: Scene) -> None:
@@ -126,7 +126,7 @@ async def compressed_payload_of_a_request(scene: Scene) -> None:
     "A call of the testee is answered with a compressed_payload",
     sees="a call that fails with 1500",
     rule="R34 A1",
-    why="The application would get an empty answer that nobody gave.",
+    why="The application gets an empty answer that nobody gave, or waits for its timeout.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -144,9 +144,9 @@ async def compressed_payload_of_an_answer(scene: Scene) -> None:
 @case(
     "15.23",
     "Responses, errors and response streams arrive that nobody asked for",
-    sees="nothing, and no harm",
+    sees="nothing; the next request is answered",
     rule="R32",
-    why="An answer can come after its caller has given up: that must break nothing.",
+    why="Answers can come after their caller has given up: late ones would stop the participant.",
 )
 async def answers_to_nothing(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -170,7 +170,7 @@ async def answers_to_nothing(scene: Scene) -> None:
     "A call of the testee is refused with the codes 0, 1 and 2^32 - 1",
     sees="calls that fail at once",
     rule="R18 A1",
-    why="A peer may send any code; the application must not wait for its timeout.",
+    why="The application waits for its timeout although the callee has refused.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -188,9 +188,9 @@ async def odd_codes(scene: Scene) -> None:
 @case(
     "15.25",
     "Packets arrive whose sender is the testee itself",
-    sees="nothing, and no harm",
+    sees="nothing; the next request is answered",
     rule="R39 A7",
-    why="A transport that echoes would let the testee answer itself.",
+    why="On a transport that echoes, every request would run a handler of its own caller.",
     level=Level.SHOULD,
     methods=("conform.count", "conform.echo"),
 )
