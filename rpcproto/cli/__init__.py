@@ -3,9 +3,16 @@
 import os
 import signal
 import sys
+from contextlib import suppress
+from typing import Final
 
 from rpcproto import interrupts
 from rpcproto.extras import how_to_install
+
+BUG: Final = 70
+"""The exit code after an error that no command expects."""
+DEBUG: Final = "RPCPROTO_DEBUG"
+"""The environment variable that lets such an error through, with its traceback."""
 
 
 def main() -> int:
@@ -26,16 +33,20 @@ def _run() -> int:
     try:
         from rpcproto.cli.commands import run  # noqa: PLC0415 (it may be missing)
     except ImportError as error:
-        missing = str(error.name).partition(".")[0]
-        if missing not in ("anyio", "click", "rich"):
+        if os.environ.get(DEBUG):
             raise
-        print(
-            f"rpcproto: the command line needs the package {missing!r}, which is not installed; "
-            + how_to_install("cli"),
-            file=sys.stderr,
-        )
-        return 1
+        missing = str(error.name).partition(".")[0]
+        if missing in ("anyio", "click", "rich"):
+            what = f"the command line needs the package {missing!r}, which is not installed"
+            return _fail(f"{what}; {how_to_install('cli')}", 1)
+        return _fail(f"this installation is broken: {error}", BUG)
     return run()
+
+
+def _fail(reason: str, code: int) -> int:
+    with suppress(OSError):
+        print(f"rpcproto: {reason}", file=sys.stderr)
+    return code
 
 
 def _occupy_standard_streams() -> None:

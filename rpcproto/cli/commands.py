@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import click
 
 import rpcproto
 from rpcproto import interrupts
+from rpcproto.cli import BUG, DEBUG
 from rpcproto.cli.completion import VARIABLE, completion
 from rpcproto.cli.conform import conform
 from rpcproto.cli.decode import NotAPacket, as_json, describe, packets_in
@@ -30,11 +30,6 @@ from rpcproto.cli.remote_commands import bench, call, serve
 from rpcproto.cli.running import quiet_finalizers
 from rpcproto.cli.sealing import Keys, keyed
 from rpcproto.recording import Journal
-
-BUG: Final = 70
-"""The exit code after an error that no command expects."""
-_DEBUG: Final = "RPCPROTO_DEBUG"
-"""The environment variable that lets such an error through, with its traceback."""
 
 
 def run() -> int:
@@ -65,9 +60,9 @@ def _run() -> int:
         say(f"{what}{error.strerror or error}")
         return OUTPUT_FAILED
     except Exception as error:
-        if os.environ.get(_DEBUG):
+        if os.environ.get(DEBUG):
             raise
-        say(f"a bug: {type(error).__name__}: {error}; set {_DEBUG}=1 to see the traceback")
+        say(f"a bug: {type(error).__name__}: {error}; set {DEBUG}=1 to see the traceback")
         return BUG
     return code if isinstance(code, int) else 0
 

@@ -104,8 +104,8 @@ def serve(
     chooses a free port. With nats:, wss: and livekit:, it joins the room. With stdio:, it serves
     the peer at the other end of its standard input and output until that peer leaves.
 
-    With a passphrase, packets are encrypted from end to end, and plain packets of others are
-    ignored. Packets that cannot be decrypted are reported with their senders.
+    With a passphrase, packets are encrypted from end to end, and unencrypted packets are ignored.
+    Packets that cannot be decrypted are reported with their senders.
 
     All messages go to standard error. On Ctrl-C or SIGTERM the command rejects new requests with
     code 1400, waits for running functions, and exits with code 0. A second signal stops it at once.

@@ -262,6 +262,21 @@ def test_ctrl_c_leaves_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (code, out, err.strip()) == (130, "", "")
 
 
+def test_a_bug_is_a_line_that_says_how_to_see_its_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "play", lambda console: 1 / 0)
+    code, out, err = run("demo")
+    assert (code, out) == (70, "")
+    assert err == (
+        "rpcproto: a bug: ZeroDivisionError: division by zero; "
+        "set RPCPROTO_DEBUG=1 to see the traceback\n"
+    )
+    monkeypatch.setenv("RPCPROTO_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        run("demo")
+
+
 # decode
 
 
@@ -635,11 +650,14 @@ def test_without_its_extra_the_command_says_how_to_get_it(
 
 
 def test_another_module_that_is_missing_is_not_taken_for_the_extra(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delitem(sys.modules, "rpcproto.cli.commands")
     monkeypatch.delattr(cli, "commands")
     monkeypatch.setitem(sys.modules, "rpcproto.cli.demo", None)
+    assert cli.main() == 70
+    assert capsys.readouterr().err.startswith("rpcproto: this installation is broken: ")
+    monkeypatch.setenv("RPCPROTO_DEBUG", "1")
     with pytest.raises(ModuleNotFoundError):
         cli.main()
 
