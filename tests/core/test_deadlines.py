@@ -40,6 +40,9 @@ class Model:
         name = self.alice.call(response_timeout=timeout, ack_timeout=window)
         self._add(name, timeout, window if window < timeout else None)
 
+    def usual_call(self) -> None:
+        self._add(self.alice.call(), 10.0, 7.0)
+
     def asked(self, milliseconds: int) -> None:
         self.alice.receive(request(f"r{self.started}", response_timeout_ms=milliseconds))
         self._add(self.alice.invocation().invocation_id, milliseconds / 1000 + 7)
@@ -93,7 +96,8 @@ def code_of(expired: Open) -> int:
 
 inputs = st.one_of(
     st.builds(lambda timeout, window: ("call", timeout, window), eighths, eighths),
-    st.just(("call", 10.0, 7.0)),
+    st.just(("usual_call",)),
+    st.just(("asked", 8_000)),
     st.builds(lambda eighth: ("asked", int(eighth * 1000)), eighths),
     st.builds(lambda which: ("acked", which), st.integers(0, 50)),
     st.builds(lambda which: ("ends", which), st.integers(0, 50)),
@@ -140,10 +144,27 @@ def test_timeouts_that_are_used_once_make_room_for_others() -> None:
         model.check()
 
 
+@pytest.mark.parametrize("acked_alone", [True, False])
+def test_r3_an_acked_call_does_not_hide_the_ack_window_of_the_next_one(acked_alone: bool) -> None:
+    model = Model()
+    model.usual_call()
+    if acked_alone:
+        model.acked(0)
+        model.check()
+    model.alice.now += 1
+    model.usual_call()
+    model.acked(0)
+    model.check()
+    model.acked(1)
+    model.check()
+    model.ends(0)
+    model.check()
+
+
 def test_what_ends_out_of_turn_takes_nobody_else_s_deadline() -> None:
     model = Model()
     for _ in range(3):
-        model.call(10.0, 7.0)
+        model.usual_call()
         model.asked(8_000)
     for which in (5, 4, 2):
         model.ends(which)
