@@ -55,9 +55,7 @@ def browse(url: str, scheme: str, *options: str) -> str:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
     ("page", "heading"),
-    [("index", "rpcproto"), ("reference/rpcproto", "RpcEngine"), ("conformance", "Conformance")]
-    if (DOCS / "conformance.md").exists()
-    else [("index", "rpcproto"), ("reference/rpcproto", "RpcEngine")],
+    [("index", "rpcproto"), ("reference/rpcproto", "RpcEngine"), ("conformance", "Conformance")],
 )
 def test_a_page_looks_as_the_system_prefers(url: str, page: str, heading: str, scheme: str) -> None:
     place = f"{url}/{page}.html"
