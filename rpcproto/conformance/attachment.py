@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 MAX_PACKET_BYTES: Final = 131_072
 """The largest packet that the suite sends, in bytes."""
@@ -52,6 +52,9 @@ class Attachment(ABC):
     `on_packet` is given each packet of the testee, `on_end` the reason when it has ended by itself.
     Set both before `start`. Nothing is called after `stop`.
     """
+
+    has_late_news: ClassVar[bool] = False
+    """Whether packets of a participant can overtake the news that it is here."""
 
     def __init__(self) -> None:
         self.on_packet: OnPacket = lambda data: None

@@ -24,9 +24,6 @@ with extra("conformance", __name__):
 
 JOIN_TIMEOUT: Final = 60.0
 """How long a testee that the suite has started may take to join, in seconds."""
-NEWS_TIME: Final = 0.03
-"""How long news by signalling may take, in seconds: packets of a participant could overtake it, and
-a testee that has not heard of somebody takes them for one of client_protocol 0."""
 RETURN_TIMEOUT: Final = 15.0
 """How long a testee may be out of the room before it counts as ended, in seconds."""
 ENDING_TIME: Final = 3.0
@@ -73,6 +70,8 @@ class _Played:
 class RoomAttachment(Attachment):
     """asyncio only. The suite starts the testee with LIVEKIT_URL and LIVEKIT_TOKEN, or waits for
     one that somebody else starts."""
+
+    has_late_news = True
 
     def __init__(
         self,
@@ -153,7 +152,6 @@ class RoomAttachment(Attachment):
                 self._room.leave(previous)
             played = self._members[member.identity] = _Played(member)
             self._room.join(played)
-            await anyio.sleep(NEWS_TIME * self._scale)
 
     async def dismiss(self, member: Member) -> None:
         played = self._members.pop(member.identity, None)

@@ -94,7 +94,7 @@ class Scene:
         participant.member = participant.member._replace(sid=new_sid())
         if is_told:
             self._note(participant, "joins with a new sid")
-            await self.stage.attachment.announce(participant.member)
+            await self.stage.announce(participant.member)
 
     # time
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from rpcproto.conformance.attachment import Attachment, Encryption, Facts, Member
@@ -179,8 +180,19 @@ class Stage:
         member = Member(f"{name}-{self._numbers}", new_sid(), client_protocol, capabilities)
         participant = self.play(member, record)
         if is_announced:
-            await self.attachment.announce(member)
+            await self.announce(member)
         return participant
+
+    async def announce(self, member: Member) -> None:
+        """Let the testee know that a participant is here, before that sends it anything.
+
+        Where news can be late, an echo of somebody else is waited for: a testee that has not heard
+        of a participant takes it for one of client_protocol 0.
+        """
+        await self.attachment.announce(member)
+        if self.attachment.has_late_news and self._bystander is not None:
+            with suppress(Deaf):  # the case will tell
+                await self.settle(within=1)
 
     def play(self, member: Member, record: Callable[[str, str, bytes], None]) -> Participant:
         """Play a participant that is as `member` has it, without a word of it to the testee."""

@@ -49,8 +49,7 @@ class Right(Attachment):
     CONFIG = RpcConfig()
 
     def __init__(self) -> None:
-        self.on_packet = lambda data: None
-        self.on_end = lambda reason: None
+        super().__init__()
         self.testee = peer.Testee("testee")
         self.is_stuck = False
         self.key = b""

@@ -52,8 +52,7 @@ class Nonsense(NamedTuple):
     why: str
 
 
-NEWER: Final = "Newer peers send such packets: older participants would stop when the first one "
-"joins."
+NEWER: Final = "Newer peers send such packets: the first one that joins would stop all older ones."
 BROKEN: Final = "Any participant could crash or silence all others."
 NONSENSE: Final = (
     Nonsense("15.1", "Packets that are not protobuf arrive",
