@@ -4,15 +4,20 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeAlias
 
+import anyio
 import pytest
 from paths import DOCS, EXAMPLES, TESTS
 
 from rpcproto import cli
-from rpcproto.conformance.case import SECTIONS, Level
+from rpcproto.conformance.case import SECTIONS, Case, Level, NotPossible, Unmet
 from rpcproto.conformance.cases import CASES
+from rpcproto.conformance.judge import Judge, select
+from rpcproto.conformance.results import Run, Verdict
+from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.wire_attachment import ProcessAttachment
 
 PEER = f"{sys.executable} {EXAMPLES / 'testees/peer.py'}"
 
@@ -249,3 +254,73 @@ def test_list_shows_the_cases_and_plays_none(conform: Conform) -> None:
     assert ran.code == 0
     assert "RPC-2.1   MUST" in ran.out
     assert "SHOULD" not in ran.out
+
+
+# verdicts
+
+
+async def raising(scene: Scene) -> None:
+    raise ZeroDivisionError("a fault of the suite")
+
+
+async def expecting(scene: Scene) -> None:
+    raise Unmet("one thing", "another")
+
+
+async def impossible(scene: Scene) -> None:
+    raise NotPossible("it cannot")
+
+
+async def telling(scene: Scene) -> str:
+    return "what it does"
+
+
+def made(number: int, level: Level, play: Callable[[Scene], Awaitable[str | None]]) -> Case:
+    return Case(16, number, "", "something", "R1", "", level, play, (), (2,), 0, 0.0)
+
+
+def judged(*cases: Case) -> Run:
+    """What the judge says of these cases, with our engine as the testee."""
+
+    async def judge() -> Run:
+        async with ProcessAttachment(PEER, "testee") as attachment:
+            return await Judge(attachment).run(select(cases))
+
+    return anyio.run(judge)
+
+
+def test_a_verdict_depends_on_the_level_and_on_whose_fault_it_is() -> None:
+    run = judged(
+        made(1, Level.MUST, expecting),
+        made(2, Level.SHOULD, expecting),
+        made(3, Level.INFO, telling),
+        made(4, Level.MUST, impossible),
+        made(5, Level.SHOULD, raising),
+    )
+    assert [result.verdict for result in run.results] == [
+        Verdict.FAIL,
+        Verdict.NOT_STRICT,
+        Verdict.INFO,
+        Verdict.UNSUPPORTED,
+        Verdict.HARNESS_ERROR,
+    ]
+    assert "ZeroDivisionError: a fault of the suite" in run.results[4].seen
+    assert (run.results[0].expected, run.results[0].seen) == ("one thing", "another")
+
+
+def test_an_exit_code_is_about_what_counts() -> None:
+    should = judged(made(1, Level.SHOULD, expecting))
+    assert should.exit_code() == 0
+    assert should.exit_code(strict=True) == 1
+    assert judged(made(1, Level.MUST, raising)).exit_code() == 1
+    assert judged(made(1, Level.MUST, impossible)).exit_code() == 2
+
+
+def test_cases_are_chosen_by_their_names_their_sections_and_their_rules() -> None:
+    def names(*only: str) -> set[str]:
+        return {case.case_id for case, _ in select(CASES, only=only)}
+
+    assert names("RPC-4.3") == names("rpc-4.3") == {"RPC-4.3"}
+    assert names("RPC-4") == {case.case_id for case in CASES if case.section == 4}
+    assert names("R14") == {case.case_id for case in CASES if "R14" in case.rule.split()}
+    assert {protocol for _, protocol in select(CASES, protocols=[1])} == {1}
