@@ -19,7 +19,6 @@ FROM_ROOT: Final = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
-    "examples/README.md": "examples.md",
     "README.md": "index.md",
 }
 """Pages beside `docs`, and where they are on the site, which has a start page of its own."""

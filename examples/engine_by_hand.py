@@ -1,4 +1,4 @@
-"""No host at all: a channel that calls back, the engine, and the loop of docs/hosting.md.
+"""No host at all: a channel that calls back, the engine, and the loop of the README.
 
 Two ends of a channel inside an asyncio loop; the clock and the timers are the loop's. What a real
 host needs besides is in `callback_host.py`.

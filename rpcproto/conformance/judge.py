@@ -215,7 +215,7 @@ class Judge:
             await scene.end()
         if stage.packets != before:
             self._silent = 0
-        elif verdict not in (Verdict.PASS, Verdict.INFO):  # silence is right in some cases
+        elif verdict in (Verdict.FAIL, Verdict.NOT_STRICT):  # silence is right in some cases
             self._silent += 1
         self._deaf = self._deaf + 1 if is_deaf else 0
         errors = stage.attachment.take_errors()

@@ -281,7 +281,11 @@ class Participant:
             found.append(whole)
             return True
 
-        await self._must_come(what, look)
+        came = 0
+        while await self._stage.until(look) is None:  # a body that grows may take longer
+            if came == len(self._about(request_id)):
+                raise Unmet(f"{what}, to {self.identity}", self._what_came())
+            came = len(self._about(request_id))
         body = found[0] if isinstance(found[0], Body) else getattr(found[0], "body")  # noqa: B009
         for seen in body.parts:
             self.inbox.remove(seen)

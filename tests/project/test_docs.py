@@ -23,7 +23,7 @@ from rpcproto.participant import CallArguments, ParticipantBase
 from rpcproto.testing.hosts import check
 from rpcproto.transports import TransportEvent
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples" / "README.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 RULES = (ROOT / "docs" / "rules.md").read_text("utf-8")
 HOSTING = (ROOT / "docs" / "hosting.md").read_text("utf-8")
 WIRE = (ROOT / "docs" / "wire.md").read_text("utf-8")
@@ -245,10 +245,4 @@ def test_every_page_is_on_the_site_and_every_page_of_the_site_is_there() -> None
     )
     there = {page.name for page in (ROOT / "docs").glob("*.md")}
     there |= {path.relative_to(ROOT / "docs").as_posix() for path in REFERENCE}
-    assert listed == there | {"changelog.md", "contributing.md", "examples.md", "security.md"}
-
-
-def test_every_example_is_in_the_index() -> None:
-    index = (ROOT / "examples" / "README.md").read_text("utf-8")
-    linked = set(re.findall(r"^\| \[(\w+\.py)\]\(\1\)", index, re.MULTILINE))
-    assert linked == {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert listed == there | {"changelog.md", "contributing.md", "security.md"}

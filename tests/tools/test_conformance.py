@@ -158,7 +158,7 @@ def test_a_testee_that_answers_everything_wrongly_fails(conform: Conform) -> Non
 
 def test_a_silent_testee_fails_its_cases(conform: Conform) -> None:
     ran = conform(
-        "--exec", run_testee("silent"), "--timeout-scale", "0.05", "--client-protocol", "2"
+        "--exec", run_testee("silent"), "--timeout-scale", "0.2", "--client-protocol", "2"
     )
     assert ran.code == 1
     assert ran.verdicts()["pass"] == 0

@@ -31,10 +31,18 @@ A case is an async function that is given a `Scene`, under the decorator `case`:
 A case plays the others. `scene.join` lets a participant come; `alice.request`, `alice.send` (any
 message of `rpcproto.wire`, stamped as a server stamps it, with another `sid` or a `sequence` if
 wanted) and `alice.send_bytes` send at once. `writing.request_parts`, `answer_parts` and
-`stream_parts` give the messages of a body one by one, to be sent in another order or not at all.
+`stream_parts` give the messages of a body one by one, to be sent in another order or not at all;
+`request_stream` and `answer_stream` cut a body where the case wants it. `change` of `alice.send`
+alters a packet before it is stamped, and `is_plain` leaves it plain in an encrypted room.
+`scene.server` and `scene.hidden` play the server's own calls and hidden participants.
 What must come is awaited: `alice.gets_ack`, `gets_answer`, `gets_error`, `gets_request`;
-`scene.nothing_more` says that nothing else has come, to anybody. `scene.settle` is the barrier: the
-testee has done all that it does now. `scene.sleep` lets time pass, virtual or real.
+`scene.nothing_more` says that nothing else has come, to anybody, `scene.is_not_believed` that a
+request has no answer with a payload, and `call.does_not_succeed` the same of a call.
+`scene.settle` is the barrier: the testee has done all that it does now. `scene.sleep` lets time
+pass, virtual or real.
+
+Each case must be able to fail: `tests/support/wrong_ways.py` has testees that are
+wrong in one way, and a test sees that each case of the sections 9 to 15 fails for one of them.
 
 The testee calls when it is asked to: `call = await scene.call(alice, "greet", "hi")`; then
 `request = await alice.gets_request()`, `alice.ack(request)`, `alice.answer(request, "there")` or

@@ -297,6 +297,7 @@ for _forgery in FORGERIES:
 async def silence(scene: Scene) -> None:
     alice = await scene.join("alice")
     alice.send(with_another_key(echo("guessed")))
+    await scene.settle(within=SLOWLY)
     await scene.nothing_more()
     await alice.gets_answer(alice.request("conform.echo", "next"), "next")
 
@@ -336,6 +337,7 @@ async def forged_answers(scene: Scene) -> None:
     alice.ack(request)
     alice.send(with_another_key(Response(request.request_id, "forged")))
     alice.send(Response(request.request_id, "forged"), is_plain=True)
+    await scene.settle(within=SLOWLY)
     await call.is_still_pending()
     alice.answer(request, "right")
     await call.succeeds("right")
@@ -354,6 +356,7 @@ async def undecryptable_answer(scene: Scene) -> None:
     call, request = await scene.called(alice)
     alice.send(with_another_key(Ack(request.request_id)))
     alice.send(with_another_key(Response(request.request_id, "forged")))
+    await scene.settle(within=SLOWLY)
     await call.is_still_pending()
     alice.ack(request)
     alice.answer(request, "right")
@@ -413,6 +416,7 @@ async def undecryptable_chunk(scene: Scene) -> None:
     stream = stream._replace(header=stream.header._replace(total_length=None))
     alice.send(stream.header, stream.chunks[0], with_another_key(stream.chunks[1]))
     alice.send(stream.chunks[2], stream.trailer)
+    await scene.settle(within=SLOWLY)
     await scene.is_not_believed(alice, stream.request_id)
 
 
