@@ -17,9 +17,9 @@ from benchmarks.table import Row, aligned, number
 FORMAT: Final = 1
 """The version of the file format."""
 NOISE: Final = 0.03
-"""Of figures that were measured by turns: a smaller change in any round is none."""
-NOISE_APART: Final = 0.10
-"""Of figures that were measured at different times: a smaller change is none."""
+"""A smaller change in any of several rounds is none."""
+NOISE_OF_ONE: Final = 0.10
+"""The same if there is one round only."""
 MORE_IS_BETTER: Final = {"/s"}
 """The units of which more is better; of all others, less is."""
 
@@ -124,12 +124,12 @@ def comparison(earlier: Kept, now: Sequence[Figure], here: Origin) -> str:
     lines = [f"compared with {earlier.origin}"]
     if earlier.origin[:3] != here[:3]:
         lines.append("(another interpreter, protobuf or machine: times are not comparable)")
-    return "\n".join([*lines, _table(_by_name([earlier.figures]), _by_name([now]), NOISE_APART)])
+    return "\n".join([*lines, _table(_by_name([earlier.figures]), _by_name([now]))])
 
 
 def compared_by_turns(before: Sequence[Sequence[Figure]], now: Sequence[Sequence[Figure]]) -> str:
     """How the figures of rounds compare with those of the same rounds elsewhere, as a table."""
-    return _table(_by_name(before), _by_name(now), NOISE)
+    return _table(_by_name(before), _by_name(now))
 
 
 Named = Mapping[tuple[str, str], list[Figure]]
@@ -143,24 +143,27 @@ def _by_name(rounds: Sequence[Sequence[Figure]]) -> Named:
     return named
 
 
-def _table(before: Named, now: Named, noise: float) -> str:
+def _table(before: Named, now: Named) -> str:
     lines: list[tuple[str, ...]] = [("", "before", "now", "now / before", "")]
-    last = ""
+    last = head = ""
     for name, figures in now.items():
         if name not in before:
             continue
         if name[0] != last:
             last = name[0]
             lines.append((last, "", "", "", ""))
-        lines.append(_line(before[name], figures, noise))
+        belongs = name[1].startswith(f"{head}: ")
+        head = head if belongs else name[1]
+        shown = f"    {name[1].removeprefix(f'{head}: ')}" if belongs else f"  {head}"
+        lines.append((shown, *_cells(before[name], figures)))
     if len(lines) == 1:
         return "no figure was measured on both sides"
     return aligned(lines)
 
 
-def _line(before: Sequence[Figure], now: Sequence[Figure], noise: float) -> tuple[str, ...]:
-    """One figure: medians, the median of the ratios of the rounds, and what that means."""
-    what, unit = now[0].what, now[0].unit
+def _cells(before: Sequence[Figure], now: Sequence[Figure]) -> tuple[str, ...]:
+    """Of one figure: medians, the median of the ratios of the rounds, and what that means."""
+    unit = now[0].unit
     shown = (
         number(statistics.median(each.measured for each in side), unit) for side in (before, now)
     )
@@ -170,15 +173,16 @@ def _line(before: Sequence[Figure], now: Sequence[Figure], noise: float) -> tupl
         if other.measured > 0 and one.measured > 0
     )
     if not ratios:
-        return (f"  {what}", *shown, "", "")
+        return (*shown, "", "")
     ratio = f"{statistics.median(ratios):.2f}"
     if len(ratios) > 1:
         ratio += f" ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-    return (f"  {what}", *shown, ratio, _verdict(ratios, unit, noise))
+    return (*shown, ratio, _verdict(ratios, unit))
 
 
-def _verdict(ratios: Sequence[float], unit: str, noise: float) -> str:
+def _verdict(ratios: Sequence[float], unit: str) -> str:
     """How many times better or worse all rounds say it is, if they say so."""
+    noise = NOISE_OF_ONE if len(ratios) == 1 else NOISE
     if unit in MORE_IS_BETTER:
         ratios = [1 / ratio for ratio in ratios]
     ratio = statistics.median(ratios)

@@ -202,12 +202,12 @@ def test_another_checkout_is_measured_by_turns_with_this_one(tmp_path: Path) -> 
     run = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
     kept = tmp_path / "f.json"
     out = run([*command[:-1], str(kept), "--against", str(tmp_path)]).stdout
-    added = [line for line in out.splitlines() if "added to a call" in line]
+    added = [line for line in out.splitlines() if line.startswith("    added to a call")]
     assert len(added) == 2
     assert all(line.endswith(" x better") for line in added)
     again = run([*command[:4], "--against", str(kept)]).stdout
     assert f"compared with {read(kept).origin}" in again
-    sizes = [line for line in again.splitlines() if ": written for a call" in line]
+    sizes = [line for line in again.splitlines() if line.startswith("    written for a call")]
     assert [line.split()[-3:] for line in sizes] == [["1.00", "no", "change"]] * 2
 
 
