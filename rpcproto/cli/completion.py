@@ -38,7 +38,10 @@ def completion(ctx: click.Context, shell: str | None, install: bool) -> None:
     if not install:
         put_as_it_is(script)
         return
-    path = _place(shell)
+    try:
+        path = _place(shell)
+    except RuntimeError as error:
+        raise click.UsageError(f"cannot find the home directory: {error}", ctx) from None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(script + "\n", "utf-8")
