@@ -614,6 +614,18 @@ def test_r45_where_plain_packets_count_a_plain_answer_ends_a_sealed_call() -> No
     assert us.events() == [CallAcknowledged(call), CallSucceeded(call, "done")]
 
 
+@pytest.mark.parametrize("ring", [None, toy("bob")], ids=["plain", "sealed"])
+def test_r45_r28_where_plain_packets_count_a_half_read_stream_ends_after_15_seconds(
+    ring: ToyCryptor | None,
+) -> None:
+    us = alice_with(config=BOTH)
+    us.receive(request_header(timeout="60000"), sealed_by=ring)
+    assert us.next_deadline == START + 15
+    us.time_is(START + 15)
+    error_packet = opened(us.packets())[-1] if ring else us.sent()[-1]
+    assert error_packet == error("r1", 1500, data="no bytes for 15 seconds")
+
+
 def test_r45_where_plain_packets_count_the_answer_to_one_is_sealed() -> None:
     us = alice_with(config=BOTH)
     us.joined("bob")
