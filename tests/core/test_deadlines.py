@@ -161,6 +161,17 @@ def test_r3_an_acked_call_does_not_hide_the_ack_window_of_the_next_one(acked_alo
     model.check()
 
 
+def test_a_line_of_calls_that_have_ended_hides_no_invocation() -> None:
+    model = Model()
+    model.usual_call()
+    model.usual_call()
+    model.asked(8_000)
+    model.ends(1)
+    model.ends(0)
+    model.check()
+    assert model.alice.next_deadline is not None
+
+
 def test_what_ends_out_of_turn_takes_nobody_else_s_deadline() -> None:
     model = Model()
     for _ in range(3):
