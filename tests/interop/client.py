@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-STARTED, CANCELLED = "started", "cancelled"
+STARTED, CANCELLED, LEAVING = "started", "cancelled", "leaving"
 
 
 class Driver:
@@ -55,6 +55,12 @@ class Driver:
 
     async def _do_leave(self) -> dict[str, Any]:
         await self._sdk.leave()
+        return {}
+
+    async def _do_drain(self) -> dict[str, Any]:
+        """Wait until all answers have left, where the SDK can do so."""
+        if hasattr(self._participant, "drain"):
+            assert await self._participant.drain(10)
         return {}
 
     async def _do_call(
@@ -208,6 +214,11 @@ class Driver:
                 self._tell(CANCELLED, data.payload)
                 raise
             return "never"
+
+        @serve("bye")  # type: ignore[untyped-decorator]
+        async def bye(data: Any) -> str:
+            self._tell(LEAVING, data.payload)
+            return "y" * int(data.payload.partition(" ")[0])
 
         @serve("relay")  # type: ignore[untyped-decorator]
         async def relay(data: Any) -> str:
