@@ -1,6 +1,7 @@
 """The way to the WebSocket of the signalling: which path the server knows, and why it refuses."""
 
 import logging
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -8,7 +9,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from rpcproto.livekit.errors import FORBIDDEN, UNAUTHORIZED, UnreachableError, refusal
+from rpcproto.livekit.errors import FORBIDDEN, UNAUTHORIZED, RefusedError, UnreachableError, refusal
 from rpcproto.livekit.http_requests import HttpRequest, fetch, proxy_of, reached_through, why
 from rpcproto.livekit.signalling import Resumption, join_url, path_after, validate_url
 
@@ -37,12 +38,17 @@ class _Dial(connect_websocket):
 
 
 async def dial(
-    url: str, path: str, token: str, offer: str = "", resumption: Resumption | None = None
+    url: str,
+    path: str,
+    token: str,
+    offer: str = "",
+    resumption: Resumption | None = None,
+    refused: Callable[[RefusedError], None] = lambda _: None,
 ) -> tuple[ClientConnection, str]:
     """Open the WebSocket, on `path` or an older one; return it, and the path that the server knows.
 
     `offer` is our first one, which may go along; `resumption` is for a further WebSocket of the
-    same session.
+    same session. `refused` takes a refusal for which the server is still asked for a reason.
 
     A redirect is not followed. Raises RefusedError and UnreachableError.
     """
@@ -70,6 +76,7 @@ async def dial(
             if older is None:
                 body = bytes(error.response.body or b"").decode(errors="replace")
                 if not body and status in (UNAUTHORIZED, FORBIDDEN):
+                    refused(refusal(status, ""))
                     body = await _reason(validate_url(url, path), headers)
                 location = error.response.headers.get_all("Location")
                 # Some servers show the whole token, which is for no log.

@@ -16,7 +16,13 @@ from livekit.protocol.models import DataPacket
 
 from rpcproto import OutgoingPacket, stamp
 from rpcproto.livekit.delivery import Delivery
-from rpcproto.livekit.errors import ConnectError, LeaveError, NotDeliveredError, UnreachableError
+from rpcproto.livekit.errors import (
+    ConnectError,
+    LeaveError,
+    NotDeliveredError,
+    RefusedError,
+    UnreachableError,
+)
 from rpcproto.livekit.http_requests import why
 from rpcproto.livekit.negotiation import PeerConnections
 from rpcproto.livekit.participants import AttributesChanged, Participants, PermissionChanged
@@ -139,6 +145,11 @@ class Link:
     def is_final(self) -> bool:
         """Whether the server does not want us back."""
         return self._socket.is_final
+
+    @property
+    def refusal(self) -> RefusedError | None:
+        """That the server does not let us in, before it has said why."""
+        return self._socket.refusal
 
     @property
     def progress(self) -> str:

@@ -73,6 +73,8 @@ class SignalSocket:
         """
         self.is_final: bool = False
         """Whether the server does not want us back."""
+        self.refusal: RefusedError | None = None
+        """That the server does not let us in, before it has said why."""
         self.is_resuming: bool = False
         """Whether there is no WebSocket on which the server has taken up the session."""
         self._url = url
@@ -92,7 +94,12 @@ class SignalSocket:
 
     async def open(self, offer: str) -> None:
         """Open the first WebSocket; our first offer goes along. Raises ConnectError."""
-        self._socket, self.path = await dial(self._url, self.path, self.token, offer)
+        self._socket, self.path = await dial(
+            self._url, self.path, self.token, offer, refused=self._take_refusal
+        )
+
+    def _take_refusal(self, refusal: RefusedError) -> None:
+        self.refusal = refusal
 
     @property
     def is_open(self) -> bool:
@@ -196,6 +203,7 @@ class SignalSocket:
                 for event in signalling.take_events():
                     await self._take(event)
                 self._has_said.set()
+                await asyncio.sleep(0)  # a flood of messages leaves others their turn
                 if until_resumed and not self.is_resuming:
                     break
         except (ConnectionClosed, OSError) as error:

@@ -291,6 +291,8 @@ class LiveKitTransport:
                 await link.close()
             if not isinstance(error, TimeoutError):
                 raise
+            if link is not None and link.refusal is not None:
+                raise link.refusal from None
             what, seconds = link.progress if link else missing, self._connect_timeout
             raise UnreachableError(
                 f"cannot join a room at {self._url}: {what} in {seconds:g} s"

@@ -2,12 +2,21 @@
 
 import asyncio
 import base64
+import itertools
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from livekit.protocol.rtc import LeaveRequest, SignalResponse
+from livekit.protocol.models import ParticipantInfo, ServerInfo
+from livekit.protocol.rtc import (
+    JoinResponse,
+    LeaveRequest,
+    ParticipantUpdate,
+    SignalResponse,
+    TrickleRequest,
+)
 from livekit_scenes import GUARD, run, session_of, tcp_server, token, until
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -71,9 +80,9 @@ def play(main: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(guarded())
 
 
-async def failure(port: int) -> ConnectError:
+async def failure(port: int, connect_timeout: float = GUARD) -> ConnectError:
     with pytest.raises(ConnectError) as caught:
-        await join_room(f"ws://127.0.0.1:{port}", SECRET)
+        await join_room(f"ws://127.0.0.1:{port}", SECRET, connect_timeout=connect_timeout)
     return caught.value
 
 
@@ -182,6 +191,27 @@ def test_a_reason_that_drips_is_waited_for_only_so_long(monkeypatch: pytest.Monk
     play(main)
 
 
+def test_a_reason_that_takes_too_long_hides_no_refusal() -> None:
+    async def say_nothing(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if b"/validate" not in head:
+            writer.write(reply("403 No"))
+            return
+        asked.set()
+        await closed.wait()
+
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def main() -> None:
+        async with listening(say_nothing) as server:
+            url = f"ws://127.0.0.1:{server.port}"
+            with pytest.raises(RefusedError, match=r"the server refuses \(403\): no reason"):
+                await join_room(url, SECRET, connect_timeout=1.0)
+            assert asked.is_set()
+            closed.set()
+
+    play(main)
+
+
 def test_a_server_that_is_not_http_is_not_reached() -> None:
     async def main() -> None:
         async with listening(saying(websocket=b"SSH-2.0-OpenSSH\r\n\r\n")) as server:
@@ -231,6 +261,39 @@ def test_a_message_beyond_the_limit_ends_the_joining(monkeypatch: pytest.MonkeyP
         async with websocket_server(handle) as port:
             error = await failure(port)
             assert "the signalling connection is lost" in str(error)
+
+    play(main)
+
+
+def test_a_flood_of_candidates_and_reports_is_bounded_and_joining_ends_in_time() -> None:
+    async def main() -> None:
+        async def handle(connection: ServerConnection) -> None:
+            us = ParticipantInfo(identity="bob", sid="PA_B")
+            join = JoinResponse(participant=us, server_info=ServerInfo(version="1.13.5"))
+            await connection.send(SignalResponse(join=join).SerializeToString())
+            for number in itertools.count():
+                init = json.dumps({"candidate": f"candidate:{number} 1 udp 1 192.0.2.1 9 typ host"})
+                trickle = TrickleRequest(candidateInit=init)
+                come = ParticipantInfo(
+                    identity=f"p{number}", sid=f"PA_{number}", state=ParticipantInfo.ACTIVE
+                )
+                gone = ParticipantInfo(
+                    identity=f"p{number}", sid=f"PA_{number}", state=ParticipantInfo.DISCONNECTED
+                )
+                update = ParticipantUpdate(participants=[come, gone])
+                await connection.send(SignalResponse(trickle=trickle).SerializeToString())
+                await connection.send(SignalResponse(update=update).SerializeToString())
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+
+        async with websocket_server(handle) as port:
+            joining = asyncio.create_task(failure(port, connect_timeout=1.0))
+            turns = 0
+            while not joining.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert isinstance(await joining, UnreachableError)
+            assert turns > 100  # others had theirs
 
     play(main)
 
