@@ -216,7 +216,7 @@ class Judge:
         if stage.packets != before:
             self._silent = 0
         elif verdict in (Verdict.FAIL, Verdict.NOT_STRICT):  # silence is right in some cases
-            self._silent += 1
+            self._silent += any(isinstance(passed.data, bytes) for passed in scene.passed)
         self._deaf = self._deaf + 1 if is_deaf else 0
         errors = stage.attachment.take_errors()
         return Result(case, protocol, verdict, seen, expected, scene.passed, seconds, errors)

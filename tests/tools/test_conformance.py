@@ -308,6 +308,12 @@ def test_a_verdict_depends_on_the_level_and_on_whose_fault_it_is() -> None:
     assert (run.results[0].expected, run.results[0].seen) == ("one thing", "another")
 
 
+def test_cases_in_which_nothing_is_sent_are_not_the_silence_of_the_testee() -> None:
+    cases = [made(number, Level.MUST, expecting) for number in range(5)]
+    run = judged(*cases, *(case for case in CASES if case.case_id == "RPC-2.1"))
+    assert run.results[-1].verdict is Verdict.PASS
+
+
 def test_an_exit_code_is_about_what_counts() -> None:
     should = judged(made(1, Level.SHOULD, expecting))
     assert should.exit_code() == 0
