@@ -37,6 +37,10 @@ _NO_FAILURE = "a pipe that cannot be written has no other end that could see it"
 _NO_CANCEL = "the contract of testees has no word for it"
 _EVERYBODY_HAS_A_SID = "the suite announces everybody with a sid, as a server does"
 _NO_INTERCEPTOR = "it matters to hosts that have an interceptor"
+_ENCRYPTED_ALONE = (
+    "a testee that encrypts reads nothing that is plain, so that it is ignored before"
+)
+_ONE_KEY = "the encrypted rooms of the suite have one key for all, set once"
 _ORDER = "what differs is the order within one instant, or the order of attributes"
 _KNOWN_BY_ITS_ID = "a request that comes again is known by its id as well (R16)"
 
@@ -78,6 +82,20 @@ UNSEEN: Final[Mapping[str, str]] = {
     "a body for somebody who left stays in the outbox": _PIPE,
     "the id of a cancelling trailer is read from what is handed back": _NO_FAILURE,
     "the attributes of a stream are written in no certain order": _ORDER,
+    "a newcomer continues the response of a call in grace": _EVERYBODY_HAS_A_SID,
+    "compressed input that was read stays counted": _MEMORY,
+    "a recipient is kept when the last call in grace has ended": _MEMORY,
+    "a ciphertext without a tag is opened": "the cipher refuses it all the same",
+    "what cannot be opened is malformed": "it is ignored for another reason, which stays here",
+    "a number is not marked when its packet has been opened": _KNOWN_BY_ITS_ID,
+    "a stream may be encrypted in part": _ENCRYPTED_ALONE,
+    "who is announced is answered plain as well": _ENCRYPTED_ALONE,
+    "the server's own API is answered with sealed packets": _ENCRYPTED_ALONE,
+    "packets are opened with our own key": _ONE_KEY,
+    "another's key moves the index in use": _ONE_KEY,
+    "the key in use can be removed": _ONE_KEY,
+    "HKDF has another info": _ONE_KEY,
+    "an exception shows a passphrase": _HOST,
     "a body is inflated before its length is looked at": _MEMORY,
     "compressed input that waits is not counted": _MEMORY,
     "an input inflates two mebibytes": _MEMORY,

@@ -364,3 +364,31 @@ async def the_longest_timeout(scene: Scene) -> None:
     request = await alice.gets_request()
     if request.timeout_ms is None or request.timeout_ms < 4_000_000_000:
         raise Unmet("a timeout of about 4,294,967,295 ms", str(request.timeout_ms))
+
+
+@case(
+    "4.30",
+    "An answer stops in the middle of its stream, and 70 other calls succeed meanwhile",
+    sees="error 1502 at the end of the default timeout, within 16 s",
+    rule="R2 R6",
+    why="A call that never ends keeps its application waiting for ever.",
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=16,
+)
+async def half_an_answer_among_others(scene: Scene) -> None:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    call, request = await scene.called(alice)
+    alice.ack(request)
+    alice.send(answer_parts(request.request_id, "never whole", Form.CHUNKS)[0])
+    others = [await scene.called(bob, payload=f"{number}") for number in range(70)]
+    for _, another in others:
+        bob.ack(another)
+    await scene.sleep(0.25)
+    for other, another in others:
+        bob.answer(another, another.payload)
+        await other.succeeds(another.payload)
+    outcome = await call.outcome(16)
+    if outcome.get("code") != 1502:
+        raise Unmet("a call that fails with 1502", said(outcome))

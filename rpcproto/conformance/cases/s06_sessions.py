@@ -357,3 +357,51 @@ async def a_request_again_without_a_sid(scene: Scene) -> str:
     await scene.settle()
     runs = await scene.runs_of(bob, payload)
     return f"a request that comes again without a sid, after its caller left, runs {runs} times"
+
+
+@case(
+    "6.27",
+    "The callee leaves, and answers by a stream whose header lacks a sid, the rest does not",
+    sees="INFO: whether the call succeeds",
+    rule="R31",
+    why="Where the answer is waited for, what names no session may be a part of it.",
+    level=Level.INFO,
+    methods=CALL,
+    protocols=(1, 2),
+    reads=1,
+    seconds=3,
+)
+async def a_header_without_a_sid(scene: Scene) -> str:
+    alice = await scene.join("alice")
+    call, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
+    alice.send(header, sid="")
+    alice.send(*rest)
+    return f"its callee leaves, and the header comes without a sid: {said(await call.outcome(3))}"
+
+
+@case(
+    "6.28",
+    "A callee leaves, and sends a request stream whose header lacks a sid, the rest does not",
+    sees="INFO: whether the handler runs",
+    rule="R23 R31",
+    why="What names no session is none of the one that left, unless an answer is waited for.",
+    level=Level.INFO,
+    methods=("conform.call", "conform.echo", "conform.count"),
+    protocols=(1, 2),
+    reads=1,
+)
+async def a_request_header_without_a_sid(scene: Scene) -> str:
+    alice, bob = await scene.join("alice"), await scene.join("bob")
+    _, request = await scene.called(alice, response_timeout=2)
+    alice.ack(request)
+    await scene.leave(alice)
+    payload = f"in two parts {new_id()}"
+    header, *rest = request_parts(new_id(), "conform.echo", payload, Form.CHUNKS)
+    alice.send(header, sid="")
+    alice.send(*rest)
+    await scene.settle()
+    runs = await scene.runs_of(bob, payload)
+    return f"a request of somebody who left, whose header alone lacks a sid, runs {runs} times"
