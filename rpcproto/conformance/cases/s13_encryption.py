@@ -474,21 +474,3 @@ async def server_in_an_encrypted_room(scene: Scene) -> str:
     is_sealed = any(isinstance(seen.packet.message, Sealed) for seen in server.inbox)
     how = "by encrypted packets, which it cannot read" if is_sealed else "by plain packets"
     return f"the server's call is answered in an encrypted room, {how}"
-
-
-@case(
-    "13.25",
-    "A packet that cannot be opened arrives, and then another one with its sequence number",
-    sees="the second one is answered",
-    rule="R37 R44",
-    why="Whoever can send garbage could use up the numbers of what is genuine.",
-    level=Level.SHOULD,
-)
-async def garbage_uses_up_no_number(scene: Scene) -> None:
-    alice = await scene.join("alice")
-    assert alice.cryptor is not None
-    sealed = alice.cryptor.seal(b"\x22\x02\x0a\x00")
-    alice.send(sealed._replace(ciphertext=bytes(len(sealed.ciphertext))), sequence=5)
-    request = Request(new_id(), "conform.echo", "genuine", 8_000)
-    alice.send(request, sequence=5)
-    await alice.gets_answer(request.request_id, "genuine")
