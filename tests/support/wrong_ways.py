@@ -319,7 +319,7 @@ class FailingDuplicates(Right):
     def incoming(self, data: bytes) -> Iterator[bytes]:
         packet = parsed(data)
         chunk = packet.stream_chunk
-        if chunk.chunk_index:
+        if chunk.stream_id:
             if (now := (chunk.stream_id, chunk.chunk_index)) == self.before:
                 chunk.chunk_index += 7
             self.before = now

@@ -41,8 +41,8 @@ request has no answer with a payload, and `call.does_not_succeed` the same of a 
 `scene.settle` is the barrier: the testee has done all that it does now. `scene.sleep` lets time
 pass, virtual or real.
 
-Each case must be able to fail: `tests/support/wrong_ways.py` has testees that are
-wrong in one way, and a test sees that each case of the sections 9 to 15 fails for one of them.
+Each case that judges must be able to fail: `tests/support/wrong_ways.py` and its neighbour have
+testees that are wrong in one way. A new case needs one, too.
 
 The testee calls when it is asked to: `call = await scene.call(alice, "greet", "hi")`; then
 `request = await alice.gets_request()`, `alice.ack(request)`, `alice.answer(request, "there")` or

@@ -133,6 +133,9 @@ async def one_ack(scene: Scene) -> None:
     alice = await scene.join("alice")
     request = alice.request("conform.echo", "hello")
     await alice.gets_ack(request)
+    await scene.settle()
+    if alice.acks_of(request):
+        raise Unmet("one ack", "another one")
     await alice.gets_answer(request, "hello")
     await scene.nothing_more()
 
