@@ -384,7 +384,7 @@ async def a_header_without_a_sid(scene: Scene) -> str:
 
 @case(
     "6.28",
-    "A callee leaves, and sends a request stream whose header lacks a sid, the rest does not",
+    "A callee leaves, and sends a request stream of which all but the header lacks a sid",
     sees="INFO: whether the handler runs",
     rule="R23 R31",
     why="What names no session is none of the one that left, unless an answer is waited for.",
@@ -393,15 +393,15 @@ async def a_header_without_a_sid(scene: Scene) -> str:
     protocols=(1, 2),
     reads=1,
 )
-async def a_request_header_without_a_sid(scene: Scene) -> str:
+async def a_request_body_without_a_sid(scene: Scene) -> str:
     alice, bob = await scene.join("alice"), await scene.join("bob")
     _, request = await scene.called(alice, response_timeout=2)
     alice.ack(request)
     await scene.leave(alice)
     payload = f"in two parts {new_id()}"
     header, *rest = request_parts(new_id(), "conform.echo", payload, Form.CHUNKS)
-    alice.send(header, sid="")
-    alice.send(*rest)
+    alice.send(header)
+    alice.send(*rest, sid="")
     await scene.settle()
     runs = await scene.runs_of(bob, payload)
-    return f"a request of somebody who left, whose header alone lacks a sid, runs {runs} times"
+    return f"a request of somebody who left, whose header alone has a sid, runs {runs} times"
