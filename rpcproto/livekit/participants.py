@@ -183,7 +183,8 @@ class Participants:
     def _take(self, info: ParticipantInfo, events: list[ParticipantsEvent]) -> None:
         identity, known = info.identity, self._known.get(info.identity)
         if identity == self._own_identity:
-            if info.sid == self._own_sid and may_send(info) != self.may_send:
+            is_known = info.sid == self._own_sid and info.HasField("permission")
+            if is_known and may_send(info) != self.may_send:
                 self.may_send = may_send(info)
                 events.append(PermissionChanged(self.may_send))
             return

@@ -457,6 +457,24 @@ def test_a_request_has_its_method_and_its_body() -> None:
     play(main)
 
 
+def test_a_request_over_tls_shows_nothing_to_a_server_without_it() -> None:
+    seen: list[bytes] = []
+
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.append(await reader.read(65_536))
+            writer.write(reply("400 No"))
+
+        async with tcp_server(answer) as port:
+            request = HttpRequest("GET", f"https://127.0.0.1:{port}/", {"X": SECRET})
+            with pytest.raises(UnreachableError, match="cannot reach https://127"):
+                await fetch(request, GUARD)
+
+    play(main)
+    [hello] = seen
+    assert SECRET.encode() not in hello
+
+
 def test_a_request_that_is_cancelled_hangs_up() -> None:
     async def main() -> None:
         asked, gone = asyncio.Event(), asyncio.Event()

@@ -206,6 +206,7 @@ def test_a_change_of_our_right_to_send_is_told() -> None:
     assert room.hears(us(allowed=False, sid="PA_0")) == []  # of a session before
     assert room.hears(us(allowed=False)) == [PermissionChanged(False)]
     assert room.hears(us(allowed=False)) == []
+    assert room.hears(US) == []  # says nothing of it
     assert not room.participants.may_send
     assert room.hears(us(allowed=True)) == [PermissionChanged(True)]
 
