@@ -150,7 +150,7 @@ for _row in BREAKING:
 
 @case(
     "9.26",
-    "Request streams arrive whose bodies are broken, each in another way",
+    "Request streams arrive whose bodies are broken, each in a different way",
     sees="error 1500 for each, at once",
     rule="R26",
     why="A caller that gets no error waits for its timeout, and reports a slow peer instead of a "
@@ -173,7 +173,7 @@ async def broken_requests_are_refused(scene: Scene) -> None:
 
 @case(
     "9.36",
-    "Answers arrive whose bodies are broken, each in another way",
+    "Answers arrive whose bodies are broken, each in a different way",
     sees="the calls fail with 1500 at once",
     rule="R26",
     why="The application waits for the whole timeout, although the call can no longer succeed.",

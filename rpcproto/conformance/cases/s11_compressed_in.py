@@ -331,7 +331,7 @@ for _breaking in BREAKING:
 
 @case(
     "11.30",
-    "Requests arrive whose compressed bodies are broken, each in another way",
+    "Requests arrive whose compressed bodies are broken, each in a different way",
     sees="error 1500 for each, at once",
     rule="R26",
     why="A caller that gets no error waits for its timeout, and reports a slow peer instead of a "
@@ -357,7 +357,7 @@ async def broken_requests_are_refused(scene: Scene) -> None:
 
 @case(
     "11.31",
-    "A request arrives inline and in chunks with a compression that nobody knows",
+    "A request arrives inline and in chunks with an unknown compression",
     sees="an error, or no answer",
     rule="R27 R34",
     why="The handler runs with compressed bytes in place of the text.",
@@ -396,7 +396,7 @@ async def inline_of_another_length(scene: Scene) -> None:
 
 @case(
     "11.39",
-    "Compressed requests of which 3.5 MB come out arrive, inline and in chunks",
+    "Compressed requests arrive that inflate to 3.5 MB, inline and in chunks",
     sees="the handlers run: what they answer comes back",
     rule="R25 R47",
     why="A call whose payload shrinks well would never be answered.",

@@ -51,7 +51,7 @@ def needs_compression(scene: Scene) -> None:
 
 @case(
     "12.1",
-    "A request of 14 KB arrives of which 14 MB come out, against its total_length of 100 bytes",
+    "A request of 14 KB arrives that inflates to 14 MB; its total_length says 100 bytes",
     sees="an error, or no answer; others are served",
     rule="R28",
     why="One hostile participant could use up all memory and time with a packet a second.",
@@ -72,7 +72,7 @@ async def bomb_in_a_header(scene: Scene) -> None:
 
 @case(
     "12.2",
-    "A request arrives in 5 chunks of which 70 MB come out, and does not say how much",
+    "A request arrives in 5 chunks that inflate to 70 MB, without a total_length",
     sees="an error, or no answer; others are served",
     rule="R28",
     why="One hostile participant could use up all memory with a few packets.",
@@ -93,7 +93,7 @@ async def bomb_in_chunks(scene: Scene) -> None:
 
 @case(
     "12.3",
-    "A call of the testee is answered by 5 chunks of which 70 MB come out",
+    "A call of the testee is answered with 5 chunks that inflate to 70 MB",
     sees="a call that does not succeed; others are served",
     rule="R28",
     why="One hostile callee could use up all memory of its caller with a few packets.",
@@ -212,10 +212,10 @@ ATTACKS: Final = (
            "One participant could take all places, and everybody else would be "
            "refused.", "R22 R28",
            STREAMS),
-    Attack("12.5", f"A participant sends {MANY:,} requests for methods that are not there",
+    Attack("12.5", f"A participant sends {MANY:,} requests for methods that are not registered",
            unknown_methods, "A loop in one participant would silence all others.", "R22",
            (0, 1, 2), 0),
-    Attack("12.6", f"A participant sends {4 * MANY:,} packets about calls and streams that are not",
+    Attack("12.6", f"A participant sends {4 * MANY:,} packets for unknown calls and streams",
            unknown_calls, "Two SDKs send their chunks to the whole room: everybody else would "
                           "slow down or stop.", "R23 R47", (0, 1, 2), 0),
     Attack("12.7", "Ids, methods and stream ids of 20,000 bytes arrive", endless_ids,
@@ -230,7 +230,7 @@ ATTACKS: Final = (
     Attack("12.10", "Chunks arrive with the numbers 2^31, 2^32, 2^63 and 2^64 - 1", huge_index,
            "If the numbers overflow, or index a list, one packet ends the "
            "program.", "R25", STREAMS),
-    Attack("12.11", "A compressed body of 145 KB arrives of which nothing comes out",
+    Attack("12.11", "A compressed body of 145 KB arrives that inflates to nothing",
            nothing_comes_out, "One participant could use up all time, since no limit on bytes "
                               "sees it.", "R47",
            (2,), 2),
@@ -365,7 +365,7 @@ async def long_error(scene: Scene) -> None:
 
 @case(
     "12.19",
-    "A compressed request arrives of which nothing comes out: empty blocks, 40 KB in 8 chunks",
+    "A compressed request arrives that inflates to nothing: empty blocks, 40 KB in 8 chunks",
     sees="INFO: whether and how it is refused",
     rule="R47",
     why="If nothing counts such input, it costs time without end.",
@@ -387,7 +387,7 @@ async def empty_blocks(scene: Scene) -> str:
 
 @case(
     "12.20",
-    "A compressed request arrives of which nothing comes out, an empty block every 5 s",
+    "A compressed request arrives that inflates to nothing, an empty block every 5 s",
     sees="INFO: whether and how it is refused within 18 s",
     rule="R28",
     why="A hostile participant could hold memory, or a handler, for a few bytes.",

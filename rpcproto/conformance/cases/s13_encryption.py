@@ -443,7 +443,7 @@ async def replayed_packet(scene: Scene) -> None:
 
 @case(
     "13.23",
-    "Encrypted packets arrive in which there is nothing, nothing known, or no protobuf",
+    "Encrypted packets arrive whose content is empty, unknown, or no protobuf",
     sees="the next request is answered",
     rule="R44 R32",
     why="Any participant with the passphrase could crash or silence all others.",

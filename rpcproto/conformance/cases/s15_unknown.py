@@ -57,11 +57,11 @@ BROKEN: Final = "Any participant could crash or silence all others."
 NONSENSE: Final = (
     Nonsense("15.1", "Packets that are not protobuf arrive",
              lambda scene, who: [b"\xff" * 64, b"\x5a\x7fcut", b"\x00"], BROKEN),
-    Nonsense("15.2", "A packet whose value nobody knows arrives",
+    Nonsense("15.2", "A packet with a value of an unknown kind arrives",
              lambda scene, who: [stamped(scene, who, UNKNOWN_FIELD)], NEWER),
     Nonsense("15.3", "A packet without a value arrives",
              lambda scene, who: [stamped(scene, who, b"")], NEWER),
-    Nonsense("15.4", "Packets arrive that are no concern of RPC: data, speakers, metrics, chat",
+    Nonsense("15.4", "Packets of other kinds arrive: data, speakers, transcriptions, metrics, chat",
              lambda scene, who: [
                  stamped(scene, who, field(number, content))
                  for number, content in (
