@@ -1,4 +1,4 @@
-"""The cases, a module for each section.
+"""The cases, one module or two for each section.
 
 How to write one
 ================
