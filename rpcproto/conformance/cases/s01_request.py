@@ -50,7 +50,7 @@ async def request_id_has_36_characters(scene: Scene) -> None:
     "The testee calls a participant",
     sees="a request id in the form of a UUIDv4, in lower case",
     rule="R13",
-    why="Peers that compare ids without regard to case, or parse them, meet no surprise.",
+    why="A peer that parses ids as UUIDs, or changes their case, would not find the call.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -140,7 +140,7 @@ async def form_of_a_request(scene: Scene) -> str:
     "The testee calls a participant that was never announced",
     sees="a request packet, or no request and error 1401",
     rule="A4 R12",
-    why="What an unannounced participant can read is unknown: it may read no streams.",
+    why="An unannounced participant may read no streams: the call would end with 1501.",
     methods=CALL,
     protocols=(0,),
 )
@@ -161,7 +161,7 @@ async def packet_to_whom_nobody_announced(scene: Scene) -> None:
     "The testee calls a participant",
     sees="every packet of the request has exactly that participant as its destination",
     rule="R29",
-    why="A packet without a destination goes to the whole room, with the payload in it.",
+    why="Without a destination, everybody in the room receives the payload.",
     methods=CALL,
 )
 async def one_destination(scene: Scene) -> None:
@@ -200,7 +200,7 @@ async def empty_payload(scene: Scene) -> None:
     "The testee calls with a method of 64 bytes, in ASCII and not",
     sees="requests for these methods",
     rule="R12 A2",
-    why="64 bytes are allowed, and some application uses them.",
+    why="An application that uses the allowed 64 bytes cannot call its own methods.",
     methods=CALL,
 )
 async def longest_method(scene: Scene) -> None:
@@ -218,7 +218,7 @@ async def longest_method(scene: Scene) -> None:
     "The testee calls a participant, which answers at once",
     sees="one request, and nothing more",
     rule="R1 R6",
-    why="A request that is sent again may be run again.",
+    why="The responder may run the handler twice.",
     methods=CALL,
 )
 async def a_request_is_sent_once(scene: Scene) -> None:

@@ -104,7 +104,7 @@ async def ack_when_the_header_arrives(scene: Scene) -> None:
     "A request arrives as a stream",
     sees="an ack packet",
     rule="R14 A4",
-    why="No SDK looks for an ack anywhere else.",
+    why="No SDK looks for an ack anywhere else: the call ends with 1501.",
     protocols=(1, 2),
     reads=1,
 )
@@ -126,7 +126,7 @@ async def ack_of_a_stream_is_a_packet(scene: Scene) -> None:
     "A request arrives",
     sees="one ack, and not more",
     rule="R14",
-    why="More acks are harmless to today's SDKs, and packets without a use.",
+    why="Each call costs packets that nobody needs.",
     level=Level.SHOULD,
 )
 async def one_ack(scene: Scene) -> None:
@@ -181,7 +181,7 @@ async def ids_belong_to_their_callers(scene: Scene) -> None:
     "A caller acknowledges the answer to its request, which nobody should",
     sees="no harm: the next request is answered",
     rule="R32",
-    why="An ack for a call that the testee never made must not break anything.",
+    why="One stray packet would stop the service for everybody.",
 )
 async def an_ack_for_no_call(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -197,7 +197,7 @@ async def an_ack_for_no_call(scene: Scene) -> None:
     "A call of the testee is acknowledged twice, then answered",
     sees="the call succeeds",
     rule="R4 R32",
-    why="A resumed connection repeats packets: an ack can arrive twice.",
+    why="After a resumed connection an ack can arrive twice: the call would be lost.",
     methods=("conform.call",),
 )
 async def a_second_ack_is_ignored(scene: Scene) -> None:

@@ -93,7 +93,7 @@ async def empty_answer(scene: Scene) -> None:
     "A handler answers with a text of many scripts, NUL and U+FEFF",
     sees="exactly this text",
     rule="A3 R29",
-    why="What an application sends is what must arrive.",
+    why="The application on the other side gets another text than was sent.",
 )
 async def text_comes_back_whole(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -106,7 +106,7 @@ async def text_comes_back_whole(scene: Scene) -> None:
     "A call of the testee is answered with a response packet",
     sees="the call succeeds with its payload",
     rule="R6",
-    why="A responder of the first generation answers so, whatever the caller announces.",
+    why="Responders of the first generation answer like this: all calls to them would time out.",
     methods=CALL,
 )
 async def takes_a_packet(scene: Scene) -> None:
@@ -123,7 +123,7 @@ async def takes_a_packet(scene: Scene) -> None:
     "A call of the testee is answered with a stream in chunks",
     sees="the call succeeds with its payload",
     rule="R6",
-    why="Some responders answer with a stream even a request that came as a packet.",
+    why="Some responders answer every request with a stream: all calls to them would time out.",
     methods=CALL,
     reads=1,
 )
@@ -141,7 +141,7 @@ async def takes_chunks(scene: Scene) -> None:
     "A call of the testee is answered with an inline stream",
     sees="the call succeeds with its payload",
     rule="R6 A5",
-    why="That is how a responder with client_protocol 2 answers.",
+    why="Responders with client_protocol 2 answer like this: all calls to them would time out.",
     methods=CALL,
     reads=2,
 )
@@ -159,7 +159,7 @@ async def takes_inline(scene: Scene) -> None:
     "A call of the testee is answered with an empty payload, in each form that it reads",
     sees="the calls succeed with an empty payload",
     rule="R6 R29",
-    why="An empty answer is an answer, and must not be taken for none.",
+    why="A call whose answer is empty would time out or fail.",
     methods=CALL,
 )
 async def takes_empty_answers(scene: Scene) -> None:
@@ -178,7 +178,7 @@ async def takes_empty_answers(scene: Scene) -> None:
     "A response without a value arrives for a call of the testee",
     sees="the call fails, with 1500",
     rule="R34",
-    why="A value that a newer peer sends in a new field must not become an empty success.",
+    why="The application gets an empty answer, although a newer peer sent a value in a new field.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -196,7 +196,7 @@ async def no_value_is_no_success(scene: Scene) -> None:
     "An answer as a stream is sent",
     sees="the header names the request, is a text of the type text/plain, and has a total_length",
     rule="R29 A4",
-    why="Receivers find the call by the attribute, and see by the length whether a body is whole.",
+    why="Receivers cannot find the call without the attribute, nor see that chunks are missing.",
     level=Level.SHOULD,
     protocols=(1, 2),
     reads=1,
@@ -220,7 +220,7 @@ async def header_of_an_answer(scene: Scene) -> None:
     "A request stream arrives and its handler fails",
     sees="the error as an error packet",
     rule="R17 A4",
-    why="No SDK looks for an error in a stream.",
+    why="No SDK looks for an error in a stream: the caller waits for its whole timeout.",
     methods=("conform.fail",),
     protocols=(1, 2),
     reads=1,

@@ -56,7 +56,7 @@ async def a_handler_far_over_its_time(scene: Scene) -> str:
     "A handler takes 4 s, within its time",
     sees="the answer after 4 s",
     rule="R20",
-    why="The caller gave the handler 8 s.",
+    why="The caller would wait, but the responder has given up.",
     methods=WAIT,
     seconds=5,
 )
@@ -75,7 +75,7 @@ async def a_slow_handler(scene: Scene) -> None:
     "A handler takes 3 s, and another request arrives meanwhile",
     sees="the other request is answered at once",
     rule="L12",
-    why="One slow handler must not hold up all callers.",
+    why="One slow handler would delay all callers until they time out.",
     methods=("conform.wait", "conform.echo"),
     seconds=4,
 )
@@ -118,7 +118,7 @@ async def half_a_request(scene: Scene) -> str:
     "A request stream comes slowly, a chunk every 6 s, beside another one that stopped",
     sees="the answer",
     rule="R28",
-    why="Slow links carry slow bodies, and what others leave unfinished must not end them.",
+    why="A caller on a slow link would never get an answer.",
     level=Level.SHOULD,
     protocols=(1, 2),
     reads=1,

@@ -13,7 +13,7 @@ CALL = ("conform.call",)
     "A call of the testee is neither acknowledged nor answered",
     sees="error 1501, before the response timeout of 10 s is over",
     rule="R3 A2",
-    why="1501 tells an application that nobody is there, which it may try again at once.",
+    why="The application waits for its whole timeout before it learns that nobody is there.",
     methods=CALL,
     seconds=8,
 )
@@ -44,7 +44,7 @@ async def the_ack_window_is_7_seconds(scene: Scene) -> None:
     "A call of the testee with a timeout of 3 s is acknowledged and not answered",
     sees="error 1502 after 3 s",
     rule="R2 R3",
-    why="The application has said how long it waits.",
+    why="The application gets its result, or the timeout, at another time than it asked for.",
     methods=CALL,
     seconds=4,
 )
@@ -152,7 +152,7 @@ async def default_timeout(scene: Scene) -> str:
     "The testee calls without a timeout",
     sees="a timeout on the wire of at least 1,000 ms and at most 15,000 ms",
     rule="R5 A2",
-    why="Without one, responders fall back on figures of their own, or end the handler at once.",
+    why="Responders use figures of their own, or end the handler at once.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -167,7 +167,7 @@ async def default_timeout_is_on_the_wire(scene: Scene) -> None:
     "The testee calls with a timeout of 1 s",
     sees="a timeout on the wire of 1 to 1,000 ms",
     rule="R5",
-    why="What the network may take, subtracted from a short timeout, gives 0 or some 49 days.",
+    why="If the subtraction gives 0 or wraps around, the handler ends at once, or never.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -182,7 +182,7 @@ async def short_timeout_on_the_wire(scene: Scene) -> None:
     "The testee calls with a timeout of an hour",
     sees="a timeout on the wire of about an hour",
     rule="R5",
-    why="A handler that is ended after 10 s cannot answer a call that waits for an hour.",
+    why="The responder ends the handler early, although the caller would wait for an hour.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -197,7 +197,7 @@ async def long_timeout_on_the_wire(scene: Scene) -> None:
     "The answer to a call of the testee with a timeout of 5 s comes after 4 s",
     sees="the call succeeds",
     rule="R2",
-    why="The application has said how long it waits.",
+    why="The application gets its result, or the timeout, at another time than it asked for.",
     methods=CALL,
     seconds=4,
 )
@@ -215,7 +215,7 @@ async def an_answer_in_time(scene: Scene) -> None:
     "The answer to a call of the testee comes after its timeout",
     sees="the call has failed with 1502, and the next call is none the worse for it",
     rule="R6",
-    why="A late answer must not become the answer to another call.",
+    why="A late answer would become the answer to another call.",
     methods=CALL,
     seconds=3,
 )
@@ -256,7 +256,7 @@ async def no_timer_waits_for_another(scene: Scene) -> None:
     "A call of the testee is answered without an ack",
     sees="the call succeeds at once",
     rule="R4",
-    why="A response says more than an ack: to wait for one loses an answer that is there.",
+    why="A call fails with 1501 although its answer has arrived.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -272,7 +272,7 @@ async def an_answer_implies_the_ack(scene: Scene) -> None:
     "A call of the testee is answered, and acknowledged after that",
     sees="the call succeeds, and the next one too",
     rule="R4",
-    why="Transports that reorder packets deliver the ack after a response.",
+    why="On a transport that reorders packets, a late ack would break the next call.",
     methods=CALL,
 )
 async def the_ack_comes_last(scene: Scene) -> None:
@@ -289,7 +289,7 @@ async def the_ack_comes_last(scene: Scene) -> None:
     "The header of a response stream comes without an ack, its body after 8 s",
     sees="the call succeeds: the header implies the ack",
     rule="R4",
-    why="The responder is at work on it: 1501 says that nobody is there.",
+    why="A call fails with 1501 although the responder is sending its answer.",
     level=Level.SHOULD,
     methods=CALL,
     protocols=(1, 2),
@@ -311,7 +311,7 @@ async def a_header_implies_the_ack(scene: Scene) -> None:
     "A response stream is not complete when the call's timeout of 3 s is over",
     sees="error 1502 after 3 s",
     rule="R6",
-    why="A responder that sends slowly, or stops, must not hold its caller for ever.",
+    why="A responder that stops in the middle of its answer holds its caller for ever.",
     methods=CALL,
     protocols=(1, 2),
     reads=1,
@@ -333,7 +333,7 @@ async def a_stream_does_not_extend_the_timeout(scene: Scene) -> None:
     "A call of the testee is acknowledged at once, and answered after 8 s of 10",
     sees="the call succeeds: an ack ends the ack window",
     rule="R3",
-    why="A handler may take longer than the ack window, and answers a call that has been given up.",
+    why="Calls of handlers that take longer than the ack window would fail with 1501.",
     methods=CALL,
     seconds=8,
 )
@@ -351,7 +351,7 @@ async def an_ack_ends_the_ack_window(scene: Scene) -> None:
     "The testee calls with a timeout of 60 days, more milliseconds than the wire has room for",
     sees="the largest timeout on the wire, about 50 days, or an exception",
     rule="R5",
-    why="A number that wraps around gives the handler some moment between now and then.",
+    why="If the number wraps around, the responder ends the handler at a random moment.",
     level=Level.SHOULD,
     methods=CALL,
 )

@@ -29,7 +29,7 @@ def failing(code: int, message: str, data: str = "") -> str:
     "A handler raises an RpcError with a code, a message and data",
     sees="an error packet with exactly these",
     rule="R18",
-    why="An application tells its caller so what is wrong.",
+    why="Callers cannot tell what is wrong, or decide what to do.",
     methods=FAIL,
 )
 async def an_error_of_the_application(scene: Scene) -> None:
@@ -45,7 +45,7 @@ async def an_error_of_the_application(scene: Scene) -> None:
     "A handler raises an RpcError whose message and data are not ASCII",
     sees="an error packet with exactly these",
     rule="R18",
-    why="Messages are for people, who do not all write English.",
+    why="People get garbled messages, or none.",
     methods=FAIL,
 )
 async def an_error_in_other_scripts(scene: Scene) -> None:
@@ -62,7 +62,7 @@ async def an_error_in_other_scripts(scene: Scene) -> None:
     "A handler raises an RpcError with the largest code, 2^32 - 1",
     sees="an error packet with this code",
     rule="R18 A1",
-    why="The code is a uint32 on the wire; as a signed number it would turn negative.",
+    why="The caller gets another code, such as a negative one.",
     level=Level.SHOULD,
     methods=FAIL,
 )
@@ -77,7 +77,7 @@ async def the_largest_code(scene: Scene) -> None:
     "A handler raises another exception",
     sees="error 1500",
     rule="R18 A2",
-    why="A caller that is not answered waits for its whole timeout.",
+    why="The caller waits for its whole timeout.",
     methods=CRASH,
 )
 async def another_exception_is_1500(scene: Scene) -> None:
@@ -90,7 +90,7 @@ async def another_exception_is_1500(scene: Scene) -> None:
     "A handler raises an exception whose text holds a secret",
     sees="no part of the text in the error",
     rule="R18",
-    why="Texts of exceptions hold paths, queries and passwords, which go to whoever may call.",
+    why="Texts of exceptions contain paths, queries and passwords: every caller could read them.",
     methods=CRASH,
 )
 async def no_text_of_an_exception(scene: Scene) -> None:
@@ -106,7 +106,7 @@ async def no_text_of_an_exception(scene: Scene) -> None:
     "A handler raises another exception",
     sees="the standard message of 1500",
     rule="R18 A2",
-    why="Callers show the message to people.",
+    why="People see a message that depends on the SDK.",
     level=Level.SHOULD,
     methods=CRASH,
 )
@@ -120,7 +120,7 @@ async def standard_message_of_1500(scene: Scene) -> None:
     "A request for a method that is not registered arrives",
     sees="error 1400 with its standard message",
     rule="R15 A2",
-    why="The caller sees that the method is unknown, not that the peer is gone.",
+    why="The caller cannot tell an unknown method from a peer that is gone.",
     methods=(),
 )
 async def unknown_method(scene: Scene) -> None:
@@ -133,7 +133,7 @@ async def unknown_method(scene: Scene) -> None:
     "Requests for an empty method and for one of 65 bytes arrive",
     sees="error 1400 for each",
     rule="R15",
-    why="A responder that says nothing leaves the caller waiting.",
+    why="The caller waits for its whole timeout.",
     level=Level.SHOULD,
     methods=(),
 )
@@ -148,7 +148,7 @@ async def methods_that_cannot_be(scene: Scene) -> None:
     "A request packet of version 2 arrives",
     sees="error 1404",
     rule="R15",
-    why="A newer caller must learn that it has to speak an older version.",
+    why="A newer caller does not learn that it has to use an older version.",
     protocols=(0,),
 )
 async def unknown_version(scene: Scene) -> None:
@@ -164,7 +164,7 @@ async def unknown_version(scene: Scene) -> None:
     "A request packet of version 0 arrives, as an old Android build sends it",
     sees="error 1404",
     rule="R15 C",
-    why="Version 0 is no version: the caller left it out.",
+    why="The handler runs for a caller that may speak another version.",
     level=Level.SHOULD,
     protocols=(0,),
 )
@@ -180,7 +180,7 @@ async def version_0(scene: Scene) -> None:
     'Request streams arrive whose version is "1", "3", empty or absent',
     sees="error 1404 for each",
     rule="R15",
-    why="A newer caller must learn that it has to speak an older version.",
+    why="A newer caller does not learn that it has to use an older version.",
     level=Level.SHOULD,
     protocols=(1, 2),
     reads=1,
@@ -202,7 +202,7 @@ async def unknown_version_of_a_stream(scene: Scene) -> None:
     "A handler raises an RpcError with a message of 256 bytes and data of 15,000 bytes",
     sees="both whole",
     rule="R18 A2",
-    why="That much is allowed.",
+    why="The caller gets less than the handler sent.",
     methods=FAIL,
 )
 async def the_longest_error(scene: Scene) -> None:
@@ -219,7 +219,8 @@ async def the_longest_error(scene: Scene) -> None:
     "Handlers raise an RpcError with a message of 300 bytes, in ASCII and not",
     sees="the message cut to at most 256 bytes, between two characters",
     rule="R18",
-    why="Cut inside a character, the packet is no valid protobuf, and is lost as a whole.",
+    why="If it is cut inside a character, the caller cannot read the packet, and waits for its "
+    "timeout.",
     level=Level.SHOULD,
     methods=FAIL,
 )
@@ -239,7 +240,7 @@ async def a_long_message(scene: Scene) -> None:
     "A handler raises an RpcError with data of 16,000 bytes, by a request that fits",
     sees="the data cut to at most 15,360 bytes, between two characters",
     rule="R18",
-    why="Peers count on the limit when they reserve memory.",
+    why="Peers that keep to the limit drop the error, and wait for their timeout.",
     level=Level.SHOULD,
     methods=FAIL,
     protocols=(1, 2),
@@ -262,7 +263,7 @@ async def long_data(scene: Scene) -> None:
     "A call of the testee is refused with a code, a message and data",
     sees="the application gets exactly these",
     rule="R6 R18",
-    why="Applications decide by them what to do.",
+    why="Applications decide by the code and the data what to do, and would do the wrong thing.",
     methods=CALL,
 )
 async def an_error_arrives(scene: Scene) -> None:
@@ -285,7 +286,7 @@ async def an_error_arrives(scene: Scene) -> None:
     "A call of the testee is refused with 1400 and an empty message, as the ESP32 firmware does",
     sees="the application gets 1400, with the standard message",
     rule="R18 C",
-    why="An error without a message says nothing to people.",
+    why="People see an error without a message.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -304,7 +305,7 @@ async def an_error_without_a_message(scene: Scene) -> None:
     "A call of the testee is refused with an unknown code of the protocol's range, 1999",
     sees="the application gets 1999",
     rule="R18",
-    why="A newer peer has newer codes.",
+    why="Newer peers send newer codes: their errors would be lost or mistaken for others.",
     methods=CALL,
 )
 async def a_code_of_tomorrow(scene: Scene) -> None:
@@ -320,7 +321,7 @@ async def a_code_of_tomorrow(scene: Scene) -> None:
     "The testee is asked to call a method of 65 bytes",
     sees="an exception or 1500, and nothing on the wire",
     rule="R12",
-    why="The responder refuses it anyway; the caller can say at once what is wrong.",
+    why="The call fails after a round trip, and other SDKs may cut the name.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -338,7 +339,7 @@ async def a_method_too_long_is_not_sent(scene: Scene) -> None:
     "The testee is asked to call itself",
     sees="error 1401, or an exception, and no waiting",
     rule="R12 A7",
-    why="The server sends nothing back to its sender: the call would end with 1501 after 7 s.",
+    why="The server sends nothing back to its sender: the application waits 7 s for 1501.",
     level=Level.SHOULD,
     methods=CALL,
 )

@@ -26,7 +26,7 @@ def texting(text: str, times: int) -> str:
     "The testee calls a participant of client_protocol 0 with 15,359 and 15,360 bytes",
     sees="the requests, whole",
     rule="R8 A2",
-    why="15,360 bytes are allowed; whoever counts otherwise refuses a payload that others send.",
+    why="The application cannot send a payload that the protocol allows.",
     methods=CALL,
     protocols=(0,),
 )
@@ -45,7 +45,7 @@ async def the_largest_request(scene: Scene) -> None:
     "The testee calls a participant of client_protocol 0 with 15,361 bytes",
     sees="error 1402, and nothing on the wire",
     rule="R8 A2",
-    why="A peer of client_protocol 0 may refuse it, or break.",
+    why="A peer of client_protocol 0 may refuse the packet, or crash.",
     methods=CALL,
     protocols=(0,),
 )
@@ -61,7 +61,7 @@ async def a_request_too_large(scene: Scene) -> None:
     "The testee calls a participant of client_protocol 0 with 15,376 bytes in 5,456 characters",
     sees="error 1402, and nothing on the wire: bytes of UTF-8 count, not characters",
     rule="R8 C",
-    why="One SDK counts UTF-16 units, so that 46,080 bytes arrive where 15,360 are the limit.",
+    why="A peer of client_protocol 0 gets up to 46,080 bytes where 15,360 are the limit.",
     methods=CALL,
     protocols=(0,),
 )
@@ -77,7 +77,7 @@ async def bytes_count_and_not_characters(scene: Scene) -> None:
     "The testee calls a participant of client_protocol 1 or 2 with 15,361 bytes",
     sees="the request as a stream, whole",
     rule="R8 A4",
-    why="Streams have no such limit.",
+    why="The application gets an error although streams have no such limit.",
     methods=CALL,
     protocols=(1, 2),
     reads=2,
@@ -96,7 +96,7 @@ async def a_large_request_is_a_stream(scene: Scene) -> None:
     "Request packets with 15,359 and 15,360 bytes arrive",
     sees="the handler runs, with the whole payload",
     rule="R8 A2",
-    why="15,360 bytes are allowed.",
+    why="A payload that the protocol allows is refused or truncated.",
     protocols=(0,),
 )
 async def takes_the_largest_request(scene: Scene) -> None:
@@ -110,7 +110,7 @@ async def takes_the_largest_request(scene: Scene) -> None:
     "A request packet with 46,080 bytes arrives, as one SDK sends it",
     sees="the handler runs, and its answer is sent",
     rule="R8 C",
-    why="One SDK counts UTF-16 units, and lets so much through.",
+    why="One SDK limits UTF-16 units and sends up to 46,080 bytes: its calls would fail.",
     level=Level.SHOULD,
     protocols=(1, 2),
 )
@@ -129,7 +129,7 @@ async def takes_a_request_over_the_limit(scene: Scene) -> None:
     "A handler answers a request packet with 15,359 and 15,360 bytes, in ASCII and not",
     sees="the answers, whole",
     rule="R17 A2",
-    why="15,360 bytes are allowed.",
+    why="A payload that the protocol allows is refused or truncated.",
     methods=("conform.size", "conform.text"),
     protocols=(0,),
 )
@@ -146,7 +146,7 @@ async def the_largest_answer(scene: Scene) -> None:
     "A handler answers a participant of client_protocol 0 with 15,361 bytes",
     sees="error 1504",
     rule="R17 A2",
-    why="A peer of client_protocol 0 may refuse it, or break; silence costs the whole timeout.",
+    why="The caller may refuse the packet or crash; without the error it waits for its timeout.",
     methods=SIZE,
     protocols=(0,),
 )
@@ -160,7 +160,7 @@ async def an_answer_too_large(scene: Scene) -> None:
     "A handler answers a participant of client_protocol 0 with 15,363 bytes in 5,121 characters",
     sees="error 1504: bytes of UTF-8 count, not characters",
     rule="R17 A2",
-    why="A peer of client_protocol 0 may refuse it, or break.",
+    why="A peer of client_protocol 0 may refuse the packet, or crash.",
     methods=TEXT,
     protocols=(0,),
 )
@@ -174,7 +174,7 @@ async def bytes_of_an_answer_count(scene: Scene) -> None:
     "A handler answers a request stream with 15,361 bytes",
     sees="the answer as a stream, whole",
     rule="R17 A4",
-    why="Streams have no such limit.",
+    why="The application gets an error although streams have no such limit.",
     methods=SIZE,
     protocols=(1, 2),
     reads=1,
@@ -190,7 +190,8 @@ async def a_large_answer_is_a_stream(scene: Scene) -> None:
     "A handler answers a request packet with 15,361 bytes, and its caller reads streams",
     sees="the answer as a stream, whole",
     rule="R17 C",
-    why="One SDK takes itself for one of client_protocol 0, sends packets, and reads streams.",
+    why="One SDK sends packets although it reads streams: its callers get 1504 instead of the "
+    "answer.",
     level=Level.SHOULD,
     methods=SIZE,
     protocols=(1, 2),
@@ -207,7 +208,7 @@ async def a_large_answer_to_a_packet(scene: Scene) -> None:
     "A call of the testee is answered with response packets of 15,359 and 15,360 bytes",
     sees="the call succeeds, with the whole payload",
     rule="R6 A2",
-    why="15,360 bytes are allowed.",
+    why="A payload that the protocol allows is refused or truncated.",
     methods=CALL,
     protocols=(0,),
 )

@@ -22,7 +22,7 @@ def waiting(seconds: float, answer: str = "done") -> str:
     "The callee of a testee's call leaves after its ack",
     sees="error 1503 within 2 s",
     rule="R9 A2",
-    why="Nobody will answer: the application waits for the whole timeout, and is told 1502.",
+    why="The application waits for its whole timeout, and gets 1502 instead of 1503.",
     level=Level.SHOULD,
     methods=CALL,
     seconds=3,
@@ -67,7 +67,7 @@ async def grace_of_a_departure(scene: Scene) -> str:
     "The callee of a testee's call leaves before its ack",
     sees="error 1503 within 2 s",
     rule="R9 A2",
-    why="Nobody will answer: the application waits for the ack window.",
+    why="The application waits for the ack window, although nobody can answer.",
     level=Level.SHOULD,
     methods=CALL,
     seconds=3,
@@ -106,7 +106,7 @@ async def the_answer_comes_after_the_departure(scene: Scene) -> str:
     "Another participant leaves during a call of the testee",
     sees="the call goes on, and succeeds",
     rule="R9",
-    why="Participants come and go all the time.",
+    why="Each departure of somebody else would break calls.",
     methods=CALL,
 )
 async def somebody_else_leaves(scene: Scene) -> None:
@@ -124,7 +124,7 @@ async def somebody_else_leaves(scene: Scene) -> None:
     "The testee calls somebody who was never there",
     sees="error 1401 or 1501, before its timeout of 10 s is over",
     rule="R3 R12 A7",
-    why="The server drops such packets in silence: only the ack window tells that nobody is there.",
+    why="The server drops such packets silently: the application would wait for its whole timeout.",
     methods=CALL,
     seconds=8,
 )
@@ -140,7 +140,7 @@ async def nobody_is_there(scene: Scene) -> None:
     "The testee calls a participant that has left",
     sees="error 1401, 1501 or 1503, before its timeout of 10 s is over",
     rule="R3 R12",
-    why="Nobody will answer.",
+    why="The application waits for its whole timeout, although nobody can answer.",
     methods=CALL,
     seconds=8,
 )
@@ -158,7 +158,7 @@ async def a_call_to_somebody_who_left(scene: Scene) -> None:
     "A caller leaves while its handler runs for 2 s",
     sees="nothing more to it",
     rule="R19",
-    why="What is sent to nobody costs everybody's bandwidth, a body of 16 MB too.",
+    why="Answers for those who have left use bandwidth, up to 16 MB each.",
     level=Level.SHOULD,
     methods=WAIT,
     seconds=3,
@@ -177,7 +177,7 @@ async def the_caller_leaves(scene: Scene) -> None:
     "Another participant leaves while a handler runs for 2 s",
     sees="the answer",
     rule="R19",
-    why="Participants come and go all the time.",
+    why="Each departure of somebody else would break calls.",
     methods=WAIT,
     seconds=3,
 )
@@ -195,7 +195,7 @@ async def somebody_else_leaves_a_handler(scene: Scene) -> None:
     "A participant leaves that was never announced",
     sees="no harm: calls of others are answered",
     rule="R40",
-    why="The news that somebody came can be lost where that of the departure is not.",
+    why="One stray notice would stop the service for everybody.",
 )
 async def a_stranger_leaves(scene: Scene) -> None:
     alice = await scene.join("alice")

@@ -23,7 +23,7 @@ def waiting(seconds: float, answer: str = "done") -> str:
     "The callee of a testee's call comes back with a new sid",
     sees="error 1503 within 2 s: the new session knows nothing of the call",
     rule="R9 R40",
-    why="Nobody will answer: the application waits for the whole timeout.",
+    why="The application waits for its whole timeout, although nobody can answer.",
     level=Level.SHOULD,
     methods=CALL,
     seconds=3,
@@ -46,7 +46,7 @@ async def the_callee_comes_back(scene: Scene) -> None:
     "A participant leaves, comes back with a new sid, and calls and is called",
     sees="both calls succeed",
     rule="R9 R19 R40",
-    why="A browser tab that is loaded again is a participant that comes back.",
+    why="Somebody who reloads a browser tab could no longer call or be called.",
     methods=("conform.call", "conform.echo"),
 )
 async def a_participant_that_came_back(scene: Scene) -> None:
@@ -66,7 +66,7 @@ async def a_participant_that_came_back(scene: Scene) -> None:
     "A participant comes back with a new sid, and nobody was told that it had left",
     sees="calls both ways succeed",
     rule="R40",
-    why="Where a connection breaks, the server tells of the new session first.",
+    why="Somebody whose connection broke could no longer call or be called.",
     methods=("conform.call", "conform.echo"),
 )
 async def a_participant_that_came_back_unseen(scene: Scene) -> None:
@@ -85,7 +85,7 @@ async def a_participant_that_came_back_unseen(scene: Scene) -> None:
     "The news that an old session has left comes after that of the new one",
     sees="a call to the new session goes on, and succeeds",
     rule="R40",
-    why="The late news of a broken connection must not end the calls of the new one.",
+    why="Calls to somebody who reconnected would fail because of their old connection.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -129,7 +129,7 @@ async def it_comes_back_with_less(scene: Scene) -> None:
     "A caller leaves while its handler runs for 2 s, and comes back with a new sid meanwhile",
     sees="nothing about the old request to the new session",
     rule="R19",
-    why="The new session does not know the request.",
+    why="The new session gets an answer to a request that it never made.",
     level=Level.SHOULD,
     methods=WAIT,
     seconds=3,
@@ -149,7 +149,8 @@ async def the_caller_comes_back(scene: Scene) -> None:
     "A caller leaves in the middle of its request stream, and its new session uses the same ids",
     sees="the new request is answered, with its own payload",
     rule="R16 R23 R31",
-    why="A program that counts its ids begins with the same ones each time.",
+    why="A program that counts its ids starts again with the same ones: its calls would be "
+    "ignored.",
     level=Level.SHOULD,
     protocols=(1, 2),
     reads=1,
@@ -171,7 +172,7 @@ async def half_a_request_of_an_old_session(scene: Scene) -> None:
     "A participant is announced with the sid of another one who is here",
     sees="requests of the one whose sid it is are answered",
     rule="R24 R40",
-    why="Where participants announce themselves, one could so silence another.",
+    why="Where participants announce themselves, one could silence another.",
     level=Level.SHOULD,
 )
 async def a_sid_of_somebody_else(scene: Scene) -> None:
@@ -188,7 +189,7 @@ async def a_sid_of_somebody_else(scene: Scene) -> None:
     "A participant is announced with the sid of another one who has left",
     sees="its requests are answered",
     rule="R24",
-    why="What has left holds no sid any more.",
+    why="Somebody who gets a sid again could no longer call.",
     level=Level.SHOULD,
 )
 async def a_sid_of_somebody_who_left(scene: Scene) -> None:
@@ -266,7 +267,7 @@ async def an_answer_without_a_sid_after_a_departure(scene: Scene) -> str:
     "The callee leaves in the middle of its answer, and its new session sends the rest",
     sees="the call does not succeed with parts of two sessions",
     rule="R9 R23",
-    why="The new session has another body under the same stream id, if it counts its streams.",
+    why="The application gets a text made of parts from two sessions.",
     level=Level.SHOULD,
     methods=CALL,
     protocols=(1, 2),

@@ -76,7 +76,7 @@ async def a_third_answers_with_a_stream(scene: Scene) -> None:
     "A third participant acknowledges a call of the testee, its callee does not",
     sees="error 1501 before the timeout of 10 s is over: the forged ack does not count",
     rule="R7 L13",
-    why="A third could keep a caller waiting for somebody who is not there.",
+    why="A third participant could keep a caller waiting for somebody who is not there.",
     level=Level.SHOULD,
     methods=CALL,
     seconds=8,
@@ -95,7 +95,7 @@ async def a_third_acknowledges(scene: Scene) -> None:
     "A call is answered in the name of the callee, from a session that nobody announced",
     sees="the answer ignored, and that of the session that was called taken",
     rule="R7",
-    why="The sid is the one sender field that nobody can forge.",
+    why="Somebody who takes the name of the callee could answer in its place.",
     level=Level.SHOULD,
     methods=CALL,
 )
@@ -149,7 +149,8 @@ async def no_sid(scene: Scene) -> str:
     "A third participant sends a chunk under the stream id of the callee's answer",
     sees="its chunk ignored, and the answer taken as the callee sent it",
     rule="R23",
-    why="Stream ids go to everybody where chunks are broadcast: a third could change an answer.",
+    why="Stream ids are known where chunks are broadcast: a third participant could change "
+    "answers.",
     methods=CALL,
     reads=1,
 )
@@ -168,7 +169,7 @@ async def a_third_sends_a_chunk(scene: Scene) -> None:
     "A third participant ends the stream of the callee's answer",
     sees="its trailer ignored, and the answer taken as the callee sent it",
     rule="R23",
-    why="Stream ids go to everybody where chunks are broadcast: a third could cut an answer off.",
+    why="Stream ids are known where chunks are broadcast: a third participant could end answers.",
     methods=CALL,
     reads=1,
 )
@@ -188,7 +189,7 @@ async def a_third_sends_a_trailer(scene: Scene) -> None:
     "A third participant sends a chunk and a trailer under the stream id of a caller's request",
     sees="both ignored, and the request answered as its caller sent it",
     rule="R23",
-    why="A third could change what a caller asks for.",
+    why="A third participant could change what a caller asks for.",
     protocols=(1, 2),
     reads=1,
 )
@@ -208,7 +209,7 @@ async def a_third_changes_a_request(scene: Scene) -> None:
     "Two participants use the same stream id at once",
     sees="both requests answered, each with its own payload",
     rule="R23",
-    why="Stream ids are chosen by senders, and a program that counts them begins with the same.",
+    why="Programs that count their stream ids use the same ones: their calls would fail or mix.",
     protocols=(1, 2),
     reads=1,
 )
@@ -231,7 +232,7 @@ async def one_stream_id_of_two_senders(scene: Scene) -> None:
     "A call of the testee is answered twice, differently",
     sees="the call succeeds with the first answer, and the next call with its own",
     rule="R6 L4",
-    why="A second answer must not become the answer to another call.",
+    why="A second answer would become the answer to another call.",
     methods=CALL,
 )
 async def two_answers(scene: Scene) -> None:
@@ -254,7 +255,7 @@ async def two_answers(scene: Scene) -> None:
     "An error packet arrives in the middle of a response stream",
     sees="the call fails with the error, and the rest of the stream does no harm",
     rule="R6",
-    why="A responder that cannot send the rest of its answer says so by an error.",
+    why="The application waits for its timeout, although the responder has reported an error.",
     level=Level.SHOULD,
     methods=CALL,
     reads=1,
@@ -273,7 +274,7 @@ async def an_error_in_a_stream(scene: Scene) -> None:
     "A second response stream begins for the same call",
     sees="the call succeeds with the first stream",
     rule="R6",
-    why="The first answer wins; two that are mixed would be none.",
+    why="The application gets a mixture of two answers.",
     level=Level.SHOULD,
     methods=CALL,
     reads=1,
@@ -292,7 +293,7 @@ async def two_response_streams(scene: Scene) -> None:
     "An answer with an unknown id arrives from the callee",
     sees="it is ignored: the call waits for its own answer",
     rule="R7",
-    why="Answers to earlier calls come late.",
+    why="A late answer to an earlier call would become the answer to this one.",
     methods=CALL,
 )
 async def an_answer_to_no_call(scene: Scene) -> None:
@@ -309,7 +310,7 @@ async def an_answer_to_no_call(scene: Scene) -> None:
     "Two calls of the testee are answered in the reverse order",
     sees="each succeeds with its own answer",
     rule="R6 L12",
-    why="Handlers take their time, and answers come in any order.",
+    why="Applications that call twice at once would get each other's answers.",
     methods=CALL,
 )
 async def answers_in_reverse_order(scene: Scene) -> None:
@@ -329,7 +330,7 @@ async def answers_in_reverse_order(scene: Scene) -> None:
     "A request stream arrives that is marked as generated",
     sees="no handler runs, and nothing comes back",
     rule="R24",
-    why="An agent that repeats what others say could so speak in their names.",
+    why="An agent could call in the name of other participants.",
     level=Level.SHOULD,
     methods=("conform.echo", "conform.count"),
     protocols=(1, 2),
@@ -351,7 +352,7 @@ async def a_generated_request(scene: Scene) -> None:
     "The callee acknowledges and answers to the whole room, as the ESP32 firmware does",
     sees="the call succeeds",
     rule="R39 C",
-    why="A released SDK answers so.",
+    why="The ESP32 firmware answers like this: all calls to it would time out.",
     methods=CALL,
 )
 async def an_answer_to_the_whole_room(scene: Scene) -> None:
@@ -367,7 +368,7 @@ async def an_answer_to_the_whole_room(scene: Scene) -> None:
     "A request whose destination is somebody else arrives",
     sees="no handler runs, and nothing comes back",
     rule="R39",
-    why="Transports that broadcast deliver what others are meant to read.",
+    why="On a transport that broadcasts, every participant would run the handler.",
     level=Level.SHOULD,
     methods=("conform.echo", "conform.count"),
 )
@@ -386,7 +387,7 @@ async def a_request_to_somebody_else(scene: Scene) -> None:
     "Chunks and trailers of a stream on another topic arrive, under ids that nobody knows",
     sees="no harm: the next request is answered",
     rule="R23 C",
-    why="Two SDKs broadcast chunks and trailers to the whole room.",
+    why="Two SDKs send their chunks to the whole room: everybody else would stop.",
 )
 async def chunks_of_nobody(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -402,7 +403,7 @@ async def chunks_of_nobody(scene: Scene) -> None:
     "A response stream arrives on the topic of requests, and a request on that of responses",
     sees="neither is taken: the call waits for its answer, and no handler runs",
     rule="R24 A4",
-    why="The topic says which of the two it is.",
+    why="A peer could run handlers by answers, and answer by requests.",
     level=Level.SHOULD,
     methods=("conform.call", "conform.echo", "conform.count"),
     reads=1,

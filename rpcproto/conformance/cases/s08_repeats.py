@@ -15,7 +15,7 @@ CALL = ("conform.call",)
     "The same request packet arrives twice, one right after the other",
     sees="the handler runs once",
     rule="R16",
-    why="Servers send packets again to whoever resumes: what pays twice pays twice.",
+    why="Servers repeat packets after a resumed connection: a payment would be made twice.",
     methods=ECHO,
 )
 async def twice_at_once(scene: Scene) -> None:
@@ -33,7 +33,7 @@ async def twice_at_once(scene: Scene) -> None:
     "The same request packet arrives again after its answer",
     sees="the handler runs once",
     rule="R16",
-    why="Servers replay up to 10 s to whoever comes back: the call has long been answered.",
+    why="Servers replay up to 10 s after a return: a payment would be made twice.",
     methods=ECHO,
 )
 async def again_after_the_answer(scene: Scene) -> None:
@@ -51,7 +51,7 @@ async def again_after_the_answer(scene: Scene) -> None:
     "The same request packet arrives again after its answer",
     sees="another ack, and no second answer",
     rule="R16",
-    why="A caller whose ack was lost learns so that somebody is there.",
+    why="A caller whose ack was lost gets 1501, or an answer twice.",
     level=Level.SHOULD,
 )
 async def a_duplicate_is_acknowledged(scene: Scene) -> None:
@@ -68,7 +68,8 @@ async def a_duplicate_is_acknowledged(scene: Scene) -> None:
     "A whole request stream arrives twice",
     sees="the handler runs once",
     rule="R16 R25",
-    why="Servers send packets again to whoever resumes.",
+    why="Servers repeat packets after a resumed connection: the handler's work would be done "
+    "twice.",
     methods=ECHO,
     protocols=(1, 2),
     reads=1,
@@ -89,7 +90,7 @@ async def a_stream_twice(scene: Scene) -> None:
     "Each packet of a request stream arrives twice, one right after the other",
     sees="the handler runs once, with the payload as it was",
     rule="R16 R25",
-    why="Two SDKs deliver packets twice after a resume.",
+    why="Packets can arrive twice after a resumed connection: the call would fail or run twice.",
     methods=ECHO,
     protocols=(1, 2),
     reads=1,
@@ -109,7 +110,8 @@ async def each_part_twice(scene: Scene) -> None:
     "An inline request arrives twice",
     sees="the handler runs once",
     rule="R16",
-    why="Servers send packets again to whoever resumes.",
+    why="Servers repeat packets after a resumed connection: the handler's work would be done "
+    "twice.",
     methods=ECHO,
     protocols=(2,),
     reads=2,
@@ -130,7 +132,7 @@ async def inline_twice(scene: Scene) -> None:
     "A request arrives as a packet, and again as a stream under another stream id",
     sees="the handler runs once",
     rule="R16",
-    why="A caller that tries again may do so in another form.",
+    why="A caller that tries again in another form would run the handler twice.",
     level=Level.SHOULD,
     methods=ECHO,
     protocols=(1, 2),
@@ -151,7 +153,7 @@ async def again_in_another_form(scene: Scene) -> None:
     "A request arrives again, with another payload",
     sees="the handler does not run with it",
     rule="R16",
-    why="The id alone says which request it is.",
+    why="A repeated request would run the handler a second time.",
     methods=ECHO,
 )
 async def again_with_another_payload(scene: Scene) -> None:
@@ -170,7 +172,7 @@ async def again_with_another_payload(scene: Scene) -> None:
     "A request whose handler failed arrives again",
     sees="no second error",
     rule="R16",
-    why="A request is known however it ended: a handler that fails late has done its work too.",
+    why="A handler that fails late would do its work twice.",
     level=Level.SHOULD,
     methods=("conform.fail",),
 )
@@ -191,7 +193,7 @@ async def again_after_an_error(scene: Scene) -> None:
     "A request arrives again while its handler runs for 2 s",
     sees="one answer",
     rule="R16",
-    why="A second run would have its effects twice.",
+    why="The handler's work would be done twice.",
     methods=("conform.wait",),
     seconds=3,
 )
@@ -214,7 +216,7 @@ async def again_while_the_handler_runs(scene: Scene) -> None:
     "The first of 101 requests of one caller arrives again",
     sees="the handler runs once",
     rule="R16",
-    why="A server replays what came within 10 s, which is more than one request.",
+    why="A server replays all requests of 10 s: the work of the older ones would be done twice.",
     level=Level.SHOULD,
     methods=ECHO,
 )
@@ -236,7 +238,8 @@ async def a_hundred_requests_later(scene: Scene) -> None:
     "A packet with a sequence number arrives twice, as after a resume",
     sees="the handler runs once",
     rule="R16 R37",
-    why="Two SDKs deliver a packet twice after a resume.",
+    why="Packets can arrive twice after a resumed connection: the handler's work would be done "
+    "twice.",
     methods=ECHO,
 )
 async def a_sequence_number_twice(scene: Scene) -> None:
@@ -254,7 +257,7 @@ async def a_sequence_number_twice(scene: Scene) -> None:
     "Packets with sequence numbers arrive out of order: 3, 1, 2",
     sees="all three are answered",
     rule="R37",
-    why="A transport that reorders would lose calls.",
+    why="On a transport that reorders packets, calls would be lost.",
     level=Level.SHOULD,
 )
 async def sequence_numbers_out_of_order(scene: Scene) -> None:
@@ -272,7 +275,7 @@ async def sequence_numbers_out_of_order(scene: Scene) -> None:
     "Two participants send packets with the same sequence numbers",
     sees="all are answered",
     rule="R37",
-    why="Each session counts its own packets, from 1.",
+    why="Every participant counts from 1: the calls of all but one would be lost.",
 )
 async def sequence_numbers_of_two_senders(scene: Scene) -> None:
     alice, bob = await scene.join("alice"), await scene.join("bob")
@@ -289,7 +292,7 @@ async def sequence_numbers_of_two_senders(scene: Scene) -> None:
     "A participant comes back with a new sid, and counts its packets from 1 again",
     sees="its requests are answered",
     rule="R37",
-    why="A new session counts from 1.",
+    why="A new session counts from 1: somebody who came back could no longer call.",
 )
 async def sequence_numbers_of_a_new_session(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -307,7 +310,7 @@ async def sequence_numbers_of_a_new_session(scene: Scene) -> None:
     "Different packets arrive without sequence numbers",
     sees="all are answered",
     rule="R37",
-    why="The server's own API and some peers do not count: 0 is no number.",
+    why="The server's API and some peers do not number packets: all but their first would be lost.",
 )
 async def no_sequence_numbers(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -320,7 +323,8 @@ async def no_sequence_numbers(scene: Scene) -> None:
     "A caller uses the id of an answered request again, after it came back with a new sid",
     sees="the new request is answered",
     rule="R16",
-    why="A program that counts its ids begins with the same ones each time.",
+    why="A program that counts its ids starts again with the same ones: its calls would be "
+    "ignored.",
     level=Level.SHOULD,
     methods=ECHO,
 )
@@ -340,7 +344,7 @@ async def an_id_of_an_old_session(scene: Scene) -> None:
     "Each packet of a response stream arrives twice",
     sees="the call succeeds, with the payload as it was",
     rule="R25",
-    why="Two SDKs deliver packets twice after a resume.",
+    why="Packets can arrive twice after a resumed connection: the call would fail or run twice.",
     methods=CALL,
     protocols=(1, 2),
     reads=1,
@@ -360,7 +364,7 @@ async def a_response_stream_twice(scene: Scene) -> None:
     "The header of a request stream arrives again in the middle of its body",
     sees="the request is answered, with the payload as it was",
     rule="R25",
-    why="A repeated header that began the body anew would lose what has come.",
+    why="Packets can arrive twice after a resumed connection: the call would fail.",
     level=Level.SHOULD,
     protocols=(1, 2),
     reads=1,
@@ -379,7 +383,7 @@ async def a_header_again(scene: Scene) -> None:
     "A request that was answered arrives again after its caller has left",
     sees="the handler runs once",
     rule="R16",
-    why="Servers replay what came within 10 s, also of those who have left since.",
+    why="Servers replay 10 s, also of those who have left: the handler's work would be done twice.",
     level=Level.SHOULD,
     methods=ECHO,
 )
