@@ -14,7 +14,7 @@ import pytest
 from interop.client import LEAVING
 from interop.clients import GUARD, Client, Place
 from interop.matrix import OK
-from interop.pairings import ENGINE, GENERATIONS, ROOM_CLIENT, Run, participant
+from interop.pairings import ENGINE, GENERATIONS, ON_AIORTC, ROOM_CLIENT, Run, participant
 from rpcproto.conformance.room_server import RoomServer
 from rpcproto.conformance.routing import PRESENCE_INTERVAL, Passing, Room
 from rpcproto.livekit import access_token, connect
@@ -160,7 +160,7 @@ DELAYS: Final = (0.0, 0.01, 0.1, 0.5)
 
 
 @pytest.mark.interop_load
-@pytest.mark.parametrize("kind", [ROOM_CLIENT, NEWEST])
+@pytest.mark.parametrize("kind", [ROOM_CLIENT, ON_AIORTC, NEWEST])
 def test_no_answer_that_is_given_just_before_leaving_is_lost(
     kind: str,
     server: RoomServer,
@@ -205,7 +205,7 @@ def test_no_answer_that_is_given_just_before_leaving_is_lost(
                         )
                     )
                     await responder.told(LEAVING, payload)
-                    await (responder.ask("drain") if kind == ROOM_CLIENT else has_answered.wait())
+                    await (has_answered.wait() if kind == NEWEST else responder.ask("drain"))
                     await responder.ask("leave")
                     try:
                         assert await calling == "y" * size
