@@ -87,7 +87,7 @@ class Scene:
     async def leave(self, participant: Participant) -> None:
         """Let the testee know that a participant has left. What it sends to them still counts."""
         self._note(participant, "leaves")
-        await self.stage.attachment.dismiss(participant.member)
+        await self.stage.dismiss(participant.member)
 
     async def return_(self, participant: Participant, *, is_told: bool = True) -> None:
         """Let a participant come back with a new sid, after `leave` or without."""

@@ -190,6 +190,14 @@ class Stage:
         of a participant takes it for one of client_protocol 0.
         """
         await self.attachment.announce(member)
+        await self._give_news_time()
+
+    async def dismiss(self, member: Member) -> None:
+        """Let the testee know that a participant has left, before anything else happens."""
+        await self.attachment.dismiss(member)
+        await self._give_news_time()
+
+    async def _give_news_time(self) -> None:
         if self.attachment.has_late_news and self._bystander is not None:
             with suppress(Deaf):  # the case will tell
                 await self.settle(within=1)

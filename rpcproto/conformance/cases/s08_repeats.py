@@ -195,7 +195,7 @@ async def again_after_an_error(scene: Scene) -> None:
     rule="R16",
     why="The handler's work would be done twice.",
     methods=("conform.wait",),
-    seconds=3,
+    seconds=4,
 )
 async def again_while_the_handler_runs(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -205,7 +205,7 @@ async def again_while_the_handler_runs(scene: Scene) -> None:
     alice.request("conform.wait", payload, form=Form.PACKET, request_id=request)
     await alice.gets_outcome(request, within=2)
     await alice.gets_answer(request, "done")
-    await scene.sleep(0.5)
+    await scene.sleep(1.5)
     await scene.settle()
     if alice.has_outcome(request):
         raise Unmet("one answer", "two")
