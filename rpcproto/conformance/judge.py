@@ -26,7 +26,8 @@ MAX_DEAF: Final = 10
 PROBE_ATTEMPTS: Final = 5
 PROBE_INTERVAL: Final = 0.2
 """In seconds."""
-SIDE_BY_SIDE: Final = 64
+BETWEEN: Final = 0.03
+"""So many seconds lie between the beginnings of cases that are played side by side."""
 PASSPHRASE: Final = Encryption("a passphrase for the cases of encryption", 0)
 
 PROBES: Final = {
@@ -147,17 +148,16 @@ class Judge:
                 await self._revive()
 
     async def _side_by_side(self, plays: Sequence[Play]) -> None:
-        limit = anyio.Semaphore(SIDE_BY_SIDE)
-
         async def one(play: Play) -> None:
-            async with limit:
-                if not self._stage.ended:
-                    self._add(await self._judge(play))
+            if not self._stage.ended:
+                self._add(await self._judge(play))
 
+        plays = sorted(plays, key=lambda play: -play[0].seconds)
         while plays and not self._stopped:
             async with anyio.create_task_group() as tasks:
                 for play in plays:
                     tasks.start_soon(one, play)
+                    await anyio.sleep(BETWEEN)
             if self._stage.ended:
                 await self._revive()
             plays = [play for play in plays if play not in self._results]

@@ -135,11 +135,6 @@ class Scene:
         if unless is None or body.payload != unless:
             raise Unmet("no answer with a payload", f"the answer {short(repr(body.payload))}")
 
-    def is_at(self, seconds: float, expected: float) -> bool:
-        """Whether something happened when it should have, as exactly as can be known."""
-        early = STEP if self.stage.is_virtual else EARLY
-        return expected - early <= seconds <= expected + self.stage.tolerance
-
     # the testee as a caller
 
     async def call(
@@ -217,8 +212,10 @@ class TesteeCall:
         self._scene = scene
         self._driver = driver
         self._request_id = request_id
+        self.asked: float = scene.now
+        """When it was asked for, in seconds since the case began."""
         self.began: float = scene.now
-        """When it was asked, in seconds since the case began; a case may set when it was seen."""
+        """When it had begun at the latest: when its request was seen, if it was."""
         self.ended: float | None = None
         """When its outcome came, in seconds since the case began."""
 
@@ -267,9 +264,18 @@ class TesteeCall:
         if outcome.get("code") not in codes and not ("raised" in outcome and 1500 in codes):
             raise Unmet(what, said(outcome))
         assert self.ended is not None
-        if at is not None and not self._scene.is_at(self.ended - self.began, at):
+        if at is not None and not self._has_ended_at(at):
             raise Unmet(what, f"{said(outcome)}, {self.ended - self.began:.1f} s after it began")
         return outcome
+
+    def _has_ended_at(self, seconds: float) -> bool:
+        """Whether it took that long, as exactly as can be known: it began at some moment between
+        `asked` and `began`."""
+        assert self.ended is not None
+        stage = self._scene.stage
+        early = STEP if stage.is_virtual else EARLY
+        is_too_early = self.ended - self.asked < seconds - early
+        return not is_too_early and self.ended - self.began <= seconds + stage.tolerance
 
     async def does_not_succeed(self, unless: str | None = None) -> None:
         """The call has not succeeded by now; with `unless`, with no other payload than that."""

@@ -19,7 +19,7 @@ with extra("cli", __name__):
 
 T = TypeVar("T")
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 8.0
 """How long something that must come may take on real time, and an echo, in seconds."""
 SOON: Final = 0.3
 """After so many seconds without it, an echo is asked for: is the testee that far?"""
