@@ -1,9 +1,14 @@
 """What concerns all tests."""
 
+import signal
 from collections.abc import Generator
 
 import profiles  # noqa: F401 (the profile of Hypothesis)
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in the background of a script; the programs of the tests would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
