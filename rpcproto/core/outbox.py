@@ -17,10 +17,12 @@ from rpcproto.core.stream_writer import (
     CANCELLED,
     CHUNK_BYTES,
     MIN_COMPRESSED_BYTES,
+    SMALL_BODY_BYTES,
     Address,
     DeflatedSource,
     PlainSource,
     StreamWriter,
+    deflated_at_once,
 )
 from rpcproto.core.wire import (
     Opening,
@@ -88,10 +90,13 @@ class Outbox:
         content: bytes | bytearray = body
         deflated: DeflatedSource | None = None
         if abilities.deflate and size >= MIN_COMPRESSED_BYTES and self._deflating < MAX_DEFLATING:
-            deflated = DeflatedSource(body)
-            deflated.fill(self._max_inline_bytes)  # more than one chunk carries, or all
-            if deflated.is_shrunk:
-                content, compression = deflated.ready, DEFLATE_RAW
+            if size > SMALL_BODY_BYTES:
+                deflated = DeflatedSource(body)
+                deflated.fill(self._max_inline_bytes)  # more than one chunk carries, or all
+                if len(deflated.ready) < deflated.bytes_in:
+                    content, compression = deflated.ready, DEFLATE_RAW
+            elif len(shorter := deflated_at_once(body)) < size:
+                content, compression = shorter, DEFLATE_RAW
         if abilities.inline and len(content) <= CHUNK_BYTES:
             header = write_header(opening, size, content, compression)
             if len(header) <= self._max_inline_bytes:

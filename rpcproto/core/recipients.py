@@ -110,13 +110,12 @@ class Recipients:
         if len(self.routes) >= MAX_ROUTES or len(self._here) >= self._max_here:
             self.sweep()
         max_payload = self._max_payload if abilities.streams else MAX_V1_PAYLOAD_BYTES
-        max_payload = -1 if refusal else max_payload
         recipient = self._here.setdefault(
             destination_identity, Recipient(destination_identity, sid)
         )
         recipient.participant = participant
         start, address = envelope(self._identity, destination_identity), (destination_identity, sid)
-        route = Route(recipient, address, start, abilities, max_payload, refusal)
+        route = Route(recipient, address, start, abilities, -1 if refusal else max_payload, refusal)
         self.routes[destination_identity, method] = route
         return route
 

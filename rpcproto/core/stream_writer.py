@@ -22,7 +22,7 @@ _DEFLATE_STEP: Final = 16 * 1024
 _USUAL_STATE: Final = -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL
 """Window and memory level; the window is negative for raw DEFLATE."""
 _SMALL_STATE: Final = -12, 5
-_SMALL_BODY_BYTES: Final = 4 * 1024
+SMALL_BODY_BYTES: Final = 4 * 1024
 """No larger than the window of the small state, so that nothing is lost by it."""
 
 
@@ -64,23 +64,22 @@ class PlainSource:
         return last if last > start else end
 
 
+def deflated_at_once(body: bytes) -> bytes:
+    """Compress a small body, with a small state: setting it up takes longer than the rest."""
+    deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_SMALL_STATE)
+    return deflate.compress(body) + deflate.flush()
+
+
 class DeflatedSource:
     """One raw DEFLATE stream over all chunks, with a final block at its end."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        # To set up the state takes longer than to compress a small body, which needs less of it.
-        state = _USUAL_STATE if len(body) > _SMALL_BODY_BYTES else _SMALL_STATE
-        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *state)
+        self._deflate = zlib.compressobj(_DEFLATE_LEVEL, zlib.DEFLATED, *_USUAL_STATE)
         self.bytes_in: int = 0
         self.ready: bytearray = bytearray()
         self.is_whole: bool = False
         """Whether `ready` holds all there is."""
-
-    @property
-    def is_shrunk(self) -> bool:
-        """Whether less has come out than went in, so far."""
-        return len(self.ready) < self.bytes_in
 
     def fill(self, wanted: int) -> None:
         """Compress until `wanted` bytes are ready, or all."""
