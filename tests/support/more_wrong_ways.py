@@ -483,7 +483,7 @@ MORE_WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
      RunningAgain),
     ("8.5 8.18", FailingDuplicates),
     ("8.13", InOrder),
-    ("8.14 13.25", NumbersOfAll),
+    ("8.14", NumbersOfAll),
     ("8.15", NumbersByIdentity),
     ("8.16", NoNumberIsOne),
     ("8.17", KnownByIdAlone),
