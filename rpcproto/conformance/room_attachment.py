@@ -169,9 +169,11 @@ class RoomAttachment(Attachment):
             self._server.send_away(room, self._identity, LeaveRequest.DISCONNECT)
         process, self._process = self._process, None
         if process is not None:
+            was_running = process.returncode is None
             with anyio.move_on_after(ENDING_TIME):
                 await process.wait()
-            _kill(process)
+            if was_running:  # later, its number may be that of another process
+                _kill(process)
             await process.aclose()
         self._end("the suite has ended it", tells=False)
 
@@ -211,6 +213,7 @@ class RoomAttachment(Attachment):
                 data = await process.stdout.receive()
                 self._errors = (self._errors + data)[-MAX_ERROR_BYTES:]
         code = await process.wait()
+        _kill(process)
         if process is self._process:
             how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
             self._end(f"the testee ended {how}")

@@ -210,17 +210,20 @@ class ProcessSession(Session):
     async def _how_it_ended(self) -> str:
         with anyio.move_on_after(ENDING_TIME):
             code = await self._process.wait()
+            self._kill()  # what it has started
             if code >= 0:
                 return f"the testee ended with exit code {code}"
             return f"the testee was ended by signal {-code} ({signal.Signals(-code).name})"
         return "the testee closed its standard output"
 
     async def _close(self) -> None:
+        was_running = self._process.returncode is None
         with suppress(*_BROKEN):
             await self._stdin.aclose()
         with anyio.move_on_after(ENDING_TIME):
             await self._process.wait()
-        self._kill()
+        if was_running:  # later, its number may be that of another process
+            self._kill()
         await self._process.wait()
         with anyio.move_on_after(ENDING_TIME):
             await self.finished.wait()
