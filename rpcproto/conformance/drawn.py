@@ -7,7 +7,7 @@ from typing import Final
 
 from rpcproto.conformance.case import DRAWN, Case, Level, Unmet
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import describe, read_answer, short
+from rpcproto.conformance.reading import describe, quoted, read_answer
 from rpcproto.conformance.scene import Scene, TesteeCall, said
 from rpcproto.conformance.writing import new_id
 from rpcproto.extras import extra
@@ -140,8 +140,8 @@ class _Conversation:
             return
         answer = read_answer(body)
         if answer is not None and not exchange.payload.startswith(answer.payload):
-            expected = f"no answer, or {short(repr(exchange.payload))}, which may be cut off"
-            raise Unmet(expected, f"the answer {short(repr(answer.payload))}")
+            expected = f"no answer, or {quoted(exchange.payload)}, which may be cut off"
+            raise Unmet(expected, f"the answer {quoted(answer.payload)}")
 
     async def _check_call(self, exchange: Exchange, call: TesteeCall) -> None:
         if not exchange.is_whole:
@@ -158,7 +158,7 @@ class _Conversation:
             digest = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             is_right = outcome == digest
         if not is_right and (exchange.is_whole or "sha256" in outcome):
-            answer = exchange.error or short(repr(exchange.answer))
+            answer = exchange.error or quoted(exchange.answer)
             raise Unmet(f"a call that ends with {answer}", said(outcome))
 
     def _check_rest(self, conversation: Conversation) -> None:
@@ -183,4 +183,4 @@ class _Conversation:
             most = sum(one.payload == payload for one in asked) + forged
             runs = await self._scene.runs_of(participant, payload) - before
             if runs > most:
-                raise Unmet(f"at most {most} runs with {short(repr(payload))}", f"{runs} runs")
+                raise Unmet(f"at most {most} runs with {quoted(payload)}", f"{runs} runs")

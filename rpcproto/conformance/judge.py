@@ -10,7 +10,7 @@ from rpcproto.conformance.attachment import Attachment, Encryption, Facts, NoTes
 from rpcproto.conformance.case import Case, Level, NotPossible, Unmet
 from rpcproto.conformance.results import Play, Result, Run, Verdict, failure
 from rpcproto.conformance.scene import Scene
-from rpcproto.conformance.stage import Deaf, Stage, TesteeDied
+from rpcproto.conformance.stage import PATIENCE, Deaf, Stage, TesteeDied
 from rpcproto.e2ee import AesGcmCryptor
 from rpcproto.extras import extra
 
@@ -20,9 +20,12 @@ with extra("cli", __name__):
 MAX_DEATHS: Final = 3
 """After so many deaths of the testee the run ends."""
 MAX_SILENT: Final = 3
-"""After so many plays in a row in which a testee sent nothing at all, the others fail unplayed."""
-MAX_DEAF: Final = 10
-"""The same if it answers no echo either, which takes its time to see."""
+"""After so many plays in a row in which a testee sent nothing, it is asked for a plain echo. If it
+does not answer that either, the other plays fail unplayed."""
+MAX_DEAF: Final = 3
+"""The same if it answered no echo, which takes its time to see."""
+MUTE_AFTER: Final = 15.0
+"""How long a testee with virtual time may take for that echo, in seconds of its clock."""
 PROBE_ATTEMPTS: Final = 5
 PROBE_INTERVAL: Final = 0.2
 """In seconds."""
@@ -62,6 +65,7 @@ class Judge:
         """The cases that the testee has died of, and the client_protocol."""
         self._silent = 0
         self._deaf = 0
+        self._is_mute = False
         self._stopped = ""
 
     async def run(self, plays: Sequence[Play]) -> Run:
@@ -80,7 +84,7 @@ class Judge:
 
     async def _begin(self, encryption: Encryption | None) -> Facts:
         facts = await self._stage.start(encryption)
-        self._served = set(PROBES)
+        self._served, self._is_mute = set(PROBES), False
         with suppress(TesteeDied, Unmet):  # the cases will tell
             await self._probe()
         return facts
@@ -184,11 +188,28 @@ class Judge:
         if case in self._deadly:
             why = f"not played: the testee has died of it with client_protocol {self._deadly[case]}"
             return Result(case, protocol, Verdict.FAIL, why, case.sees)
-        if self._silent >= MAX_SILENT:
-            return self._unplayed(play, f"not played: in {MAX_SILENT} cases it has sent nothing")
-        if self._deaf >= MAX_DEAF:
-            return self._unplayed(play, f"not played: {MAX_DEAF} times it has answered no echo")
+        if (self._silent >= MAX_SILENT or self._deaf >= MAX_DEAF) and await self._answers():
+            self._silent = self._deaf = 0
+        if self._is_mute:
+            return self._unplayed(play, "not played: it answers no echo any more")
         return await self._play(case, protocol)
+
+    async def _answers(self) -> bool:
+        """Whether the testee answers a plain echo, however late its ack comes."""
+        if self._is_mute:
+            return False
+        stage = self._stage
+        scene = Scene(stage, 0)
+        prober = await scene.join("prober")
+        request = prober.request("conform.echo", "do you answer?")
+        patience = stage.now + (MUTE_AFTER if stage.is_virtual else PATIENCE * stage.scale)
+        found = None
+        with suppress(TesteeDied, Unmet):
+            found = await stage.until_at(lambda: prober.has_outcome(request), patience)
+        with anyio.CancelScope(shield=True), suppress(TesteeDied, Unmet):
+            await scene.end()
+        self._is_mute = found is None
+        return not self._is_mute
 
     async def _play(self, case: Case, protocol: int) -> Result:
         stage = self._stage

@@ -12,9 +12,9 @@ from rpcproto.conformance.reading import (
     IncomingRequest,
     Seen,
     describe,
+    quoted,
     read_answer,
     read_request,
-    short,
 )
 from rpcproto.conformance.writing import TIMEOUT_MS, answer_parts, new_id, request_parts
 from rpcproto.core.packets_pb2 import DataPacket
@@ -169,11 +169,11 @@ class Participant:
 
     async def gets_answer(self, request_id: str, payload: str | None = None) -> Body:
         """A request is answered, with this payload if it is given. Acks before it are skipped."""
-        what = "an answer" if payload is None else f"the answer {short(repr(payload))}"
+        what = "an answer" if payload is None else f"the answer {quoted(payload)}"
         body = await self._whole(what, request_id, read_answer)
         self._check_readable(body.form)
         if payload is not None and body.payload != payload:
-            raise Unmet(what, f"the answer {short(repr(body.payload))}")
+            raise Unmet(what, f"the answer {quoted(body.payload)}")
         return body
 
     async def gets_error(
@@ -195,7 +195,9 @@ class Participant:
         """A request is answered, in whatever way, before so many seconds are over."""
         instant = self._stage.now + within + self._stage.tolerance
         if await self._stage.until_at(lambda: self.has_outcome(request_id), instant) is None:
-            raise Unmet(f"an answer to {self.identity} within {within:.1f} s", self._what_came())
+            raise Unmet(
+                f"an answer to {self.identity} within {within:.1f} s", self._what_came(request_id)
+            )
 
     async def gets_request(
         self, method: str | None = None, payload: str | None = None
@@ -206,8 +208,8 @@ class Participant:
         if method is not None and request.method != method:
             raise Unmet(f"a request for {method!r}", f"one for {request.method!r}")
         if payload is not None and request.payload != payload:
-            seen = f"{short(repr(request.payload))}"
-            raise Unmet(f"a request with the payload {short(repr(payload))}", seen)
+            seen = f"{quoted(request.payload)}"
+            raise Unmet(f"a request with the payload {quoted(payload)}", seen)
         return request
 
     def acks_of(self, request_id: str) -> list[Seen]:
@@ -266,7 +268,7 @@ class Participant:
                 self._skip_acks(request_id)
             return next(iter(self._about(request_id)), None)
 
-        return await self._must_come(what, look)
+        return await self._must_come(what, look, request_id)
 
     async def _whole(
         self, what: str, request_id: str | None, read: Callable[[Sequence[Seen]], T | None]
@@ -284,23 +286,29 @@ class Participant:
         came = 0
         while await self._stage.until(look) is None:  # a body that grows may take longer
             if came == len(self._about(request_id)):
-                raise Unmet(f"{what}, to {self.identity}", self._what_came())
+                raise Unmet(f"{what}, to {self.identity}", self._what_came(request_id))
             came = len(self._about(request_id))
         body = found[0] if isinstance(found[0], Body) else getattr(found[0], "body")  # noqa: B009
         for seen in body.parts:
             self.inbox.remove(seen)
         return found[0]
 
-    async def _must_come(self, what: str, look: Callable[[], T | None]) -> T:
+    async def _must_come(self, what: str, look: Callable[[], T | None], about: str) -> T:
         found = await self._stage.until(look)
         if found is None:
-            raise Unmet(f"{what}, to {self.identity}", self._what_came())
+            raise Unmet(f"{what}, to {self.identity}", self._what_came(about))
         return found
 
-    def _what_came(self) -> str:
+    def _what_came(self, about: str | None = None) -> str:
+        """What is in the inbox; of what is about another request than `about`, its id too."""
         if not self.inbox:
             return "nothing"
-        return ", ".join(describe(seen.message) for seen in self.inbox[:5])
+        return ", ".join(
+            describe(seen.message)
+            if about is None or seen.about == about
+            else f"{describe(seen.message)} about the request {seen.about!r}, not {about!r}"
+            for seen in self.inbox[:5]
+        )
 
     def _check_readable(self, form: Form) -> None:
         if form.client_protocol > self.reads:

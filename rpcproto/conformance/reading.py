@@ -174,30 +174,34 @@ def _body(header: StreamHeader, content: bytes, form: Form, parts: Sequence[Seen
     try:
         return Body(content.decode(), form, parts)
     except UnicodeDecodeError:
-        raise Unmet("a body of valid UTF-8", f"{short(repr(content))}") from None
+        raise Unmet("a body of valid UTF-8", f"{quoted(content)}") from None
 
 
-def short(text: str) -> str:
-    """A text as a report shows it."""
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text):,} characters)"
+def quoted(value: object) -> str:
+    """A text, or another value, as a report shows it: of a long one the beginning and its size."""
+    shown = repr(value)
+    if len(shown) <= MAX_SHOWN:
+        return shown
+    content = value if isinstance(value, bytes) else str(value).encode(errors="replace")
+    return f"{shown[:MAX_SHOWN]}… ({len(content):,} bytes)"
 
 
 def describe(message: Message) -> str:
     """A message in a few words."""
     match message:
         case Request(_, method, payload):
-            return f"a request for {short(repr(method))} with the payload {short(repr(payload))}"
+            return f"a request for {quoted(method)} with the payload {quoted(payload)}"
         case Ack():
             return "an ack"
         case Response(_, None):
             return "a response without a payload"
         case Response(_, payload):
-            return f"a response with the payload {short(repr(payload))}"
+            return f"a response with the payload {quoted(payload)}"
         case ErrorResponse(_, code, text, data):
-            more = f" and the data {short(repr(data))}" if data else ""
-            return f"error {code} {short(repr(text))}{more}"
+            more = f" and the data {quoted(data)}" if data else ""
+            return f"error {code} {quoted(text)}{more}"
         case StreamHeader(topic=wire.REQUEST_TOPIC, method=method):
-            return f"the header of a request stream for {short(repr(method))}"
+            return f"the header of a request stream for {quoted(method)}"
         case StreamHeader(topic=topic):
             what = "a response stream" if topic == wire.RESPONSE_TOPIC else f"a stream on {topic!r}"
             return f"the header of {what}"

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from rpcproto.conformance.attachment import Facts, Member
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import IncomingRequest, describe, short
+from rpcproto.conformance.reading import IncomingRequest, describe, quoted
 from rpcproto.conformance.stage import EARLY, PATIENCE, STEP, Stage, new_sid
 from rpcproto.conformance.writing import new_id
 from rpcproto.wire import Response, StreamHeader
@@ -133,7 +133,7 @@ class Scene:
             return
         body = await sender.gets_answer(request_id)
         if unless is None or body.payload != unless:
-            raise Unmet("no answer with a payload", f"the answer {short(repr(body.payload))}")
+            raise Unmet("no answer with a payload", f"the answer {quoted(body.payload)}")
 
     # the testee as a caller
 
@@ -181,7 +181,7 @@ class Scene:
         """How often `conform.echo` has run with this payload, as the testee says."""
         body = await participant.gets_answer(participant.request("conform.count", payload))
         if not body.payload.isdecimal():
-            raise Unmet("a decimal number as the answer of conform.count", short(body.payload))
+            raise Unmet("a decimal number as the answer of conform.count", quoted(body.payload))
         return int(body.payload)
 
     async def has_run_once(self, participant: Participant, payload: str) -> None:
@@ -247,14 +247,14 @@ class TesteeCall:
         except ValueError:
             outcome = None
         if not isinstance(outcome, dict):
-            raise Unmet("JSON as the answer of conform.call", short(repr(body.payload)))
+            raise Unmet("JSON as the answer of conform.call", quoted(body.payload))
         return outcome
 
     async def succeeds(self, payload: str) -> None:
         """The call succeeds with this payload."""
         outcome = await self.outcome()
         if outcome.get("payload") != payload:
-            raise Unmet(f"a call that succeeds with {short(repr(payload))}", said(outcome))
+            raise Unmet(f"a call that succeeds with {quoted(payload)}", said(outcome))
 
     async def fails(self, *codes: int, at: float | None = None) -> dict[str, object]:
         """The call fails with one of these codes; `at` so many seconds after its beginning."""
@@ -296,7 +296,7 @@ class TesteeCall:
 def said(outcome: dict[str, object]) -> str:
     """What the testee says of a call, in a few words."""
     if "payload" in outcome:
-        return f"it succeeds with {short(repr(outcome['payload']))}"
+        return f"it succeeds with {quoted(outcome['payload'])}"
     if "code" in outcome:
-        return f"it fails with {outcome['code']} {short(repr(outcome.get('message', '')))}"
-    return f"conform.call answers {short(json.dumps(outcome))}"
+        return f"it fails with {outcome['code']} {quoted(outcome.get('message', ''))}"
+    return f"conform.call answers {quoted(json.dumps(outcome))}"

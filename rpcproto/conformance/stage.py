@@ -1,5 +1,6 @@
 """The suite's end of the seam: who is played, what time it is, where each packet goes."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -161,7 +162,8 @@ class Stage:
         try:
             await self.attachment.set_now(self._virtual_now)
         except TimeoutError:
-            raise Unmet(f'an answer to {{"now": {self._virtual_now:g}}}', "none") from None
+            clock = json.dumps({"now": self._virtual_now})
+            self.attachment.give_up(f"the testee did not answer {clock} in time")
         self.check_alive()
 
     # participants

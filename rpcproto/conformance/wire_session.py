@@ -84,10 +84,11 @@ class Session(ABC):
             self.finished.set()
 
     async def _read_frames(self) -> None:
-        frames = FrameReader()
+        frames, received = FrameReader(), b""
         try:
             while True:
-                frames.feed(await self._receive())
+                received = await self._receive()
+                frames.feed(received)
                 while batch := frames.next_frames(MAX_FRAME_BYTES, 64, _BATCH):
                     for data in batch:
                         self._take(data)
@@ -95,7 +96,7 @@ class Session(ABC):
                             return
                     await anyio.lowlevel.checkpoint()
         except BadPeer as error:
-            self.end(f"the testee sent {error}")
+            self.end(f"the testee sent {error}{_printed(received)}")
         except _BROKEN:
             if not self.ended:
                 self.end(await self._how_it_ended())
@@ -172,6 +173,16 @@ def _facts(fields: dict[str, object]) -> Facts:
         fields.get("virtual_time") is True,
         fields.get("e2ee") is True,
     )
+
+
+def _printed(data: bytes) -> str:
+    """What to say of bytes that are no frame, but could be text."""
+    head = data[:4]
+    if len(head) == 4 and all(32 <= byte < 127 for byte in head):
+        return "; is that text? Only frames may be written to standard output"
+    if 0 < int.from_bytes(head, "little") <= MAX_FRAME_BYTES:
+        return "; is that length little-endian? It must be big-endian"
+    return ""
 
 
 def _is_number(value: object) -> bool:

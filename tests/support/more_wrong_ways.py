@@ -422,6 +422,37 @@ def by_attributes(packet: DataPacket) -> None:
         packet.stream_header.topic = wire.REQUEST_TOPIC if is_one else wire.RESPONSE_TOPIC
 
 
+class FirstSender(Right):
+    """Takes the first of two senders of a packet."""
+
+    def incoming(self, data: bytes) -> list[bytes]:
+        packet = parsed(data)
+        if data.startswith(b"\x22"):
+            packet.participant_identity = data[2 : 2 + data[1]].decode()
+        return [packet.SerializeToString()]
+
+
+class ForgetsSoon(Right):
+    """Has forgotten a request 5 s after it came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: dict[str, float] = {}
+
+    def incoming(self, data: bytes) -> list[bytes]:
+        packet = parsed(data)
+        attributes = packet.stream_header.attributes
+        if self.is_forgotten(packet.rpc_request.id):
+            packet.rpc_request.id += "-again"
+        elif self.is_forgotten(attributes.get(wire.REQUEST_ID, "")):
+            attributes[wire.REQUEST_ID] += "-again"
+        return [packet.SerializeToString()]
+
+    def is_forgotten(self, request_id: str) -> bool:
+        now = self.testee.now
+        return bool(request_id) and now - self.times.setdefault(request_id, now) > 5
+
+
 MORE_WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("1.1 1.10 1.11 5.20", not_sending(is_request)),
     ("1.2", sending(with_id(lambda name: name[:30]))),
@@ -479,6 +510,8 @@ MORE_WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("7.19", reading(for_us)),
     ("7.20", stuck_by(lambda one: not one.destination_identities)),
     ("7.21", reading(by_attributes)),
+    ("7.23", FirstSender),
+    ("8.22", ForgetsSoon),
     ("8.1 8.2 8.3 8.4 8.6 8.7 8.8 8.9 8.10 8.11 8.12 8.19 8.20",
      RunningAgain),
     ("8.5 8.18", FailingDuplicates),

@@ -10,14 +10,16 @@ from typing import NamedTuple, TypeAlias
 import anyio
 import pytest
 from paths import DOCS, EXAMPLES, TESTS
+from wrong_ways import Right, ignoring, sending
 
 from rpcproto import cli
 from rpcproto.conformance.case import SECTIONS, Case, Level, NotPossible, Unmet
 from rpcproto.conformance.cases import CASES
-from rpcproto.conformance.judge import Judge, select
+from rpcproto.conformance.judge import MAX_DEATHS, MAX_SILENT, Judge, select
 from rpcproto.conformance.results import Run, Verdict
 from rpcproto.conformance.scene import Scene
 from rpcproto.conformance.wire_attachment import ProcessAttachment
+from rpcproto.core.packets_pb2 import DataPacket
 
 PEER = f"{sys.executable} {EXAMPLES / 'testees/peer.py'}"
 
@@ -162,7 +164,46 @@ def test_a_silent_testee_fails_its_cases(conform: Conform) -> None:
     )
     assert ran.code == 1
     assert ran.verdicts()["pass"] == 0
-    assert "not played: in 3 cases it has sent nothing" in ran.out
+    assert "not played: it answers no echo any more" in ran.out
+
+
+def test_a_testee_that_leaves_some_requests_unanswered_is_played_on() -> None:
+    """Silence in some cases is not the silence of a testee that is gone."""
+    testee = ignoring(lambda packet: b"conform.size" in packet.SerializeToString())()
+    needs_size = [case.case_id for case in CASES if "conform.size" in case.methods]
+    plays = select(CASES, only=[*needs_size, "RPC-8.1", "RPC-15.2"], protocols=[0])
+    results = anyio.run(Judge(testee).run, plays).results
+    assert sum(result.verdict is Verdict.FAIL for result in results) >= MAX_SILENT
+    assert not any("not played" in result.seen for result in results)
+    assert results[-1].verdict is Verdict.PASS
+
+
+def test_a_testee_whose_clock_does_not_answer_is_not_waited_for_in_every_case() -> None:
+    class Clockless(Right):
+        asked = 0
+
+        async def set_now(self, now: float) -> None:
+            self.asked += 1
+            raise TimeoutError
+
+    testee = Clockless()
+    run = anyio.run(Judge(testee).run, select(CASES, protocols=[0]))
+    assert testee.asked == MAX_DEATHS
+    assert run.exit_code() == 1
+    assert run.stopped == (
+        'the testee has died 3 times, last so: the testee did not answer {"now": 0.0} in time'
+    )
+
+
+def test_an_answer_about_another_request_is_told_by_its_id() -> None:
+    def rename(packet: DataPacket) -> None:
+        if packet.HasField("rpc_response"):
+            packet.rpc_response.request_id = "another"
+
+    testee = sending(rename)()
+    (result,) = anyio.run(Judge(testee).run, select(CASES, only=["RPC-2.1"], protocols=[0])).results
+    assert result.verdict is Verdict.FAIL
+    assert "about the request 'another', not '" in result.seen
 
 
 def test_a_testee_that_dies_fails_that_case_and_is_started_again(conform: Conform) -> None:
@@ -232,7 +273,13 @@ def test_methods_that_are_not_served_make_cases_unsupported(conform: Conform) ->
         ([], "give either --exec COMMAND, --tcp HOST:PORT or --room"),
         (["--exec", "a", "--only", "RPC-99"], "no case is selected; --list shows all of them"),
         (["--exec", run_testee("misnamed")], "the testee is 'somebody else' in its hello"),
-        (["--exec", run_testee("talkative")], "the testee sent a frame of 1818850164 bytes"),
+        (
+            ["--exec", run_testee("talkative")],
+            (
+                "the testee sent a frame of 1818850164 bytes, more than 1048576 (it begins with "
+                "b'list'); is that text? Only frames may be written to standard output"
+            ),
+        ),
         (
             ["--exec", run_testee("mute"), "--timeout-scale", "0.02"],
             "the testee sent no hello within",

@@ -4,7 +4,7 @@ import json
 
 from rpcproto import wire
 from rpcproto.conformance.case import Level, Unmet, case
-from rpcproto.conformance.reading import Form, short
+from rpcproto.conformance.reading import Form, describe, quoted
 from rpcproto.conformance.scene import Scene, said
 from rpcproto.conformance.writing import TIMEOUT_MS, new_id, stream_parts
 from rpcproto.wire import MAX_ERROR_DATA_BYTES, MAX_ERROR_MESSAGE_BYTES, Request
@@ -98,7 +98,7 @@ async def no_text_of_an_exception(scene: Scene) -> None:
     secret = "hunter2-SECRET"
     error = await alice.gets_error(alice.request("conform.crash", secret))
     if secret in error.message or secret in error.data:
-        raise Unmet("an error without the text of the exception", repr(error))
+        raise Unmet("an error without the text of the exception", describe(error))
 
 
 @case(
@@ -232,7 +232,7 @@ async def a_long_message(scene: Scene) -> None:
         length = len(error.message.encode())
         is_cut = message.startswith(error.message) and 253 <= length <= MAX_ERROR_MESSAGE_BYTES
         if not is_cut:
-            raise Unmet("its first 253 to 256 bytes", f"{length} bytes: {short(error.message)!r}")
+            raise Unmet("its first 253 to 256 bytes", f"{length} bytes: {quoted(error.message)}")
 
 
 @case(

@@ -108,12 +108,14 @@ async def the_answer_comes_after_the_departure(scene: Scene) -> str:
     rule="R9",
     why="Each departure of somebody else would break calls.",
     methods=CALL,
+    seconds=2,
 )
 async def somebody_else_leaves(scene: Scene) -> None:
     alice, bob = await scene.join("alice"), await scene.join("bob")
     call, request = await scene.called(alice)
     alice.ack(request)
     await scene.leave(bob)
+    await scene.sleep(GRACE)
     await call.is_still_pending()
     alice.answer(request, "still here")
     await call.succeeds("still here")

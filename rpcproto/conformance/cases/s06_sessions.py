@@ -88,6 +88,7 @@ async def a_participant_that_came_back_unseen(scene: Scene) -> None:
     why="Calls to somebody who reconnected would fail because of their old connection.",
     level=Level.SHOULD,
     methods=CALL,
+    seconds=2,
 )
 async def the_old_session_leaves_late(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -96,6 +97,7 @@ async def the_old_session_leaves_late(scene: Scene) -> None:
     call, request = await scene.called(alice)
     alice.ack(request)
     await scene.stage.attachment.dismiss(old)
+    await scene.sleep(GRACE)
     await call.is_still_pending()
     alice.answer(request, "of the new session")
     await call.succeeds("of the new session")

@@ -445,3 +445,25 @@ async def many_destinations(scene: Scene) -> str:
     await scene.settle()
     is_answered = "is answered" if alice.has_outcome(request) else "is ignored"
     return f"a request to 2,000 destinations, of which it is the last, {is_answered}"
+
+
+@case(
+    "7.23",
+    "A request names another sender first, and the true one after it, where the server adds it",
+    sees="the answer at the true sender, and nothing at the other one",
+    rule="R24",
+    why="Whoever takes the first of two can be told by anybody that they are somebody else.",
+)
+async def two_senders(scene: Scene) -> None:
+    alice, mallory = await scene.join("alice"), await scene.join("mallory")
+    request = new_id()
+    message = wire.Request(request, "conform.echo", "hello", 8_000)
+    packet = wire.stamp(
+        wire.encode(message, "", scene.testee.identity),
+        sender_identity=mallory.identity,
+        sender_sid=mallory.member.sid,
+    )
+    claimed = alice.identity.encode()
+    mallory.send_bytes(b"\x22" + bytes([len(claimed)]) + claimed + packet)
+    await mallory.gets_answer(request, "hello")
+    await scene.nothing_more()

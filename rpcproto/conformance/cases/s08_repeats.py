@@ -417,3 +417,26 @@ async def a_number_far_below(scene: Scene) -> str:
     await scene.settle()
     is_answered = "is answered" if alice.has_outcome(request) else "is ignored"
     return f"a new packet whose number is 1,500 below the newest {is_answered}"
+
+
+@case(
+    "8.22",
+    "A request arrives again 10 s after its answer",
+    sees="the handler runs once",
+    rule="R16",
+    why="A server sends again what it carried in the seconds before a resume, and a resume takes "
+    "seconds: a payment would be made twice.",
+    level=Level.SHOULD,
+    methods=ECHO,
+    seconds=10,
+)
+async def again_after_a_while(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    request, payload = new_id(), f"late {new_id()}"
+    form = alice.form_for(payload)
+    alice.send(*request_parts(request, "conform.echo", payload, form))
+    await alice.gets_answer(request, payload)
+    await scene.sleep(10)
+    alice.send(*request_parts(request, "conform.echo", payload, form))
+    await scene.settle()
+    await scene.has_run_once(alice, payload)
