@@ -135,9 +135,7 @@ class Deadlines:
         soonest = None
         if self._others and (first := self._first_other()) is not None:
             soonest = first.deadline
-        for line in self._lines:
-            if not line:
-                continue
+        for line in filter(None, self._lines):
             item, timeout = line[0], line.timeout
             if item.state < line.least:
                 if item.state >= OPEN and len(line) == 1:  # nobody behind it is due earlier

@@ -88,14 +88,16 @@ class Outbox:
         compressed if that is smaller, and else in chunks. `token` as in `send`."""
         size, identity, compression = len(body), recipient[0], UNCOMPRESSED
         content: bytes | bytearray = body
+        shorter: bytes | bytearray
         deflated: DeflatedSource | None = None
         if abilities.deflate and size >= MIN_COMPRESSED_BYTES and self._deflating < MAX_DEFLATING:
             if size > SMALL_BODY_BYTES:
                 deflated = DeflatedSource(body)
                 deflated.fill(self._max_inline_bytes)  # more than one chunk carries, or all
-                if len(deflated.ready) < deflated.bytes_in:
-                    content, compression = deflated.ready, DEFLATE_RAW
-            elif len(shorter := deflated_at_once(body)) < size:
+                shorter, read = deflated.ready, deflated.bytes_in
+            else:
+                shorter, read = deflated_at_once(body), size
+            if len(shorter) < read:
                 content, compression = shorter, DEFLATE_RAW
         if abilities.inline and len(content) <= CHUNK_BYTES:
             header = write_header(opening, size, content, compression)
