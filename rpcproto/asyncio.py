@@ -41,11 +41,11 @@ class RpcParticipant(AsyncParticipantBase):
 
     Inside the `async with` block it answers requests and makes calls. The transport belongs to the
     participant, which closes it on leaving. Methods can be registered before or inside the block.
-    Methods that are registered before the body first waits miss no request.
+    No request arrives before the first `await` in the block.
 
     Leaving fails all calls with 1503, cancels all handlers, sends the small packets that still
-    wait, and closes the transport. That takes at most one second. Then it waits for handlers that
-    do not end when they are cancelled.
+    wait, and closes the transport. That takes at most one second. Then it waits, without a limit,
+    for handlers that do not end when they are cancelled.
 
     Not thread-safe: a participant belongs to the event loop in which it was entered. From another
     thread, use `asyncio.run_coroutine_threadsafe`.

@@ -81,7 +81,7 @@ def ratchet(
 ) -> bytes:
     """Return the material (32 bytes) that follows `material`, which can be a passphrase.
 
-    Use it only for a peer that ratchets its keys by hand: pass the result to `derive_key`, with the
+    Use it only if a peer's application ratchets its keys: pass the result to `derive_key`, with the
     same `kdf` and `salt`. It provides no forward secrecy, because the first half of the new
     material is the old key.
 
@@ -206,7 +206,7 @@ class Keyring(ABC, Generic[_Key]):
             self._keys.pop((identity, index), None)
 
     def use(self, index: int) -> None:
-        """Encrypt with the own key, or the shared key, at this index from now on.
+        """Encrypt with our own key, or the shared key, at this index (0 to 255) from now on.
 
         Raises:
             LocalProtocolError: There is no such key.
@@ -313,7 +313,7 @@ def _key(key: object) -> bytes:
 class AesGcmCryptor(Keyring["AESGCM"]):
     """Encrypts and decrypts packets with AES-128-GCM, as LiveKit's SDKs do (R43, R44).
 
-    `own_identity` is that of the participant. If it is None, the engine provides it. `new_iv`
+    `own_identity` is the participant's identity. If it is None, the engine provides it. `new_iv`
     returns a new IV (12 bytes) for each encrypted packet; by default, IVs are random. Use another
     source only in tests, because a key must never be used twice with the same IV. With random IVs,
     use one key for at most 2^32 packets of all participants together.

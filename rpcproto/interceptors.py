@@ -1,7 +1,9 @@
 """Common interceptors. Needs the extra `anyio`.
 
-participant.add_rpc_interceptor(Log())
-participant.add_rpc_interceptor(Allow({"reboot": {"admin"}, "status": ANYONE}))
+The first interceptor that you add is the outermost:
+
+    participant.add_rpc_interceptor(Log())
+    participant.add_rpc_interceptor(Allow({"reboot": {"admin"}, "status": ANYONE}))
 """
 
 import logging

@@ -120,7 +120,7 @@ class StreamHeader(NamedTuple):
     topic: str
     """`REQUEST_TOPIC`, `RESPONSE_TOPIC`, or another one, which has no part in RPC."""
     attributes: Attributes
-    """What the stream says of its call: see `request_attributes` and `response_attributes`."""
+    """The attributes of the call: see `request_attributes` and `response_attributes`."""
     total_length: int | None
     """The length of the body in bytes before compression, 0 to 2^64 - 1; None if it is not given
     (R25)."""
@@ -135,8 +135,8 @@ class StreamHeader(NamedTuple):
     is_text: bool = True
     """Whether the header says that the body is text, as it must for RPC (R27)."""
     generated: bool = False
-    """Whether an agent made the stream in somebody's name; engines ignore such streams (R24). It is
-    written only if `is_text`."""
+    """Whether an agent made the stream in another participant's name. Engines ignore such streams
+    (R24). Written only if `is_text`."""
 
     @property
     def request_id(self) -> str:
@@ -167,12 +167,12 @@ class Packet(NamedTuple):
     sender_sid: str
     """The sid of the sender's session, up to 256 bytes; empty unless a server wrote it."""
     destination_identities: Sequence[str]
-    """Who is meant, of any number and length; everybody if it is empty. Engines look at the first
-    1,024 names (R39)."""
+    """The recipients, of any number and length. Empty means all participants. Engines look at the
+    first 1,024 names (R39)."""
     sequence: int
     """The number of the packet among those of its sender, 1 to 2^32 - 1; 0 if it has none (R37)."""
     message: Message
-    """What the packet carries."""
+    """The message in the packet."""
 
 
 def response_attributes(request_id: str) -> Attributes:
@@ -192,7 +192,7 @@ def decode(data: bytes) -> Packet | None:
     The size of a packet is not limited here; an engine has `max_packet_bytes`.
 
     Raises:
-        LocalProtocolError: `data` is not bytes. No bytes raise.
+        LocalProtocolError: `data` is not bytes.
     """
     _require_bytes(data, "data")
     packet = _parse(data)
@@ -330,8 +330,8 @@ def stamp(
     Appending is correct only for a complete packet. If `data` ended within a field of unknown
     number, the appended bytes would become part of that field, and the packet would keep the sender
     that it claims. Therefore `data` is parsed first if `sender_identity` or `sender_sid` is given.
-    A `sequence` alone is for packets of your own, which are not parsed. A hub must still drop
-    packets for which `decode` returns None.
+    With `sequence` alone, `data` is not parsed, so use that only for your own packets. A hub must
+    still drop packets for which `decode` returns None.
 
     Raises:
         LocalProtocolError: Sender fields were given and `data` is not a complete packet, the

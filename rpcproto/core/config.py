@@ -12,7 +12,7 @@ MIB: Final = 1024 * KIB
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RpcConfig:
-    """The limits of an engine: durations in seconds, sizes in bytes, all others in items.
+    """The timeouts and limits of an engine. Durations are in seconds, and sizes in bytes.
 
     Raises:
         LocalProtocolError: A number is not above 0 (`departure_grace` can be 0), or a duration
@@ -20,11 +20,11 @@ class RpcConfig:
     """
 
     response_timeout: float = 10.0
-    """The duration of a whole call, including the network (R2)."""
+    """The maximum duration of a whole call, including the network (R2)."""
     ack_timeout: float = 7.0
-    """How long a call waits for an ack or another sign of its recipient (R3)."""
+    """How long a call waits for an ack or a response (R3, R4)."""
     latency_allowance: float = 2.0
-    """The share of a call's time for the network, which the handler does not get (R5)."""
+    """The part of a call's `response_timeout` that is reserved for the network (R5)."""
     invocation_grace: float = 7.0
     """How much longer an invocation can run than the timeout in its request (R20)."""
     max_invocation_lifetime: float = 3600.0
@@ -35,34 +35,35 @@ class RpcConfig:
     """How long a call can still be answered after its recipient left (R9). 0 ends it at once."""
 
     max_payload_bytes: int = 16 * MIB
-    """The size of a payload, sent or received (R8, R17, R28)."""
+    """The maximum size of a payload, sent or received (R8, R17, R28)."""
     max_packet_bytes: int = 128 * KIB
-    """The size of a received packet. A larger one is ignored without being parsed (R28)."""
+    """The maximum size of a received packet. A larger one is ignored without being parsed (R28)."""
     max_buffered_bytes: int = 64 * MIB
-    """The size of all received payloads that are still needed (R28)."""
+    """The maximum size of all received payloads whose invocation or call has not ended (R28)."""
     max_buffered_bytes_per_sender: int = 32 * MIB
-    """The same, of one participant (R28)."""
+    """The maximum size of such payloads from one participant (R28)."""
     max_waiting_bytes: int = 64 * MIB
-    """The size of all packets and bodies that wait for `next_packet`."""
+    """The maximum size of all packets and bodies that wait for `next_packet`."""
     max_pending_calls: int = 10_000
-    """The number of our calls that have not ended (R1)."""
+    """The maximum number of our calls that have not ended (R1)."""
     max_invocations: int = 10_000
-    """The number of invocations at once, in all (R22)."""
+    """The maximum number of simultaneous invocations (R22)."""
     max_invocations_per_caller: int = 1_000
-    """The number of invocations at once, of one caller (R22)."""
+    """The maximum number of simultaneous invocations by one caller (R22)."""
     max_waiting_packets: int = 10_000
-    """The number of small packets that wait to be taken. Beyond it, requests are ignored (R32)."""
+    """The maximum number of small packets that wait for `next_packet`. Beyond it, requests are
+    ignored (R32)."""
     max_untaken_events: int = 100_000
-    """The number of events that wait to be taken. Beyond it, requests are ignored, and `call`,
-    `cancel`, `respond`, `respond_error` and `register_method` raise."""
+    """The maximum number of events that wait for `take_events`. Beyond it, requests are ignored,
+    and `call`, `cancel`, `respond`, `respond_error` and `register_method` raise."""
     remembered_requests: int = 4_096
     """The number of ended requests that are remembered, in all (R16)."""
     remembered_requests_per_caller: int = 256
-    """The same, of one caller (R16)."""
+    """The number of ended requests of one caller that are remembered (R16)."""
     sequence_window: int = 1_024
     """The number of sequence numbers of one sender that are distinguished (R37)."""
     max_participants: int = 10_000
-    """The number of announced participants. Further ones count as not announced (R40)."""
+    """The maximum number of announced participants. Further ones count as not announced (R40)."""
 
     accept_plain_packets: bool = False
     """Whether an engine with a cryptor also accepts packets that are not encrypted (R45)."""

@@ -126,8 +126,8 @@ class RpcEngine:
         """Whether the engine reports requests for methods that are not registered to the host
         (R15). False by default.
 
-        The host must answer them, usually with 1400. The engine itself still refuses a method of 0
-        or more than 64 bytes. Setting this attribute is an input.
+        If it is True, the host must answer these requests, usually with 1400. The engine itself
+        still refuses a method of 0 or more than 64 bytes. Setting this attribute is an input.
 
         Raises:
             LocalProtocolError: The value is not a bool.
@@ -154,10 +154,11 @@ class RpcEngine:
         events.
 
         The call ends exactly once: with `CallSucceeded`, with `CallFailed`, or with a `cancel` that
-        returns True (R1). If it fails at once, that is an event too. `destination_identity` has 1
-        to 256 bytes of UTF-8, `method` 1 to 64. `response_timeout` limits the whole call, and
-        `ack_timeout` the wait for a sign of the recipient (R2, R3), both in seconds and above 0.
-        None means the value of the config.
+        returns True (R1). An immediate failure is also reported as an event.
+
+        `destination_identity` has 1 to 256 bytes of UTF-8, `method` 1 to 64. `response_timeout`
+        limits the whole call, and `ack_timeout` the wait for an ack or a response (R2, R3). Both
+        are in seconds and above 0. None means the value of the config.
 
         Raises:
             LocalProtocolError: An argument is invalid, the engine is closed or disconnected,
@@ -210,8 +211,8 @@ class RpcEngine:
     def respond(self, invocation_id: int, payload: str, *, now: float) -> bool:
         """Answer an invocation. Return False if it has ended already.
 
-        If the payload is too large for its form, the caller receives 1504, and the result is True
-        (R17).
+        If the payload has more than 15,360 bytes of UTF-8 (as a packet) or `max_payload_bytes` (as
+        a stream), the caller receives 1504, and the result is True (R17).
 
         Raises:
             LocalProtocolError: The payload is not valid text, or too many events are untaken.
@@ -270,7 +271,7 @@ class RpcEngine:
         sender_identity: str | None = None,
         sender_sid: str | None = None,
     ) -> None:
-        """Process a packet that has arrived. No bytes raise an exception (R32).
+        """Process a packet that has arrived. Invalid packets never raise an exception (R32).
 
         If the host knows the sender, it passes `sender_identity`, which replaces the sender in the
         packet; without `sender_sid`, the sender then has no sid (R36). Both have at most 256 bytes
@@ -313,6 +314,9 @@ class RpcEngine:
         capabilities: Collection[int] = (),
     ) -> None:
         """Announce a participant, or update an announced one (R40).
+
+        `client_protocol` is what the participant can read: 0 means packets only (RPC v1), 1 also
+        streams (RPC v2), and 2 also inline streams. Compressed streams also need the capability 2.
 
         A new sid means that the participant left and came back. A sid that is announced for another
         participant is not accepted. A newcomer beyond `max_participants` counts as not announced.
@@ -364,11 +368,12 @@ class RpcEngine:
     def connected(
         self, *, now: float, server_version: str | None = None, participants_complete: bool = False
     ) -> None:
-        """Report that the connection is established, or update what is known of it.
+        """Report that the connection is established, or update `server_version` and
+        `participants_complete`.
 
         If `server_version` is below 1.8.0, calls fail with 1403 (R11). `participants_complete`
-        means that all participants of the room are announced, so that calls to others fail with
-        1401 at once (R12). In a LiveKit room it is never True.
+        means that all participants of the room are announced. Calls to others then fail with 1401
+        at once (R12). Never set it in a LiveKit room, where participants can be hidden.
         """
         too_old = is_too_old(server_version)
         self._now = self._checked(now)
@@ -437,8 +442,8 @@ class RpcEngine:
     def close(self, *, now: float) -> None:
         """Fail all calls with 1503 and abandon all invocations (R42).
 
-        Waiting packets can still be taken. From now on inputs do nothing, and `call` and
-        `register_method` raise.
+        Waiting packets can still be taken. After this, inputs do nothing, and `call` and
+        `register_method` raise `LocalProtocolError`.
         """
         self._now = self._checked(now)
         if not self._is_closed:
@@ -449,13 +454,15 @@ class RpcEngine:
     # what comes of it
 
     def next_packet(self) -> OutgoingPacket | None:
-        """Return the packet to send next, or None. It is chosen now (R30), so take one only when it
-        can be sent."""
+        """Return the packet to send next, or None.
+
+        The engine chooses the packet at this moment (R30). So call this only when you can send.
+        """
         packet = self._take()
         return None if packet is None else new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
-        """Return all events since the last time, in order."""
+        """Return all events since the last call of this method, in order."""
         events = tuple(self._events)
         self._events.clear()
         return events

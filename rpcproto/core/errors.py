@@ -23,7 +23,7 @@ class ErrorCode(IntEnum):
     RECIPIENT_NOT_FOUND = 1401
     """No participant has the identity, or it is our own (R12)."""
     REQUEST_PAYLOAD_TOO_LARGE = 1402
-    """The payload is too large for its form, or for the recipient (R8, R26)."""
+    """The payload is larger than the caller can send or the recipient accepts (R8, R26)."""
     UNSUPPORTED_SERVER = 1403
     """The server is older than 1.8.0 (R11)."""
     UNSUPPORTED_VERSION = 1404
@@ -37,7 +37,7 @@ class ErrorCode(IntEnum):
     RECIPIENT_DISCONNECTED = 1503
     """The recipient left, or the connection is lost (R9, R41)."""
     RESPONSE_PAYLOAD_TOO_LARGE = 1504
-    """The answer is too large for its form, or for the caller (R17, R26)."""
+    """The answer is larger than the recipient can send or the caller accepts (R17, R26)."""
     SEND_FAILED = 1505
     """A packet could not be sent, or too many wait to be sent (R1, R10)."""
 

@@ -26,8 +26,8 @@ def _event(kind: type[_E]) -> type[_E]:
 @final
 @_event
 class CallAcknowledged(NamedTuple):
-    """The recipient has received the request; its handler may be running. At most once a call
-    (R4)."""
+    """The recipient has received the request, and its handler may be running. Emitted at most once
+    for each call (R4)."""
 
     request_id: str
 
@@ -92,7 +92,10 @@ class InvocationAbandoned(NamedTuple):
 
 
 class IgnoreReason(Enum):
-    """Why a received packet had no effect (R32)."""
+    """Why a received packet had no effect (R32).
+
+    *Only counted* means that no `PacketIgnored` is emitted.
+    """
 
     MALFORMED = "malformed"
     """The packet is not valid protobuf, or a name or id in it has an invalid length (R28)."""
@@ -111,9 +114,9 @@ class IgnoreReason(Enum):
     ENCRYPTED = "encrypted"
     """The packet is encrypted, and the engine has no cryptor (R43)."""
     UNKNOWN_KIND = "unknown kind"
-    """The packet is not one of RPC (R34). Only counted."""
+    """The packet does not belong to RPC (R34). Only counted."""
     UNKNOWN_TOPIC = "unknown topic"
-    """The stream has a topic that is not one of RPC (R24)."""
+    """The topic of the stream does not belong to RPC (R24)."""
     UNKNOWN_STREAM = "unknown stream"
     """The chunk or trailer belongs to no open stream (R23). Only counted."""
     UNKNOWN_CALL = "unknown call"
@@ -165,7 +168,11 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The sizes of an engine's tables, and the numbers of packets since it was made."""
+    """The sizes of an engine's tables, and the numbers of packets since it was made.
+
+    `waiting_packets` and `waiting_bytes` wait for `next_packet`. `buffered_bytes` is the size of
+    received payloads, which `max_buffered_bytes` limits. `ignored` counts packets by reason.
+    """
 
     pending_calls: int
     running_invocations: int

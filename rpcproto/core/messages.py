@@ -178,8 +178,8 @@ Message: TypeAlias = (
 class OutgoingPacket(NamedTuple):
     """A packet to send: `data` to `destination_identity`, reliably and in order.
 
-    `request_id` and `kind` are for logs, and for transports that route by them. By `token`, which
-    belongs to the engine, `send_failed` finds the call or answer of the packet (R10).
+    `request_id` and `kind` are for logs, and for transports that route by them. `token` is private
+    to the engine: `send_failed` uses it to find the call or answer of the packet (R10).
     """
 
     data: bytes

@@ -26,7 +26,7 @@ class Cryptor(Protocol):
     """Encrypts and decrypts the packets of one participant. It does no I/O and never blocks."""
 
     def attach(self, identity: str) -> None:
-        """Serve the engine of the participant `identity`, which calls this method when it is made.
+        """Bind the cryptor to the participant `identity`. The engine calls this when it is made.
 
         Raises:
             LocalProtocolError: The cryptor belongs to another participant, or has no key to

@@ -1,9 +1,11 @@
 """Join a LiveKit room for RPC, without media. For asyncio. Needs the extra `livekit`.
 
-async with rpcproto.livekit.connect(url, token) as room:
-    reply = await room.local_participant.perform_rpc(
-        destination_identity="bob", method="greet", payload="Hi"
-    )
+`connect` joins the room of an access token:
+
+    async with rpcproto.livekit.connect(url, token) as room:
+        reply = await room.local_participant.perform_rpc(
+            destination_identity="bob", method="greet", payload="Hi"
+        )
 """
 
 from rpcproto.asyncio import (

@@ -37,7 +37,7 @@ class LeaveError(ConnectionError):
 
 
 class NotDeliveredError(ConnectionError):
-    """Why nobody has acknowledged a call. It is the cause of an `RpcError` with the code 1501."""
+    """Why a call was not acknowledged. It is the `__cause__` of an `RpcError` with code 1501."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)

@@ -44,7 +44,8 @@ class LocalParticipant(RpcParticipant):
         return self._place.sid
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """See `RpcParticipant.drain`. Also waits until nothing waits in the data channel."""
+        """See `RpcParticipant.drain`. Also waits until the buffer of the data channel is
+        empty."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if not await super().drain(timeout):
@@ -86,8 +87,8 @@ class Room:
         return self.local_participant.participants
 
     def participant(self, identity: str) -> RemoteParticipant | None:
-        """Return kind, name, attributes and state of a participant, as they are now, or None if it
-        is not in the room."""
+        """Return the current kind, name, attributes and state of a participant, or None if it is
+        not in the room."""
         known = self._events.participant(identity)
         return known and (self._transport.participant(identity) or known)
 
@@ -121,15 +122,16 @@ class Room:
 
         | event | arguments | when |
         |---|---|---|
-        | `participant_connected` | `RemoteParticipant` | it can be reached |
-        | `participant_disconnected` | `RemoteParticipant` | it has left, or our session is lost |
-        | `participant_attributes_changed` | changes, `RemoteParticipant` | removed ones are empty |
+        | `participant_connected` | `RemoteParticipant` | the participant can be called |
+        | `participant_disconnected` | `RemoteParticipant` | it left, or our session is lost |
+        | `participant_attributes_changed` | `Mapping`, `RemoteParticipant` | attributes changed |
         | `reconnecting` | | the connection is lost |
-        | `reconnected` | | it is established again |
-        | `disconnected` | ConnectionError or None | it has ended; None if we left |
+        | `reconnected` | | the connection is established again |
+        | `disconnected` | `ConnectionError` or None | the session has ended; None if we left |
 
-        Participants that are in the room when `connect` returns are not reported. If a function
-        raises, the exception is logged.
+        Participants that are in the room when `connect` returns are not reported. In the changed
+        attributes, a removed attribute has an empty value. If a function raises, the exception is
+        logged.
 
         Raises:
             LocalProtocolError: The event is unknown, or the function is `async`.

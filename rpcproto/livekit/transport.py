@@ -117,11 +117,11 @@ class ConnectionState(Enum):
 
     CONNECTED = "connected"
     RESUMING = "resuming"
-    """The session goes on without a word from the server: nothing has failed yet."""
+    """The signalling connection is lost, and we resume the session. Pending calls continue."""
     REJOINING = "rejoining"
     """The session is lost, and we join again."""
     DISCONNECTED = "disconnected"
-    """We have left, or the server does not want us back."""
+    """We have left, or the server has removed us, or does not let us join again."""
 
 
 @final
@@ -215,7 +215,7 @@ class LiveKitTransport:
         return welcome
 
     def participant(self, identity: str) -> RemoteParticipant | None:
-        """What the server last reported of a participant; None if it cannot be reached."""
+        """Return the last report about a participant, or None if it cannot be called."""
         return self._link.participants.get(identity)
 
     def explain(self, identity: str, since: float) -> NotDeliveredError | None:
@@ -223,7 +223,7 @@ class LiveKitTransport:
         return self._link.explain(identity, since)
 
     async def flush(self) -> None:
-        """Wait until nothing waits in the data channel; a lost connection ends it."""
+        """Wait until the buffer of the data channel is empty, or the connection is lost."""
         await self._link.flush()
 
     async def wait_closed(self) -> None:

@@ -1,4 +1,4 @@
-"""The parts that all hosts share, without async: engine, loop, waiters, handlers, and timer.
+"""The synchronous parts that all hosts share: engine, loop, waiters, handlers, and timer.
 
 A host for another kind of event loop subclasses `ParticipantBase`.
 """

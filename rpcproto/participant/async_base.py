@@ -16,7 +16,7 @@ from rpcproto.transports import Transport
 
 
 class AsyncParticipantBase(ParticipantBase[Transport]):
-    """A participant over a `Transport` whose calls are awaited, with the names of LiveKit's SDK."""
+    """The base class of hosts with async functions. Its methods are named as in LiveKit's SDK."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         """Call a method of a participant, and return the payload of the response.
 
         `response_timeout` limits the whole call, and `max_round_trip_latency` the wait for an
-        acknowledgement. Both are in seconds; None means the value of the config. They begin when
-        the transport is connected; until then the call waits. If you cancel the call, it ends at
-        once, but the handler of the other participant is not cancelled.
+        acknowledgement. Both are in seconds; None means the value of the config. The call waits
+        until the transport is connected, and the timeouts start then. If you cancel the call, it
+        ends at once, but the handler of the other participant is not cancelled.
 
         Raises:
             RpcError: The error that the handler raised, or one of `ErrorCode`. With 1503,
@@ -97,8 +97,8 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         interceptors do not see them. Running handlers can answer and make calls, and our own calls
         can end. Return True when no handler runs, no call is pending, and all packets were passed
         to the transport. Return False after `timeout` seconds (0 or more; None means no limit), or
-        if the participant leaves before. It can be called again. A handler that calls it waits for
-        itself.
+        if the participant leaves before. It can be called again. Do not call it in a handler, which
+        would wait for itself.
 
         Raises:
             LocalProtocolError: The timeout is invalid, or the participant was not entered.
@@ -135,9 +135,9 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
 
     @abstractmethod
     async def outcome(self, start: Start) -> str:
-        """Start something that has an outcome, and wait for it. Cancelling the wait ends it.
+        """Start an operation and wait for its outcome. Cancelling the wait cancels the operation.
 
-        Other tasks get their turn, even if there is an outcome at once.
+        This yields to other tasks at least once, even if there is an outcome at once.
         """
 
     # within

@@ -44,11 +44,11 @@ TransportT = TypeVar("TransportT")
 
 
 class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
-    """An engine and everything around it that needs no waiting. Synchronous.
+    """The synchronous part of a host: the engine, the handlers, the pending calls and the timer.
 
     A host implements three methods: `wake_writer`, `set_timer` and `start_handler`. It calls
     `open_engine` once, and then the other methods as things happen; docs/hosting.md describes when.
-    Only `run_handler` runs code of the program.
+    Only `run_handler` runs code of the application.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
 
     @abstractmethod
     def wake_writer(self) -> None:
-        """Have the writer send while `has_packets`.
+        """Make the writer send packets as long as `has_packets` is True.
 
-        This is called after every input, from other methods of this class, so it must not block. It
-        must not send packets itself unless `next_packet` can be called from here.
+        Other methods of this class call this after every input, so it must not block. It must not
+        send packets itself unless `next_packet` can be called from here.
         """
 
     # for the host: what it brings about
@@ -193,8 +193,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         self._pump()
 
     def sending_failed(self, error: Exception) -> None:
-        """Report that `Transport.send` raised: the connection is lost, unless it was replaced
-        meanwhile."""
+        """Report that `Transport.send` raised `error`: the connection is lost, unless the transport
+        has reconnected meanwhile."""
         if self._sending_over == self._connections:
             self.connection_failed(error)
 
@@ -214,7 +214,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
             self._waiting.fail_expected()
 
     def timer_fired(self) -> None:
-        """Report that the timer fired, at whatever time."""
+        """Report that the timer fired. It may be early or late."""
         self._timer_at = None
         self._engine.handle_deadline(now=self._clock())
         # Timers fire early: the pump looks at the next deadline again.

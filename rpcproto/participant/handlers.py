@@ -38,8 +38,8 @@ class RpcInvocationData:
 
 
 RpcHandler: TypeAlias = Callable[[RpcInvocationData], Awaitable[str | None] | str | None]
-"""A handler: it returns the answer, or an awaitable of it, or raises `RpcError`. None is an empty
-text."""
+"""A handler: it returns the answer, or an awaitable of it, or raises `RpcError`. None means an
+empty payload."""
 HandlerT = TypeVar("HandlerT", bound=RpcHandler)
 Refusal: TypeAlias = tuple[ErrorCode, str]
 """The code and the data of the error for a request for which no handler is started."""

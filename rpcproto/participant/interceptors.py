@@ -14,9 +14,9 @@ from rpcproto.participant.handlers import RpcInvocationData
 class RpcCallInfo:
     """The arguments of a call, for interceptors.
 
-    An interceptor can change this object, or pass a copy to `next`. `request_id` is set when `next`
-    makes the call, in this object and in all others that outer interceptors passed for the same
-    call.
+    The timeouts are in seconds, as for `perform_rpc`. An interceptor can change this object, or
+    pass a copy to `next`. When the call is made, `request_id` is set in this object and in all
+    copies that interceptors passed on for the same call.
     """
 
     destination_identity: str
@@ -42,7 +42,7 @@ class RpcInterceptor:
     async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:
         """Handle a call of this participant: return the answer for the program, or raise.
 
-        Each call of `next` makes a call of its own. If `next` is not called, nothing is sent.
+        Each time you call `next`, it makes a new RPC. If `next` is not called, nothing is sent.
         """
         return await next(call)
 
@@ -52,8 +52,9 @@ class RpcInterceptor:
         """Handle a request to this participant: return the answer for the caller, or raise.
 
         For a method that is not registered, `next` raises `RpcError` (1400). Exceptions of the
-        handler arrive here unchanged. Only outside of all interceptors, an exception that is not an
-        `RpcError` becomes 1500. When the invocation ends, the chain is cancelled.
+        handler arrive here unchanged. An exception that is not an `RpcError` becomes 1500 only
+        after it has left the outermost interceptor. If the invocation is abandoned, the
+        interceptors are cancelled together with the handler.
         """
         return await next(invocation)
 

@@ -40,13 +40,13 @@ class ParticipantStatistics(Statistics):
     raised LocalProtocolError, or that an interceptor answered by itself, made none."""
     calls_ended: Mapping[str, int]
     invocations_begun: int
-    """The requests that the engine handed over. It refuses some by itself: unless there is an
-    interceptor, those for methods that are not registered; and always those of another version,
-    and those whose payload is too large or malformed."""
+    """The requests that the engine reported to the host. The engine itself refuses requests of
+    another version, and requests whose payload is too large or malformed. Unless there is an
+    interceptor, it also refuses requests for methods that are not registered."""
     invocations_ended: Mapping[str, int]
     """By the answer that was given: "success" is a text, even if it was too large (1504) or could
-    not be sent (1505). An invocation that nobody waits for any more counts as "1502" when it
-    expired, and as "1503" when the caller or the connection was lost, or we have left."""
+    not be sent (1505). An abandoned invocation counts as "1502" if it expired, and as "1503" if the
+    caller left, the connection was lost, or this participant left."""
 
 
 class Totals:

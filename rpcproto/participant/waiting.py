@@ -9,13 +9,15 @@ from rpcproto.errors import RpcError
 from rpcproto.logs import logger
 
 Outcome: TypeAlias = str | Exception
-"""A text, or a new exception to raise."""
+"""The outcome of an operation: a text, or a new exception to raise."""
 Waiter: TypeAlias = Callable[[Outcome], None]
-"""A function that takes an outcome, once."""
+"""A function that is called once, with an outcome."""
 Cancel: TypeAlias = Callable[[], None]
-"""A function that ends the wait for an outcome, which then never comes. Later it does nothing."""
+"""A function that cancels an operation. The waiter is then never called. If the operation has ended
+already, nothing happens."""
 Start: TypeAlias = Callable[[Waiter], Cancel]
-"""A function that begins something that has an outcome."""
+"""A function that starts an operation, and returns the function that cancels it. The waiter is
+called with the outcome."""
 
 
 class Connection(Enum):

@@ -61,7 +61,7 @@ class ConversationPacket:
     at: float
     """Seconds since the conversation began."""
     sender_identity: str
-    """Who really sent it: a forger has its own name here."""
+    """The true sender, also of a forged packet."""
     receiver_identity: str
     what: str
     data: bytes
@@ -75,7 +75,7 @@ class Conversation:
 
     exchanges: tuple[Exchange, ...]
     packets: tuple[ConversationPacket, ...]
-    """All that arrives, in order of time, whoever sent it."""
+    """All packets that arrive, in order of time."""
 
     def to(self, identity: str) -> tuple[ConversationPacket, ...]:
         """Return the packets that arrive at one participant."""

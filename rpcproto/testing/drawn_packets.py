@@ -98,11 +98,11 @@ class DrawnPacket:
     """The bytes of a packet, and what is known of them."""
 
     what: str
-    """In words, for whoever reads a failing example."""
+    """A description of the packet, to be read in a failing example."""
     data: bytes
     """The serialized DataPacket, as a server would hand it over."""
     sender_identity: str
-    """Who really sent it, for transports that know."""
+    """The true sender, for transports that know it."""
     verdict: Verdict = Verdict.OPEN
     code: int = 0
     """The error of a packet that is refused (see `ErrorCode`), else 0."""

@@ -14,22 +14,22 @@ class WorldEngine(Protocol):
 
     Each method is one input, at the instant `now` in seconds. After every input the world calls
     `take_events` and `next_packet` until both are empty, and reads `next_deadline`. The engine
-    behind an adapter may be a process of its own, as long as each input returns only when it has
-    been dealt with: `examples/testee_in_a_world.py` does that for every testee of `rpcproto
-    conform`, in whatever language.
+    behind an adapter can be another process, but each method must return only after the engine has
+    processed the input. `examples/testee_in_a_world.py` is an adapter for every testee of `rpcproto
+    conform`, in any language.
 
-    `RpcEngine` says what each method does; here is what a world relies on.
+    See `RpcEngine` for a full description of each method. A world relies only on the following.
     """
 
     @property
     def next_deadline(self) -> float | None:
-        """When `handle_deadline` is to be called next, in seconds; None if nothing waits. An
-        adapter that cannot know it returns an instant a little ahead while something may be due."""
+        """The instant at which to call `handle_deadline`, in seconds, or None. An adapter that does
+        not know its deadlines returns an instant in the near future while any may be pending."""
         ...
 
     @property
     def participants(self) -> tuple[str, ...]:
-        """Whom the engine was told of, for tests to read."""
+        """The identities of the announced participants. Only tests read it."""
         ...
 
     def register_method(self, method: str) -> None:
@@ -47,22 +47,22 @@ class WorldEngine(Protocol):
         response_timeout: float | None = None,
         ack_timeout: float | None = None,
     ) -> str:
-        """Begin a call. Returns a name for it, which `CallSucceeded` or `CallFailed` has later; it
-        need not be the request id on the wire."""
+        """Start a call, and return an id for its events. It can differ from the request id on the
+        wire."""
         ...
 
     def cancel(self, request_id: str, *, now: float) -> bool:
-        """Give up a call; False if it has ended."""
+        """Cancel a call. Return False if it has ended already."""
         ...
 
     def respond(self, invocation_id: int, payload: str, *, now: float) -> bool:
-        """Answer an invocation; False if nobody waits for it."""
+        """Answer an invocation. Return False if it has ended already."""
         ...
 
     def respond_error(
         self, invocation_id: int, code: int, message: str = "", data: str = "", *, now: float
     ) -> bool:
-        """Answer an invocation with an error; False if nobody waits for it."""
+        """Answer an invocation with an error. Return False if it has ended already."""
         ...
 
     def receive_packet(
@@ -73,8 +73,8 @@ class WorldEngine(Protocol):
         sender_identity: str | None = None,
         sender_sid: str | None = None,
     ) -> None:
-        """Take a packet. In a world that is `stamped`, the packet names its sender; otherwise
-        `sender_identity` and `sender_sid` do, whatever the packet says."""
+        """Process a packet. In a `stamped` world, the packet names its sender. Otherwise,
+        `sender_identity` and `sender_sid` replace the sender in the packet."""
         ...
 
     def participant_joined(
@@ -86,33 +86,33 @@ class WorldEngine(Protocol):
         client_protocol: int = 0,
         capabilities: Collection[int] = (),
     ) -> None:
-        """Learn that somebody is here."""
+        """Announce a participant."""
         ...
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
-        """Learn that somebody has left."""
+        """Report that a participant left."""
         ...
 
     def connected(
         self, *, now: float, server_version: str | None = None, participants_complete: bool = False
     ) -> None:
-        """Learn that the connection is there."""
+        """Report that the connection is established."""
         ...
 
     def disconnected(self, *, now: float) -> None:
-        """Learn that the connection is lost."""
+        """Report that the connection is lost."""
         ...
 
     def send_failed(self, packet: OutgoingPacket, *, now: float) -> None:
-        """Learn that a packet could not be sent."""
+        """Report that a packet could not be sent."""
         ...
 
     def handle_deadline(self, *, now: float) -> None:
-        """Do what is due; called at `next_deadline`."""
+        """End everything that is due by `now`. A world calls this at `next_deadline`."""
         ...
 
     def close(self, *, now: float) -> None:
-        """End; packets may still be taken."""
+        """Close the engine. Waiting packets can still be taken."""
         ...
 
     def next_packet(self) -> OutgoingPacket | None:
@@ -120,17 +120,17 @@ class WorldEngine(Protocol):
         ...
 
     def take_events(self) -> Collection[Event]:
-        """Return what has happened since this was last called."""
+        """Return all events since the last call of this method."""
         ...
 
     def statistics(self) -> Statistics:
-        """Return the sizes of tables. A world reads `waiting_packets` and `open_streams_out`, and
-        only for slow uplinks: is there more to send?"""
+        """Return the statistics. A world reads only `waiting_packets` and `open_streams_out`, and
+        only for a participant with an `uplink`, to see whether there is more to send."""
         ...
 
 
 class EngineFactory(Protocol):
-    """What makes the engines of a world: `RpcEngine`, or something that returns an adapter."""
+    """Makes the engines of a world: `RpcEngine`, or a function that returns an adapter."""
 
     def __call__(
         self,

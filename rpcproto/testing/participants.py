@@ -42,7 +42,7 @@ class WorldCall:
         """Made by `WorldParticipant.call`."""
         self.request_id: str = request_id
         self.number: int = number
-        """Its name in the transcript."""
+        """The number of the call in the transcript."""
         self.started_at: float = now
         self.acknowledged_at: float | None = None
         self.ended_at: float | None = None
@@ -78,21 +78,20 @@ class WorldParticipant:
         self.client_protocol: int = client_protocol
         self.capabilities: Collection[int] = capabilities
         self.uplink: float = uplink
-        """Bytes a second: while one packet is on its way out there is no room for the next."""
+        """The number of bytes that its host can send per second, one packet at a time."""
         self.config: RpcConfig = config
-        """Of its engines."""
+        """The config of its engines."""
         self.cryptor: Cryptor | None = cryptor
-        """What its engines seal and open packets with, one after another."""
+        """The cryptor of its engines."""
         self.engine: WorldEngine
         self.sid: str = ""
         self.is_connected: bool = False
         self.is_present: bool = False
-        """Whether it is in the room, as the others see it: more than connected, where nobody has
-        noticed that it was cut."""
+        """Whether the others see it in the room. It stays True after a cut that was not noticed."""
         self.has_left: bool = False
         """Whether it has closed its engine, and comes back with a new one."""
         self.events: list[tuple[float, Event]] = []
-        """All that its engines have told, each with the instant in seconds."""
+        """All events of its engines, each with its instant in seconds."""
         self._agenda = agenda
         self._all_calls = calls
         self._calls: dict[str, WorldCall] = {}

@@ -56,7 +56,7 @@ class _Session:
 
 @final
 class World:
-    """Participants, a network between them, and a clock, without I/O and the same every time.
+    """Simulated participants with a network and a clock: deterministic, and without I/O.
 
     `join` participants, let them `register` handlers and `call` each other, and process everything
     with `run`. `now` is the time in seconds, from 0. It jumps from one event to the next. A packet
@@ -77,29 +77,29 @@ class World:
         cryptors: Callable[[str], Cryptor | None] = lambda identity: None,
         engine_factory: EngineFactory = RpcEngine,
     ) -> None:
-        """Every direction has the link `link`, until `set_link` gives it another.
+        """Use `link` in every direction, until `set_link` changes a direction.
 
-        Participants hear of each other's coming and going with the latency and the jitter of
-        `presence`, and in order; `participants_complete` says that whoever was not announced is
-        not there (R12). With `departures_overtake`, as in a LiveKit room, the news that somebody
-        left does not wait for the packets that left before, and arrives first where `presence` is
-        faster than the link (R9). Without it, the news arrives after all packets of the departed
-        participant but those that are held back or repeated.
+        Announcements of joins and departures arrive in order, with the latency and jitter of
+        `presence`. `participants_complete` is reported to each engine (R12). With
+        `departures_overtake`, as in a LiveKit room, the announcement of a departure does not wait
+        for packets that were sent before it. It overtakes them if `presence` is faster than the
+        link (R9). Without it, the announcement arrives after all packets of the departed
+        participant, except those that are held back or duplicated.
 
-        With `stamped`, packets pass a server, which stamps them with the sender's identity, its sid
-        and a sequence number; else every host knows who sent what (R36). `config` is for all
-        engines, `cryptors` gives each participant that joins its cryptor (R43), such as a
-        `ToyCryptor`, and `engine_factory` makes the engines.
+        With `stamped`, packets pass through a server, which stamps them with the sender's identity,
+        sid and sequence number. Otherwise, each host knows the sender of a packet (R36). `config`
+        is for all engines. `cryptors` returns the cryptor of each participant that joins (R43),
+        such as a `ToyCryptor`. `engine_factory` makes the engines.
         """
         self.presence: Link = presence
         self.lose: Callable[[SentPacket], bool] = lambda sent: False
-        """Says of each packet whether it gets lost, whatever its link is; for tests to set."""
+        """Returns whether a packet is lost, regardless of its link. Tests can replace it."""
         self.participants: dict[str, WorldParticipant] = {}
-        """All that ever joined, by identity."""
+        """All participants that have ever joined, by identity."""
         self.calls: list[WorldCall] = []
-        """All that participants have called, in order."""
+        """All calls, in the order in which they were made."""
         self.sent: list[SentPacket] = []
-        """All packets, in the order in which they left."""
+        """All packets, in the order in which they were sent."""
         self._agenda = Agenda()
         self._random = Random(seed)
         self._stamped = stamped
@@ -122,16 +122,16 @@ class World:
 
     @property
     def next_instant(self) -> float | None:
-        """When something happens next, as far as it is known; None if nothing will."""
+        """The instant of the next event that is planned, in seconds, or None."""
         return self._agenda.next_instant
 
     def at(self, instant: float, action: Callable[[], object]) -> None:
-        """Do something at an instant (seconds), or at once in `run` if that is over."""
+        """Call `action` at `instant` (seconds). If that is in the past, `run` calls it at once."""
         self._agenda.plan(instant, partial(self._act, action))
 
     def run(self, until: float | None = None) -> None:
-        """Let things happen in order of time until nothing is left to happen; with `until`
-        (seconds), nothing after that instant, which is `now` then."""
+        """Process all events in order of time. With `until` (seconds), stop after the events of
+        that instant, and set `now` to it."""
         self._settle()
         self._agenda.run(until)
 
@@ -192,7 +192,7 @@ class World:
         self._lose_connection(participant, noticed=True)
 
     def cut(self, identity: str, *, noticed: bool = True) -> None:
-        """Let a participant lose its connection, and all packets in flight to it.
+        """Break the connection of a participant, and lose all packets in flight to it.
 
         Its engine receives `disconnected`. If the cut is `noticed`, the others learn that it left.
         """

@@ -27,9 +27,9 @@ __all__ = [
 
 
 OUR_CLIENT_PROTOCOL: Final = INLINE_PROTOCOL
-"""The `client_protocol` that a participant announces unless told otherwise."""
+"""The `client_protocol` that a participant announces by default (2: inline streams)."""
 OUR_CAPABILITIES: Final = (DEFLATE_CAPABILITY,)
-"""The capabilities that a participant announces unless told otherwise: all that the engine has."""
+"""The capabilities that a participant announces by default: all that the engine has."""
 
 BATCH_EVENTS: Final = 64
 """The maximum number of events that one `Transport.receive` returns."""
@@ -45,7 +45,7 @@ class PacketReceived:
     """A packet arrived.
 
     If the transport knows the sender, it names it, with the sender's sid if there is one (R36).
-    With None, the packet's own fields count.
+    If `sender_identity` is None, the engine uses the sender fields of the packet.
     """
 
     data: bytes
@@ -145,8 +145,8 @@ class Transport(Protocol):
         """Return events in order: at least one, at most BATCH_EVENTS events or BATCH_BYTES of
         packets (a larger packet comes alone). An empty sequence is the end.
 
-        Each call gives other tasks their turn, even if events wait already, and so does work on
-        received bytes that yields no event.
+        Each call yields to other tasks, even if events wait already. It also yields while it
+        processes received bytes that result in no event.
         """
 
     async def aclose(self) -> None:
@@ -158,7 +158,7 @@ class WelcomingTransport(Protocol):
     """A `Transport` that knows the present participants before its first `receive`."""
 
     def take_welcome(self) -> Sequence[ParticipantJoined | ParticipantLeft]:
-        """Return who has joined and left so far, up to the first packet.
+        """Return the joins and departures that the transport has seen before the first packet.
 
         A host calls this once, on entering. `receive` returns all later events, including
         `Connected`.

@@ -31,20 +31,19 @@ class Link:
     """
 
     latency: float = 0.0
-    """How long a packet takes at least."""
+    """The minimum time that a packet takes."""
     jitter: float = 0.0
-    """How much longer it may take; what comes behind it waits for it."""
+    """The maximum additional time. Later packets wait for a delayed one."""
     loss: float = 0.0
     """The share of packets that never arrive."""
     repetition: float = 0.0
-    """The share of packets that arrive twice; the second is a straggler."""
+    """The share of packets that arrive twice. The duplicate is a straggler."""
     reordering: float = 0.0
-    """The share of packets that are held back, and overtaken by what comes behind them."""
+    """The share of packets that are held back, so that later packets overtake them."""
     send_failure: float = 0.0
-    """The share of packets that the sender's host cannot send: it says so to its engine (R10)."""
+    """The share of packets that the sender's host cannot send and reports to its engine (R10)."""
     straggling: float = 1.0
-    """How much later than in its turn a straggler may come: a packet that is held back, or the
-    second of a repeated one."""
+    """The maximum additional delay of a straggler: a packet that is held back, or a duplicate."""
 
     def __post_init__(self) -> None:
         for name in ("latency", "jitter", "straggling"):

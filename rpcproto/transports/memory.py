@@ -49,8 +49,8 @@ class MemoryRoom:
     complete (R12).
 
     The room belongs to one event loop, of asyncio or trio. Durations and instants are in seconds on
-    the loop's clock, which can be virtual. Nothing limits what waits for a participant that does
-    not read.
+    the loop's clock, which can be virtual. The queue of events for a participant that does not read
+    is not limited.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class MemoryRoom:
             self._announce(transport, transport.arrival)
 
     def leave(self, transport: "MemoryTransport") -> None:
-        """For the transport: take a participant out, unless it is out already."""
+        """For the transport: remove a participant from the room, unless it has left already."""
         identity, sid = transport.arrival.identity, transport.arrival.participant_sid
         if self._members.get(identity) is transport:
             del self._members[identity]
@@ -161,8 +161,9 @@ class MemoryRoom:
         return self._links.longest_straggling(receiver)
 
     def carry(self, sender: "MemoryTransport", packet: OutgoingPacket) -> bool:
-        """For the transport: bring a packet to its destination, if that is somebody else who is
-        here. Return whether it could be sent; raises ConnectionError when the sender has left."""
+        """For the transport: deliver a packet to its destination, if that is another participant
+        in the room. Return whether it could be sent. Raise ConnectionError if the sender has left.
+        """
         receiver = self._members.get(packet.destination_identity)
         if self._is_direct and sender.is_connected:
             if receiver is not None and receiver is not sender and receiver.is_connected:

@@ -55,9 +55,9 @@ class Kind(StrEnum):
     """The kind of an announcement."""
 
     JOIN = "join"
-    """I have just come, and whoever was here under my identity goes."""
+    """The sender has just joined. A participant that had its identity must leave."""
     HERE = "here"
-    """I am here: a heartbeat, or an answer."""
+    """The sender is in the room: a heartbeat, or an answer."""
     LEAVE = "leave"
 
 
@@ -68,9 +68,10 @@ class Announcement(NamedTuple):
 
     kind: Kind
     generation: int = 1
-    """Who has the higher one, and with equal ones the greater sid, has the identity."""
+    """If two participants announce one identity, the higher generation keeps it; if the generations
+    are equal, the greater sid does."""
     asks: bool = False
-    """Whether everybody is to answer."""
+    """Whether all participants should answer."""
     heartbeat_interval: float = HEARTBEAT_INTERVAL
     client_protocol: int = 0
     capabilities: tuple[int, ...] = ()
@@ -127,12 +128,13 @@ class Heard(NamedTuple):
 
     events: tuple[ParticipantJoined | ParticipantLeft, ...] = ()
     answer: Kind | None = None
-    """To be announced: HERE to whoever was heard, but to everybody if they have our identity, for
-    what they hear must be in order; JOIN always to everybody."""
+    """The announcement to send as an answer, if any. Send HERE only to the participant that was
+    heard, and JOIN to all. If that participant has our identity, send HERE to all too, so that it
+    receives our announcements in order."""
     is_put_out: bool = False
-    """Somebody else has our identity now."""
+    """Another participant has our identity now, and this one must leave."""
     is_one_too_many: bool = False
-    """Nothing is recorded of the participant: MAX_PARTICIPANTS are known already."""
+    """The participant was not recorded, because MAX_PARTICIPANTS are known already."""
     is_sid_taken: bool = False
     """The sid belongs to another identity; the participant counts as one without a sid."""
 
@@ -373,8 +375,8 @@ class Presence:
 
     @property
     def next_due(self) -> float:
-        """When the transport must look again: for `remove_overdue`, `take_late_answers` or because
-        of `heartbeat_by`. May be infinite."""
+        """The instant at which to call `remove_overdue` and `take_late_answers`, and to check
+        `heartbeat_by`. Infinite if there is none."""
         present = self._first_due()
         overdue_at = _NEVER if present is None else present.overdue_at
         return min(self.heartbeat_by, overdue_at, self._answers_until if self._late else _NEVER)
@@ -387,7 +389,7 @@ class Presence:
         return late
 
     def heartbeat_sent(self) -> None:
-        """Report that our heartbeat was sent to everybody."""
+        """Report that our heartbeat was sent to all participants."""
         self.heartbeat_by = _NEVER
 
     def _first_due(self) -> _Present | None:

@@ -21,11 +21,13 @@ __all__ = [
 ]
 
 MAX_KEPT_PACKETS: Final = 4_096
-"""Packets that a sender keeps; with more, the oldest is forgotten."""
+"""The maximum number of packets that a sender keeps. Beyond it, the oldest is dropped."""
 MAX_KEPT_BYTES: Final = 2 << 20
-"""Bytes of packets that a sender keeps, under the same rule. The newest packet is always kept."""
+"""The maximum size of the packets that a sender keeps, in bytes. Beyond it, the oldest is dropped.
+The newest packet is always kept."""
 MAX_SENDERS: Final = 1_024
-"""Senders whose numbers a receiver knows; with more, the one not heard for longest is forgotten."""
+"""The maximum number of senders that a receiver remembers. Beyond it, the one that has been silent
+for the longest time is forgotten."""
 WINDOW: Final = 1_024
 """Numbers below the highest of a sender that can still arrive; lower ones count as seen (R37)."""
 

@@ -51,13 +51,13 @@ __all__ = [
 
 
 MAX_FRAME_BYTES: Final = RpcConfig().max_packet_bytes
-"""What an engine reads of one packet, unless configured otherwise (R28)."""
+"""The maximum size of a packet: the default of `RpcConfig.max_packet_bytes` (R28)."""
 HELLO_TIMEOUT: Final = 10.0
-"""How long a peer may take to say who it is, in seconds."""
+"""How long a peer may take to send its hello, in seconds."""
 SEND_TIMEOUT: Final = 30.0
 """How long a peer may take to read HIGH_WATER_MARK bytes, in seconds."""
 MAX_CONNECTIONS: Final = 100
-"""How many connections `serve` has at the same time."""
+"""The maximum number of simultaneous connections of `serve`."""
 
 _KEEP_ALIVE: Final = (
     ("TCP_KEEPIDLE", 15),
@@ -94,9 +94,8 @@ class StreamTransport(AsyncResource):
     by the peer, whatever it claims (R36). A packet to another participant is silently dropped.
 
     `receive` returns an empty sequence when the peer ends the stream between two packets. Any other
-    end raises ConnectionError: `BadPeer` for invalid bytes, the reason of the network for a stream
-    that fails, and one that names `send_timeout` for a peer that does not read. The stream is then
-    closed.
+    end raises ConnectionError and closes the stream. It is `BadPeer` for invalid bytes. If the peer
+    does not read, the message names `send_timeout`.
 
     One task sends and one receives. As an async context manager, the transport closes on leaving.
     """
@@ -477,7 +476,7 @@ async def serve(
     max_connections: int = MAX_CONNECTIONS,
     **options: Unpack[StreamOptions],
 ) -> None:
-    """Be the participant `identity` for everybody who connects, each in a room of their own.
+    """Accept connections as the participant `identity`. Each one is a room of two participants.
 
     `handle` is called in a task of its own with each connection, after both sides have exchanged
     hellos. When it returns, the connection is closed. A connection beyond `max_connections` is

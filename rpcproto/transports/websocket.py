@@ -29,10 +29,11 @@ __all__ = [
 
 
 READ_BYTES: Final = 8_192
-"""How much is read and parsed in one go: the library parses all that it is given without giving
-others a turn, and a peer can make 6 bytes of it a message."""
+"""The maximum number of bytes that are read and parsed at once. The library parses them without
+yielding to other tasks, and a message can be as short as 6 bytes."""
 MAX_UNREAD_PONGS: Final = 262_144
-"""How many bytes may wait for a peer: its pings are answered whether or not it reads."""
+"""The maximum size of the send buffer, in bytes. Pings are answered even if the peer does not read,
+so a peer beyond this limit is disconnected."""
 CLOSING_TIME: Final = 0.4
 """How long the closing handshake may take, in seconds: less than a participant has for leaving."""
 
@@ -64,7 +65,8 @@ class BoundedServerConnection(_Bounded, ServerConnection):
 
 @final
 class BoundedClientConnection(_Bounded, ClientConnection):
-    """The same for `websockets.asyncio.client.connect(..., create_connection=...)`."""
+    """Like `BoundedServerConnection`, for `websockets.asyncio.client.connect(...,
+    create_connection=BoundedClientConnection)`."""
 
 
 def _bound(connection: Connection) -> None:

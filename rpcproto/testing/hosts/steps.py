@@ -154,7 +154,8 @@ class Jump:
 @final
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """From now on, timers are early (seconds), stale or repeated."""
+    """From now on, timers fire `early` (by so many seconds), although they were cancelled
+    (`stale`), or twice (`repeated`)."""
 
     early: float = 0.0
     stale: bool = False
@@ -183,7 +184,7 @@ class Network:
 @final
 @dataclass(frozen=True, slots=True)
 class Room:
-    """From now on, the channel is full or not, or takes a time for each packet (seconds)."""
+    """From now on, the channel is full or not, or takes some time to send each packet (seconds)."""
 
     is_full: bool = False
     seconds_per_packet: float = 0.0
@@ -202,7 +203,7 @@ class NotSent:
 @final
 @dataclass(frozen=True, slots=True)
 class Breaks:
-    """From now on, `send` raises this exception, or none (None)."""
+    """From now on, `send` raises this exception. None means that it works again."""
 
     cause: Exception | None
 

@@ -6,8 +6,8 @@ Packets and announcements have subjects that name the room, the receiver and the
     rpcproto.<room>.to.<receiver>.<sender>.<sid>.here    an announcement, to one
     rpcproto.<room>.here.<sender>.<sid>                  an announcement, to everybody
 
-The sender is taken from the subject and never from the message (R36), so it is as true as the
-permissions of the server make it. See docs/transports.md.
+The sender is taken from the subject and never from the message (R36). It can be trusted only if the
+server's permissions restrict who can publish to which subjects. See docs/transports.md.
 """
 
 import secrets
