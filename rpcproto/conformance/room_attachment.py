@@ -147,16 +147,22 @@ class RoomAttachment(Attachment):
 
     async def announce(self, member: Member) -> None:
         if self._room is not None:
-            previous = self._members.get(member.identity)
-            if previous is not None and previous.info.sid != member.sid:
-                self._room.leave(previous)
+            # A replaced session is not reported, unless the case says that it has left.
+            self._room.members.pop(member.identity, None)
             played = self._members[member.identity] = _Played(member)
             self._room.join(played)
 
     async def dismiss(self, member: Member) -> None:
-        played = self._members.pop(member.identity, None)
-        if self._room is not None and played is not None:
+        played = self._members.get(member.identity)
+        if self._room is None or played is None:
+            return
+        if played.info.sid == member.sid:
+            del self._members[member.identity]
             self._room.leave(played)
+        else:  # late news of an older session
+            old = _Played(member).info
+            old.state = ParticipantInfo.DISCONNECTED
+            self._room.announce(old)
 
     async def set_now(self, now: float) -> None:
         raise RuntimeError("a testee in a room has no virtual time")
