@@ -82,13 +82,17 @@ async def fetch(request: HttpRequest, timeout: float) -> HttpAnswer:
 
     # A thread that nobody waits for: a name server that does not answer cannot be interrupted.
     threading.Thread(target=run, name="rpcproto HTTP", daemon=True).start()
+    outcome: HttpAnswer | Exception
     try:
         async with asyncio.timeout(timeout):
             outcome = await answered
-    except TimeoutError:
-        raise UnreachableError(f"no answer from {where} in {timeout:g} s") from None
+    except TimeoutError as error:
+        outcome = error
     finally:
         exchange.abort()
+    # The socket has the same timeout, and may notice first; a system's own one has a number.
+    if isinstance(outcome, TimeoutError) and outcome.errno is None:
+        raise UnreachableError(f"no answer from {where} in {timeout:g} s")
     if isinstance(outcome, Exception):
         raise UnreachableError(f"cannot reach {where}: {why(outcome)}") from outcome
     return outcome

@@ -24,6 +24,7 @@ from rpcproto.livekit import (
     connect,
     perform_rpc_by_server,
 )
+from rpcproto.livekit.http_requests import _Exchange
 
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 
@@ -257,6 +258,21 @@ def test_a_server_that_says_nothing_is_waited_for_only_so_long() -> None:
             with pytest.raises(UnreachableError, match=r"no answer from .* in 0\.1 s"):
                 await call(f"ws://127.0.0.1:{port}", response_timeout=0.05, connect_timeout=0.05)
 
+    asyncio.run(main())
+
+
+def test_whichever_timer_notices_first_the_error_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def main() -> None:
+        async with tcp_server(say_nothing) as port:
+            with pytest.raises(UnreachableError, match=r"no answer from .* in 60 s"):
+                await call(f"ws://127.0.0.1:{port}", response_timeout=30, connect_timeout=30)
+
+    monkeypatch.setattr(_Exchange, "run", lambda _: TimeoutError("timed out"))
     asyncio.run(main())
 
 
