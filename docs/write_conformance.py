@@ -96,7 +96,8 @@ def run(testee: Testee, directory: Path) -> Report:
     path = directory / f"{testee.file}.json"
     command = [PYTHON, "-m", "rpcproto", "conform", *(["--room"] if testee.in_room else [])]
     command += ["--exec", " ".join(testee.command), "--title", testee.name, "--json", str(path)]
-    command += ["--html", str(PAGES / f"{testee.file}.html")]
+    page = PAGES / f"{testee.file}.html"
+    command += ["--html", str(page)]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -107,6 +108,10 @@ def run(testee: Testee, directory: Path) -> Report:
     )
     if done.returncode > 1 or not path.exists():
         raise SystemExit(f"{testee.name}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    text = page.read_text("utf-8")
+    for place in (f"{ROOT}/", f"{sys.base_prefix}/"):  # tracebacks name places of this machine
+        text = text.replace(place, "")
+    page.write_text(text, "utf-8")
     report: Report = json.loads(path.read_text("utf-8"))
     return report
 
