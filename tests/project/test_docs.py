@@ -41,6 +41,8 @@ def prose(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of the page may name."""
+    if page.suffix == ".html":
+        return set(re.findall(r' id="([^"]+)"', page.read_text("utf-8")))
     text = prose(page) if page.exists() else REFERENCE[page]
     headings = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
