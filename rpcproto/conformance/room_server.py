@@ -87,7 +87,7 @@ class RoomServer:
         self._record = record
         self._new_room = new_room
         self._rooms: dict[str, Room] = {}
-        self._expiring: set[asyncio.Future[None]] = set()
+        self._ending: set[asyncio.Future[None]] = set()
         app = web.Application()
         app.on_response_prepare.append(_let_pages_read)
         for path in PATHS:
@@ -119,6 +119,8 @@ class RoomServer:
         for session in list(self.sessions):
             await self._end(session)
         await self._runner.cleanup()
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     @property
     def url(self) -> str:
@@ -194,14 +196,16 @@ class RoomServer:
         return None
 
     async def _end(self, session: "Session") -> None:
-        self.sessions.discard(session)
-        await session.aclose()
+        """Let go of a session; its sockets are closed even if whoever waits is cancelled."""
+        await asyncio.shield(self.expire(session))
 
-    def expire(self, session: "Session") -> None:
-        """Nobody has resumed the session in time."""
-        task = asyncio.ensure_future(self._end(session))
-        self._expiring.add(task)
-        task.add_done_callback(self._expiring.discard)
+    def expire(self, session: "Session") -> asyncio.Future[None]:
+        """Nobody can resume the session any more."""
+        self.sessions.discard(session)
+        ending = asyncio.ensure_future(session.aclose())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        return ending
 
 
 async def _refuse_to_resume(socket: web.WebSocketResponse) -> None:
