@@ -135,6 +135,24 @@ def test_many_timeouts_that_differ(distinct: int) -> None:
     assert model.alice.statistics.pending_calls == 0
 
 
+def test_many_with_the_same_timeout() -> None:
+    """So many that what has ended among them is swept out, again and again."""
+    model = Model()
+    for _ in range(3):
+        for _ in range(100):
+            model.usual_call()
+            model.asked(8_000)
+        for number in range(50):
+            model.acked(number * 5)
+            model.ends(number * 3)
+        model.check()
+        model.passes(2)
+        model.check()
+    model.passes(1_000)
+    assert model.open == []
+    model.check()
+
+
 def test_timeouts_that_are_used_once_make_room_for_others() -> None:
     model = Model()
     for number in range(100):
