@@ -458,8 +458,10 @@ class RpcEngine:
 
         The engine chooses the packet at this moment (R30). So call this only when you can send.
         """
-        packet = self._take()
-        return None if packet is None else new_value(OutgoingPacket, packet)
+        outbox = self._outbox
+        if outbox.small or outbox.streams:
+            return new_value(OutgoingPacket, self._take())
+        return None
 
     def take_events(self) -> tuple[Event, ...]:
         """Return all events since the last call of this method, in order."""

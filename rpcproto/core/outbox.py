@@ -123,20 +123,19 @@ class Outbox:
             self.send(_CHUNK, chunk, identity, request_id, token)
         self.send(_TRAILER, write_trailer(envelope, stream_id), identity, request_id, token)
 
-    def take(self) -> PacketFields | None:
-        """What leaves next: while nothing small waits, a part of the body whose turn it is."""
+    def take(self) -> PacketFields:
+        """What leaves next, of what there is: while nothing small waits, a part of the body whose
+        turn it is."""
         if self.small:
             packet = self.small.popleft()
             self.waiting_bytes -= len(packet[0])
-        elif self.streams:
+        else:
             stream = next(iter(self.streams.values()))
             packet = stream.next_packet()
             if packet[3] is _TRAILER:
                 self._drop(stream)
             else:
                 self.streams.move_to_end(stream.token)
-        else:
-            return None
         self.packets_out += 1
         return packet
 

@@ -81,10 +81,10 @@ class Sealing:
         }
         self.handlers[Sealed] = self._receive_sealed
 
-    def take(self) -> PacketFields | None:
+    def take(self) -> PacketFields:
         """See `Outbox.take`: what leaves is sealed now."""
         packet = self._outbox.take()
-        if packet is None or type(packet[2]) is PlainId:
+        if type(packet[2]) is PlainId:
             return packet
         data, destination, request_id, kind, token = packet
         start = len(wire.envelope(self._identity, destination))
