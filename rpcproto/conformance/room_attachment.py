@@ -1,21 +1,19 @@
 """The testee as a participant of a LiveKit room, which the suite's own room server serves."""
 
 import os
-import shlex
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Self
 
+from rpcproto.conformance import program
 from rpcproto.conformance.attachment import Attachment, Encryption, Facts, Member, NoTestee
 from rpcproto.extras import extra
 
 with extra("conformance", __name__):
     import anyio
     from anyio.abc import Process, TaskGroup
-    from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
+    from livekit.protocol.models import DisconnectReason, ParticipantInfo
     from livekit.protocol.rtc import LeaveRequest
 
     from rpcproto.conformance import routing
@@ -27,7 +25,6 @@ JOIN_TIMEOUT: Final = 60.0
 RETURN_TIMEOUT: Final = 15.0
 """How long a testee may be out of the room before it counts as ended, in seconds."""
 ENDING_TIME: Final = 3.0
-MAX_ERROR_BYTES: Final = 4_096
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 
 
@@ -52,13 +49,7 @@ class _Played:
     """A participant that the suite plays, as the room sees it."""
 
     def __init__(self, member: Member) -> None:
-        self.info = ParticipantInfo(
-            sid=member.sid,
-            identity=member.identity,
-            state=ParticipantInfo.ACTIVE,
-            client_protocol=member.client_protocol,
-            capabilities=[ClientInfo.Capability.Name(number) for number in member.capabilities],
-        )
+        self.info = routing.info_of(*member)
 
     def take_packet(self, data: bytes) -> None: ...
 
@@ -85,9 +76,7 @@ class RoomAttachment(Attachment):
         as long as it likes. Patience is multiplied by `timeout_scale`. Raises ValueError for quotes
         that do not end, and for an empty command."""
         super().__init__()
-        self._command = None if command is None else shlex.split(command)
-        if self._command == []:
-            raise ValueError("the command is empty")
+        self._command = None if command is None else program.split(command)
         self._identity = identity
         self._scale = timeout_scale
         self._invite = invite
@@ -96,7 +85,7 @@ class RoomAttachment(Attachment):
         self._room: _Room | None = None
         self._members: dict[str, _Played] = {}
         self._process: Process | None = None
-        self._errors = b""
+        self._errors = program.Tail()
         self._ended = anyio.Event()
         self._reason = ""
         self._tasks: TaskGroup
@@ -175,11 +164,7 @@ class RoomAttachment(Attachment):
             self._server.send_away(room, self._identity, LeaveRequest.DISCONNECT)
         process, self._process = self._process, None
         if process is not None:
-            was_running = process.returncode is None
-            with anyio.move_on_after(ENDING_TIME):
-                await process.wait()
-            if was_running:  # later, its number may be that of another process
-                _kill(process)
+            await program.end(process, ENDING_TIME)
             await process.aclose()
         self._end("the suite has ended it", tells=False)
 
@@ -187,8 +172,7 @@ class RoomAttachment(Attachment):
         self._end(reason)
 
     def take_errors(self) -> str:
-        errors, self._errors = self._errors, b""
-        return errors.decode(errors="replace")
+        return self._errors.take()
 
     # within
 
@@ -197,18 +181,12 @@ class RoomAttachment(Attachment):
         if encryption is not None:
             given["CONFORM_E2EE_PASSPHRASE"] = encryption.passphrase
             given["CONFORM_E2EE_KEY_INDEX"] = str(encryption.key_index)
-        try:
-            process = await anyio.open_process(
-                command,
-                env=os.environ | given,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.STDOUT,
-            )
-        except OSError as error:
-            reason = "no such command" if isinstance(error, FileNotFoundError) else error.strerror
-            raise NoTestee(f"cannot start {command[0]!r}: {reason}") from None
-        self._process = process
+        process = self._process = await program.start(
+            command,
+            environment=os.environ | given,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
         self._tasks.start_soon(self._follow, process)
 
     async def _follow(self, process: Process) -> None:
@@ -216,10 +194,9 @@ class RoomAttachment(Attachment):
         assert process.stdout is not None
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
             while True:
-                data = await process.stdout.receive()
-                self._errors = (self._errors + data)[-MAX_ERROR_BYTES:]
+                self._errors.add(await process.stdout.receive())
         code = await process.wait()
-        _kill(process)
+        program.kill(process)
         if process is self._process:
             how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
             self._end(f"the testee ended {how}")
@@ -258,12 +235,3 @@ class RoomAttachment(Attachment):
             self._ended.set()
             if tells:
                 self.on_end(reason)
-
-
-def _kill(process: Process) -> None:
-    """Also what it has started."""
-    with suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)

@@ -9,13 +9,13 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
-from livekit.protocol.models import DataPacket, DisconnectReason, ParticipantInfo
+from livekit.protocol.models import ClientInfo, DataPacket, DisconnectReason, ParticipantInfo
 
 REPLAYED = 1_000
 """How many routed packets a room keeps to send again."""
@@ -39,6 +39,19 @@ class Member(Protocol):
 
     def put_out(self, reason: DisconnectReason) -> None:
         """The room is over for this participant."""
+
+
+def info_of(
+    identity: str, sid: str, client_protocol: int, capabilities: Iterable[int]
+) -> ParticipantInfo:
+    """A participant who can be reached, as a server announces it."""
+    return ParticipantInfo(
+        sid=sid,
+        identity=identity,
+        state=ParticipantInfo.ACTIVE,
+        client_protocol=client_protocol,
+        capabilities=[ClientInfo.Capability.Name(number) for number in capabilities],
+    )
 
 
 class Passing(NamedTuple):

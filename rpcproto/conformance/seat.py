@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
-from livekit.protocol.models import ClientInfo, DisconnectReason, ParticipantInfo
+from livekit.protocol.models import DisconnectReason, ParticipantInfo
 
 from rpcproto import OutgoingPacket, stamp
-from rpcproto.conformance.routing import Room
+from rpcproto.conformance.routing import Room, info_of
 from rpcproto.transports import (
     OUR_CAPABILITIES,
     OUR_CLIENT_PROTOCOL,
@@ -32,12 +32,8 @@ class Seat:
         client_protocol: int = OUR_CLIENT_PROTOCOL,
         capabilities: Collection[int] = OUR_CAPABILITIES,
     ) -> None:
-        self.info: ParticipantInfo = ParticipantInfo(
-            sid=room.new_sid(),
-            identity=identity,
-            state=ParticipantInfo.ACTIVE,
-            client_protocol=client_protocol,
-            capabilities=[ClientInfo.Capability.Name(number) for number in capabilities],
+        self.info: ParticipantInfo = info_of(
+            identity, room.new_sid(), client_protocol, capabilities
         )
         self.identity = identity
         self._room = room

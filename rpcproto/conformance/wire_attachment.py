@@ -1,9 +1,9 @@
 """The testee as a process on two pipes, or behind a TCP connection: see docs/conformance.md."""
 
-import shlex
 from abc import abstractmethod
 from typing import Final, Self
 
+from rpcproto.conformance import program
 from rpcproto.conformance.attachment import (
     HELLO_TIMEOUT,
     Attachment,
@@ -126,17 +126,10 @@ class ProcessAttachment(WireAttachment):
         """`command` is split as a POSIX shell splits it; no shell runs it. Raises ValueError for
         quotes that do not end, and for an empty command."""
         super().__init__(identity, timeout_scale)
-        self._command = shlex.split(command)
-        if not self._command:
-            raise ValueError("the command is empty")
+        self._command = program.split(command)
 
     async def _open(self, tasks: TaskGroup) -> Session:
-        try:
-            process = await anyio.open_process(self._command, start_new_session=True)
-        except OSError as error:
-            reason = "no such command" if isinstance(error, FileNotFoundError) else error.strerror
-            raise NoTestee(f"cannot start {self._command[0]!r}: {reason}") from None
-        session = ProcessSession(process)
+        session = ProcessSession(await program.start(self._command))
         tasks.start_soon(session.read_errors)
         return session
 

@@ -1,15 +1,14 @@
 """One connection to a testee over the wire, from the hello to the end."""
 
 import json
-import os
 import signal
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from rpcproto.conformance import program
 from rpcproto.conformance.attachment import Facts
 from rpcproto.extras import extra
 from rpcproto.transports.framing import BadPeer, FrameReader, frame
@@ -21,7 +20,6 @@ with extra("cli", __name__):
 
 MAX_FRAME_BYTES: Final = 1 << 20
 """The largest frame that is taken from a testee; what is over 64,000 bytes is a case's business."""
-MAX_ERROR_BYTES: Final = 4_096
 ENDING_TIME: Final = 2.0
 """How long a process may take to end once its standard input has ended, in seconds."""
 _CONTROL: Final = ord("{")
@@ -199,18 +197,16 @@ class ProcessSession(Session):
         assert process.stderr is not None
         self._process = process
         self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
-        self._errors = b""
+        self._errors = program.Tail()
 
     async def read_errors(self) -> None:
         """Keep the end of standard error, and let the process never wait for it."""
         with suppress(*_BROKEN):
             while True:
-                data = await self._stderr.receive()
-                self._errors = (self._errors + data)[-MAX_ERROR_BYTES:]
+                self._errors.add(await self._stderr.receive())
 
     def take_errors(self) -> str:
-        errors, self._errors = self._errors, b""
-        return errors.decode(errors="replace")
+        return self._errors.take()
 
     async def _send(self, data: bytes) -> None:
         await self._stdin.send(data)
@@ -221,34 +217,21 @@ class ProcessSession(Session):
     async def _how_it_ended(self) -> str:
         with anyio.move_on_after(ENDING_TIME):
             code = await self._process.wait()
-            self._kill()  # what it has started
+            program.kill(self._process)  # what it has started
             if code >= 0:
                 return f"the testee ended with exit code {code}"
             return f"the testee was ended by signal {-code} ({signal.Signals(-code).name})"
         return "the testee closed its standard output"
 
     async def _close(self) -> None:
-        was_running = self._process.returncode is None
         with suppress(*_BROKEN):
             await self._stdin.aclose()
-        with anyio.move_on_after(ENDING_TIME):
-            await self._process.wait()
-        if was_running:  # later, its number may be that of another process
-            self._kill()
-        await self._process.wait()
+        await program.end(self._process, ENDING_TIME)
         with anyio.move_on_after(ENDING_TIME):
             await self.finished.wait()
         for stream in (self._stdout, self._stderr):
             with suppress(*_BROKEN):
                 await stream.aclose()
-
-    def _kill(self) -> None:
-        """Also what the process has started: a shell may be the one that we know."""
-        with suppress(ProcessLookupError, PermissionError):
-            if sys.platform == "win32":
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 class TcpSession(Session):

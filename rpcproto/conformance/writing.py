@@ -1,5 +1,6 @@
 """What participants of the suite send: requests and answers in all their forms, part by part."""
 
+import json
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,11 @@ from rpcproto.wire import (
 new_id: Callable[[], str] = random_ids()
 TIMEOUT_MS = 8_000
 """The timeout on the wire of requests of the suite, unless a case wants another."""
+
+
+def waiting(seconds: float, answer: str = "done") -> str:
+    """The payload of `conform.wait`."""
+    return json.dumps({"seconds": seconds, "answer": answer})
 
 
 def request_parts(

@@ -1,19 +1,12 @@
 """2: acks."""
 
-import json
-
 from rpcproto.conformance.case import Level, Unmet, case
 from rpcproto.conformance.reading import Form, describe
 from rpcproto.conformance.scene import Scene
-from rpcproto.conformance.writing import TIMEOUT_MS, new_id, request_parts
+from rpcproto.conformance.writing import TIMEOUT_MS, new_id, request_parts, waiting
 from rpcproto.wire import Ack, Request
 
 WAIT = ("conform.wait",)
-
-
-def waiting(seconds: float, answer: str = "done") -> str:
-    """The payload of `conform.wait`."""
-    return json.dumps({"seconds": seconds, "answer": answer})
 
 
 @case(

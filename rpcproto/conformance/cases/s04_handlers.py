@@ -1,18 +1,11 @@
 """4: timers of a responder."""
 
-import json
-
 from rpcproto.conformance.case import Level, Unmet, case
 from rpcproto.conformance.reading import Form, describe
 from rpcproto.conformance.scene import Scene
-from rpcproto.conformance.writing import new_id, request_parts
+from rpcproto.conformance.writing import new_id, request_parts, waiting
 
 WAIT = ("conform.wait",)
-
-
-def waiting(seconds: float, answer: str = "done") -> str:
-    """The payload of `conform.wait`."""
-    return json.dumps({"seconds": seconds, "answer": answer})
 
 
 @case(

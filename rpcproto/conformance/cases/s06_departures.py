@@ -1,9 +1,8 @@
 """6: who leaves, and who is never there."""
 
-import json
-
 from rpcproto.conformance.case import Level, Unmet, case
-from rpcproto.conformance.scene import Scene, said
+from rpcproto.conformance.scene import Scene, TesteeCall, said
+from rpcproto.conformance.writing import waiting
 
 CALL = ("conform.call",)
 WAIT = ("conform.wait",)
@@ -12,9 +11,12 @@ GRACE = 2.0
 """How long after a departure an answer may still be waited for, in seconds."""
 
 
-def waiting(seconds: float, answer: str = "done") -> str:
-    """The payload of `conform.wait`."""
-    return json.dumps({"seconds": seconds, "answer": answer})
+async def is_given_up(scene: Scene, call: TesteeCall) -> None:
+    """A call whose callee has left just now fails with 1503 within GRACE."""
+    call.began = scene.now
+    outcome = await call.outcome(GRACE)
+    if outcome.get("code") != 1503:
+        raise Unmet("a call that fails with 1503 within 2 s", said(outcome))
 
 
 @case(
@@ -33,10 +35,7 @@ async def the_callee_leaves(scene: Scene) -> None:
     alice.ack(request)
     await scene.settle()
     await scene.leave(alice)
-    call.began = scene.now
-    outcome = await call.outcome(GRACE)
-    if outcome.get("code") != 1503:
-        raise Unmet("a call that fails with 1503 within 2 s", said(outcome))
+    await is_given_up(scene, call)
 
 
 @case(
@@ -76,10 +75,7 @@ async def the_callee_leaves_before_its_ack(scene: Scene) -> None:
     alice = await scene.join("alice")
     call, _ = await scene.called(alice, response_timeout=9)
     await scene.leave(alice)
-    call.began = scene.now
-    outcome = await call.outcome(GRACE)
-    if outcome.get("code") != 1503:
-        raise Unmet("a call that fails with 1503 within 2 s", said(outcome))
+    await is_given_up(scene, call)
 
 
 @case(

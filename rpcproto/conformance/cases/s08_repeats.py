@@ -3,7 +3,7 @@
 from rpcproto.conformance.case import Level, Unmet, case
 from rpcproto.conformance.reading import Form, describe
 from rpcproto.conformance.scene import Scene
-from rpcproto.conformance.writing import answer_parts, new_id, request_parts
+from rpcproto.conformance.writing import answer_parts, new_id, request_parts, waiting
 from rpcproto.wire import StreamHeader
 
 ECHO = ("conform.echo", "conform.count")
@@ -199,7 +199,7 @@ async def again_after_an_error(scene: Scene) -> None:
 )
 async def again_while_the_handler_runs(scene: Scene) -> None:
     alice = await scene.join("alice")
-    payload = '{"seconds": 2, "answer": "done"}'
+    payload = waiting(2)
     request = alice.request("conform.wait", payload, form=Form.PACKET)
     await alice.gets_ack(request)
     alice.request("conform.wait", payload, form=Form.PACKET, request_id=request)

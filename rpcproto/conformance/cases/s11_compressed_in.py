@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from rpcproto.conformance.case import Level, NotPossible, Unmet, case
+from rpcproto.conformance.cases.s09_bodies_in import answered
 from rpcproto.conformance.reading import Form
-from rpcproto.conformance.scene import Scene, TesteeCall
-from rpcproto.conformance.writing import Stream, answer_stream, deflate, request_stream
+from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.writing import Stream, deflate, request_stream
 from rpcproto.wire import DEFLATE_RAW, OutgoingMessage, StreamHeader
 
 CALL = ("conform.call",)
@@ -270,18 +271,6 @@ def spoiled(stream: Stream, content: bytes, *, is_inline: bool) -> list[Outgoing
         return [inline(stream, content)]
     chunk = stream.chunks[0]._replace(content=content)
     return compressed(stream._replace(chunks=[chunk])).parts
-
-
-async def answered(
-    scene: Scene, parts: Sequence[bytes], change: Callable[[Stream], Sequence[OutgoingMessage]]
-) -> TesteeCall:
-    """A call of the testee that is answered with what `change` makes of a stream."""
-    alice = await scene.join("alice")
-    call = await scene.call(alice)
-    request = await alice.gets_request()
-    alice.ack(request)
-    alice.send(*change(answer_stream(request.request_id, parts)))
-    return call
 
 
 def _register_breaking(row: Breaking) -> None:

@@ -3,16 +3,23 @@
 What all of them must see is that others are served meanwhile, within a few seconds.
 """
 
-import json
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
-from rpcproto.conformance.case import Level, NotPossible, Unmet, case
+from rpcproto.conformance.case import Level, Unmet, case
+from rpcproto.conformance.cases.s11_compressed_in import needs_compression
 from rpcproto.conformance.reading import describe
 from rpcproto.conformance.scene import Scene
-from rpcproto.conformance.writing import TIMEOUT_MS, Stream, answer_stream, new_id, request_stream
+from rpcproto.conformance.writing import (
+    TIMEOUT_MS,
+    Stream,
+    answer_stream,
+    new_id,
+    request_stream,
+    waiting,
+)
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.wire import DEFLATE_RAW, Ack, OutgoingMessage, Request, Response, StreamHeader
 
@@ -41,12 +48,6 @@ async def is_served(scene: Scene, text: str = "and me?") -> None:
     await scene.settle(within=15)
     bystander = await scene.join("bystander")
     await bystander.gets_answer(bystander.request("conform.echo", text), text)
-
-
-def needs_compression(scene: Scene) -> None:
-    """The testee must have announced that it inflates."""
-    if DEFLATE_RAW + 1 not in scene.testee.capabilities:
-        raise NotPossible("the testee does not announce that it reads compressed bodies")
 
 
 @case(
@@ -298,7 +299,7 @@ async def many_small_chunks(scene: Scene) -> None:
 )
 async def many_handlers(scene: Scene) -> None:
     mallory = await scene.join("mallory")
-    wanted = json.dumps({"seconds": 1, "answer": "x"})
+    wanted = waiting(1, "x")
     mallory.send(*(Request(new_id(), "conform.wait", wanted, TIMEOUT_MS) for _ in range(MANY)))
     await is_served(scene)
 

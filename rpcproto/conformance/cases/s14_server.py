@@ -9,6 +9,7 @@ import json
 from rpcproto.conformance.case import Level, Unmet, case
 from rpcproto.conformance.reading import Form, describe
 from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.writing import waiting
 from rpcproto.wire import Ack, Request, Response
 
 
@@ -178,7 +179,7 @@ async def server_repeats_itself(scene: Scene) -> None:
 )
 async def server_does_not_leave_with_others(scene: Scene) -> None:
     server, alice = scene.server(), await scene.join("alice")
-    wanted = json.dumps({"seconds": 2, "answer": "done"})
+    wanted = waiting(2)
     server.request("conform.wait", wanted, request_id=server.identity)
     await server.gets_ack(server.identity)
     await scene.leave(alice)
