@@ -9,7 +9,7 @@ their data packets are routed as LiveKit's server routes them (`routing.py`). It
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from typing import Self
 
 import aioice.ice
@@ -246,6 +246,7 @@ class Session:
         self._server = server
         self._connections: list[RTCPeerConnection] = []
         self._publisher: RTCPeerConnection | None = None
+        self._negotiating: asyncio.Future[None] | None = None
         self._down: RTCDataChannel | None = None
         self._outgoing: asyncio.Queue[SignalResponse | None] = asyncio.Queue()
         self._is_single = False
@@ -316,9 +317,9 @@ class Session:
         )
         self.room.join(self)
         if join is None:
-            await self._offer_subscriber()
+            await self._negotiate(self._offer_subscriber())
         elif join.HasField("publisher_offer"):
-            await self._answer(join.publisher_offer)
+            await self._negotiate(self._answer(join.publisher_offer))
         await self._converse(self.socket)
 
     async def resume(self, socket: web.WebSocketResponse) -> None:
@@ -370,6 +371,8 @@ class Session:
             self._expiry.cancel()
         self.room.leave(self)
         await self.socket.close()
+        if self._negotiating is not None:
+            await asyncio.wait([self._negotiating])
         for connection in self._connections:
             await connection.close()
 
@@ -382,7 +385,7 @@ class Session:
     async def _receive(self, request: SignalRequest) -> None:
         match request.WhichOneof("message"):
             case "offer":
-                await self._answer(request.offer)
+                await self._negotiate(self._answer(request.offer))
             case "answer":
                 await self._connections[0].setRemoteDescription(
                     RTCSessionDescription(request.answer.sdp, "answer")
@@ -405,6 +408,12 @@ class Session:
         connection.on("datachannel", self._channel_opened)
         self._connections.append(connection)
         return connection
+
+    async def _negotiate(self, step: Coroutine[None, None, None]) -> None:
+        """Take a step to its end even if whoever waits for it is cancelled: aioice forgets the
+        sockets of a gathering that is cancelled."""
+        self._negotiating = asyncio.ensure_future(step)
+        await asyncio.shield(self._negotiating)
 
     async def _answer(self, offer: SessionDescription) -> None:
         """The client's own connection, new or negotiated again."""

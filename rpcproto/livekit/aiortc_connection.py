@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import Final, Literal
 
+from aioice import Candidate as IceCandidate
 from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
@@ -34,6 +35,8 @@ from rpcproto.logs import logger
 FLUSH_INTERVAL: Final = 0.002
 """How often it is looked whether all has arrived, in seconds."""
 LOOPBACK: Final = "127.0.0.1"
+GATHERING_TIME: Final = 0.2
+"""How long closing waits for ICE gathering, in seconds. Without a TURN server it takes no time."""
 TURN_TIME: Final = 2.5
 """How long a TURN server may take to answer, in seconds; we join later by as much."""
 
@@ -49,6 +52,7 @@ class AiortcConnection(PeerConnection):
         self._channel: RTCDataChannel | None = None
         self._offer: RTCSessionDescription | None = None
         self._turn_servers: list[RTCIceServer] = []
+        self._gathering: asyncio.Future[list[IceCandidate]] | None = None
         # None would mean a public STUN server.
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connection.on("connectionstatechange", self._state_changed)
@@ -110,7 +114,8 @@ class AiortcConnection(PeerConnection):
     def _prepare_ice(self) -> None:
         """Tell aioice of the TURN server, which it takes only when it is made; how long that may
         take to answer, for nothing else goes on meanwhile; and of 127.0.0.1, which it leaves out:
-        the method that it calls with the addresses gets one more."""
+        the method that it calls with the addresses gets one more. Once begun it goes on to its end,
+        since aioice forgets the sockets of a gathering that is cancelled."""
         sctp = self._connection.sctp
         if sctp is None:
             return
@@ -120,10 +125,12 @@ class AiortcConnection(PeerConnection):
         gather = ice.get_component_candidates
         more = [LOOPBACK] if self._loopback else []
 
-        async def gather_more(component: int, addresses: list[str]) -> list[object]:
-            return list(await gather(component, [*addresses, *more], timeout=TURN_TIME))  # type: ignore[arg-type]
+        async def gather_more(component: int, addresses: list[str]) -> list[IceCandidate]:
+            gathering = gather(component, [*addresses, *more], timeout=TURN_TIME)  # type: ignore[arg-type]
+            self._gathering = asyncio.ensure_future(gathering)
+            return await asyncio.shield(self._gathering)
 
-        ice.get_component_candidates = gather_more  # type: ignore[assignment,method-assign]
+        ice.get_component_candidates = gather_more  # type: ignore[method-assign,assignment]
 
     # being there
 
@@ -180,3 +187,14 @@ class AiortcConnection(PeerConnection):
             closing = asyncio.shield(closing)
         with suppress(ConnectionError):
             await closing
+        if self._gathering is not None and not self._gathering.done():
+            self._gathering.add_done_callback(self._close_sockets)
+            await asyncio.wait([self._gathering], timeout=GATHERING_TIME)
+
+    def _close_sockets(self, _: object) -> None:
+        """Close what was gathered only after the connection was closed."""
+        assert self._connection.sctp is not None, "there is nothing to gather for"
+        for (
+            protocol
+        ) in self._connection.sctp.transport.transport.iceGatherer._connection._protocols:
+            protocol.transport.close()

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-READ_BYTES: Final = 8_192
+READ_BYTES: Final = 2_048
 """The maximum number of bytes that are read and parsed at once. The library parses them without
 yielding to other tasks, and a message can be as short as 6 bytes."""
 MAX_UNREAD_PONGS: Final = 262_144
@@ -58,7 +58,7 @@ class BoundedServerConnection(_Bounded, ServerConnection):
     """A connection for `websockets.asyncio.server.serve(...,
     create_connection=BoundedServerConnection)`.
 
-    It reads 8 KiB at a time, from the handshake on, except with TLS and on uvloop, and drops a peer
+    It reads 2 KiB at a time, from the handshake on, except with TLS and on uvloop, and drops a peer
     that sends pings and does not read the pongs.
     """
 

@@ -6,12 +6,13 @@ import pickle
 import random
 import string
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from fake_transports import all_events, of
 from livekit.protocol.models import DisconnectReason
 from livekit.protocol.rtc import LeaveRequest, SignalResponse, SignalTarget, TrickleRequest
-from livekit_scenes import bob_and_alice, call, greet, run, saying, session_of, token, until
+from livekit_scenes import GUARD, bob_and_alice, call, greet, run, saying, session_of, token, until
 from outages import abort
 
 from rpcproto import LocalProtocolError, OutgoingPacket, PacketKind
@@ -784,6 +785,31 @@ def test_giving_up_to_wait_for_a_connection_that_closes_itself_breaks_nothing() 
         assert told == ["the WebRTC connection has closed"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_connection_that_is_given_up_while_it_gathers_leaves_no_socket(turns: int) -> None:
+    aiortc_connection = pytest.importorskip("rpcproto.livekit.aiortc_connection")
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def main() -> None:
+        before = open_files()
+        connection = aiortc_connection.AiortcConnection(
+            Callbacks(packet=print, opened=print, lost=print, candidate=print), loopback=True
+        )
+        await connection.create_offer()
+        beginning = asyncio.create_task(connection.begin(negotiated=False))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        beginning.cancel()
+        with suppress(asyncio.CancelledError):
+            await beginning
+        await connection.close()
+        await until(lambda: open_files() == before)
+
+    asyncio.run(asyncio.wait_for(main(), GUARD))
 
 
 def test_the_largest_message_is_the_smaller_of_two() -> None:
