@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -20,6 +19,7 @@ from rpcproto.cli.output import (
     console,
     drop_pending,
     put_as_it_is,
+    read_file,
     read_standard_input,
     say,
     show_error,
@@ -182,10 +182,7 @@ def _sources(packets: tuple[str, ...], files: tuple[str, ...]) -> Iterator[tuple
 
 
 def _packets_of(name: str, path: str) -> Iterator[tuple[str, str | bytes]]:
-    try:
-        data = read_standard_input() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{path}: {error.strerror or error}") from None
+    data = read_standard_input() if path == "-" else read_file(path)
     sources = packets_in(data)
     if not sources:
         yield name, b""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 import rpcproto
+from rpcproto.cli.output import read_file
 from rpcproto.conformance import page, reports
 from rpcproto.conformance.results import Run
 
@@ -56,9 +57,9 @@ class Files(NamedTuple):
         if self.baseline is None:
             return None
         try:
-            return dict(reports.read_baseline(self.baseline.read_text("utf-8")))
-        except OSError as error:
-            raise FileError(f"cannot read {self.baseline}: {error.strerror}") from None
+            return dict(reports.read_baseline(read_file(self.baseline).decode()))
+        except click.UsageError as error:
+            raise FileError(f"cannot read {error.message}") from None
         except ValueError as error:
             raise FileError(f"{self.baseline}: {error}") from None
 

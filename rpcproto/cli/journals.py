@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import zip_longest
@@ -23,6 +23,9 @@ from rpcproto.recording.journal import zlib_version
 from rpcproto.recording.records import Begun, Done, Line, Made, Record, Sent, Told, read
 from rpcproto.recording.values import Foreign, LongText, TooLarge, Value
 
+MAX_LINE_CHARACTERS: Final = 2**27
+"""The maximum length of a line of a journal. The longest line holds a payload that the program has
+passed to the engine, with each byte as up to six characters."""
 _path: Final = click.Path(dir_okay=False, allow_dash=True)
 _journal: Final = click.argument("journal", type=_path)
 
@@ -46,12 +49,12 @@ def replay(journal: str, other: str | None, keys: Keys | None) -> int:
 
     Exits with 0 if everything is the same, with 1 if not, and with 2 if a file is not a journal.
     """
+    lines: list[str] = []
     with opened(journal) as file:
-        lines = list(file)
-        records = list(read(lines))
+        records = list(read(_kept(_lines(file), lines)))
     if other is not None:
         with opened(other) as file:
-            return _compare(records, list(read(file)))
+            return _compare(records, list(read(_lines(file))))
     with _explained(journal):
         divergences = replay_journal(lines, _cryptors(records, keys))
     engines = sum(isinstance(line.record, Made) for line in records)
@@ -85,7 +88,7 @@ def trace(journal: str, request_ids: tuple[str, ...], svg: str | None, keys: Key
     nothing to draw.
     """
     with opened(journal) as file:
-        seen = trace_journal(file, request_ids, None if keys is None else keys.cryptor())
+        seen = trace_journal(_lines(file), request_ids, None if keys is None else keys.cryptor())
     if not seen.rows:
         raise _NoJournal(f"{journal}: there is nothing to draw")
     if svg is None and len(seen.participants) > MAX_PARTICIPANTS:
@@ -108,6 +111,21 @@ def _cryptors(records: Sequence[Line], keys: Keys | None) -> Mapping[str, AesGcm
     if keys is None:
         return {}
     return {engine.identity: keys.cryptor() for engine in made if engine.is_encrypted}
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
+    """The lines of a file, which may be a device that never ends one."""
+    while line := file.readline(MAX_LINE_CHARACTERS):
+        if len(line) == MAX_LINE_CHARACTERS:
+            raise JournalError(f"a line is longer than {MAX_LINE_CHARACTERS:,} characters")
+        yield line
+
+
+def _kept(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    """The same lines, each of them kept as soon as it was read."""
+    for line in lines:
+        kept.append(line)
+        yield line
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NoReturn, TextIO
 
 import click
@@ -12,6 +13,8 @@ from rich.console import Console
 
 OUTPUT_FAILED: Final = 4
 """The exit code where standard output or a file could not be written."""
+MAX_INPUT_BYTES: Final = 67_108_864
+"""The maximum size of what is read whole: standard input, and files of packets (64 MiB)."""
 
 
 class OutputError(click.ClickException):
@@ -186,6 +189,23 @@ def standard_input() -> BinaryIO:
 def read_standard_input() -> bytes:
     """Read standard input to its end; raises click.UsageError if that cannot be done."""
     try:
-        return standard_input().read()
+        return read_all(standard_input(), "standard input")
     except OSError as error:
         raise click.UsageError(f"cannot read standard input: {error.strerror or error}") from None
+
+
+def read_file(path: str | Path, most: int = MAX_INPUT_BYTES) -> bytes:
+    """Read a file; raises click.UsageError if that cannot be done."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return read_all(file, str(path), most)
+    except OSError as error:
+        raise click.UsageError(f"{path}: {error.strerror or error}") from None
+
+
+def read_all(file: BinaryIO, name: str, most: int = MAX_INPUT_BYTES) -> bytes:
+    """Read to the end, which a device may not have; raises click.UsageError beyond `most` bytes."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise click.UsageError(f"{name}: more than {most:,} bytes")
+    return data

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from rpcproto.cli.output import read_file
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.core.events import Event, IgnoreReason, PacketIgnored
@@ -18,6 +19,8 @@ from rpcproto.e2ee import MAX_KEY_INDEX, AesGcmCryptor, derive_key
 PASSPHRASE: Final = "RPCPROTO_E2EE_PASSPHRASE"
 """The environment variable that can have the passphrase. No option takes it: others can see the
 arguments of a process."""
+MAX_PASSPHRASE_BYTES: Final = 65_536
+"""The maximum size of a file with a passphrase."""
 MAX_SENDERS: Final = 1_000
 """The packets of so many senders are counted one by one."""
 
@@ -88,11 +91,7 @@ def _passphrase(file: Path | None) -> bytes | None:
     if file is None:
         text = os.environ.get(PASSPHRASE)
         return None if text is None else os.fsencode(text)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise click.UsageError(f"{file}: {error.strerror or error}") from None
-    return content.removesuffix(b"\n").removesuffix(b"\r")
+    return read_file(file, MAX_PASSPHRASE_BYTES).removesuffix(b"\n").removesuffix(b"\r")
 
 
 class Unreadable:

@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import itertools
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
@@ -682,3 +684,40 @@ def test_what_the_output_cannot_show_is_escaped() -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"my message \\xe9" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no device without an end")
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["replay", "/dev/zero"], "a line is longer than 134,217,728 characters"),
+        (["trace", "/dev/zero"], "a line is longer than 134,217,728 characters"),
+        (["decode", "--file", "/dev/zero"], "more than 67,108,864 bytes"),
+        (["conform", "--exec", "true", "--baseline", "/dev/zero"], "more than 67,108,864 bytes"),
+        (
+            ["call", "--e2ee-passphrase-file", "/dev/zero", "--transport", "tcp://127.0.0.1:1",
+             "--identity", "alice", "bob", "greet"],
+            "more than 65,536 bytes",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_file_that_never_ends_is_told_and_fills_no_memory(
+    arguments: list[str], what: str, run: Run
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert f"/dev/zero: {what}\n" in err
+
+
+def test_a_journal_is_not_read_on_once_it_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = itertools.repeat("y\n")
+    monkeypatch.setattr(
+        "rpcproto.cli.journals.TextIOWrapper",
+        lambda *_: SimpleNamespace(readline=lambda _: next(endless)),
+    )
+    code, out, err = run("replay", "-")
+    assert (code, out) == (2, "")
+    assert "line 1: this is not the beginning of a journal" in err
