@@ -29,9 +29,8 @@ def tables() -> Iterator[Table]:
             yield value
 
 
-def texts_below(enum: type[Enum]) -> dict[str, str]:
-    """What the source says below each member, which Python itself does not keep."""
-    [definition] = ast.parse(inspect.getsource(enum)).body
+def texts_below(definition: ast.stmt) -> dict[str, str]:
+    """The docstring below each member of an enum, which Python itself does not keep."""
     assert isinstance(definition, ast.ClassDef)
     texts = {}
     for before, after in zip(definition.body, definition.body[1:], strict=False):
@@ -78,7 +77,8 @@ def grid(table: Table, inputs: list[Enum]) -> Iterator[str]:
 
 def meanings(kind: str, enum: type[Enum]) -> list[str]:
     """What the members of `enum` mean, as far as the source says more than their names."""
-    texts = texts_below(enum)
+    [definition] = ast.parse(inspect.getsource(enum)).body
+    texts = texts_below(definition)
     rows = [f"| {member.name} | {texts[member.name]} |" for member in enum if member.name in texts]
     return [f"| {kind} | |", "|---|---|", *rows, ""] if rows else []
 

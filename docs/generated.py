@@ -414,8 +414,8 @@ def events_page() -> str:
 
 
 def members(enum: type[Enum]) -> str:
-    """The members of an enum with the texts below them."""
-    texts = texts_below(enum)
+    """The members of a public enum with the texts below them."""
+    texts = texts_below(find("rpcproto", enum.__name__)[1])
     missing = [member.name for member in enum if member.name not in texts]
     if missing:
         raise UndocumentedError(", ".join(f"{enum.__name__}.{name}" for name in missing))
@@ -429,7 +429,7 @@ def ignored_page() -> str:
 
 def errors_page() -> str:
     """The codes of the protocol."""
-    texts = texts_below(ErrorCode)
+    texts = texts_below(find("rpcproto", "ErrorCode")[1])
     rows = (
         (str(int(code)), f"`{code.name}`", STANDARD_MESSAGES[code], texts[code.name])
         for code in ErrorCode

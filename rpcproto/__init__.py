@@ -6,6 +6,7 @@ everything that a host of your own needs. Ready-made hosts are in separate modul
 """
 
 from rpcproto import interrupts
+from rpcproto.publishing import publish
 
 if interrupts.is_the_command():  # what follows takes a tenth of a second
     interrupts.end_at_ctrl_c()
@@ -54,3 +55,5 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+publish(globals())

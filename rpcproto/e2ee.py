@@ -21,6 +21,7 @@ from rpcproto.core.errors import LocalProtocolError, require_name
 from rpcproto.core.messages import IV_BYTES, MAX_IDENTITY_BYTES, Sealed
 from rpcproto.core.sealing import Cryptor, OpenFailure
 from rpcproto.extras import extra
+from rpcproto.publishing import publish
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -346,3 +347,6 @@ class AesGcmCryptor(Keyring["AESGCM"]):
             return key.decrypt(iv, ciphertext, None)
         except self._invalid_tag:
             return OpenFailure.UNDECRYPTABLE
+
+
+publish(globals())

@@ -62,6 +62,7 @@ from rpcproto.core.wire import (
     text_field,
     uint_field,
 )
+from rpcproto.publishing import publish
 
 __all__ = [
     "CANCELLED",
@@ -492,3 +493,6 @@ def _require_bool(value: bool, name: str) -> bool:
 
 def _wrong_type(value: object, name: str, expected: str) -> LocalProtocolError:
     return LocalProtocolError(f"{name} must be {expected}, not {type(value).__name__}")
+
+
+publish(globals())

@@ -30,6 +30,7 @@ from rpcproto.livekit.server_api import perform_rpc_by_server
 from rpcproto.livekit.stacks import Stack
 from rpcproto.livekit.tokens import access_token
 from rpcproto.livekit.transport import ConnectionState, LiveKitTransport, join_room
+from rpcproto.publishing import publish
 
 __all__ = [
     "ConnectError",
@@ -55,3 +56,5 @@ __all__ = [
     "join_room",
     "perform_rpc_by_server",
 ]
+
+publish(globals())

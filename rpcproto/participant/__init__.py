@@ -15,6 +15,7 @@ from rpcproto.participant.interceptors import (
 )
 from rpcproto.participant.totals import ParticipantStatistics
 from rpcproto.participant.waiting import CallArguments, Cancel, Outcome, Start, Waiter
+from rpcproto.publishing import publish
 
 __all__ = [
     "DRAINED",
@@ -35,3 +36,5 @@ __all__ = [
     "Start",
     "Waiter",
 ]
+
+publish(globals())

@@ -1,5 +1,6 @@
 """Record engines in a journal, replay it, and draw it as a sequence diagram."""
 
+from rpcproto.publishing import publish
 from rpcproto.recording.diagram import (
     ASCII,
     BOXES,
@@ -49,3 +50,5 @@ __all__ = [
     "svg_style",
     "trace",
 ]
+
+publish(globals())

@@ -1,5 +1,6 @@
 """Tools for tests on virtual time: worlds, and a clock for asyncio. They never sleep."""
 
+from rpcproto.publishing import publish
 from rpcproto.testing.cryptor import ToyCryptor, counting_ivs
 from rpcproto.testing.engines import EngineFactory, WorldEngine
 from rpcproto.testing.ids import counting_ids
@@ -24,3 +25,5 @@ __all__ = [
     "counting_ivs",
     "virtual_time_run",
 ]
+
+publish(globals())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rpcproto.core.engine import RpcEngine
 from rpcproto.core.errors import LocalProtocolError
+from rpcproto.publishing import publish
 from rpcproto.testing.conversations import Conversation, ConversationPacket, Exchange, conversations
 from rpcproto.testing.drawn_packets import (
     PAYLOADS,
@@ -139,3 +140,6 @@ def engine_inputs(setting: Setting = Setting()) -> st.SearchStrategy[EngineInput
         ),
         inputs("disconnected"),
     )
+
+
+publish(globals())

@@ -3,18 +3,21 @@
 import asyncio
 import importlib
 import inspect
+import pickle
 import pkgutil
 import re
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import assert_type, get_type_hints
 
 import pytest
 import trio
 
 import rpcproto.asyncio
+import rpcproto.livekit
 import rpcproto.trio
 from rpcproto import (
     AbandonReason,
@@ -26,8 +29,10 @@ from rpcproto import (
     IgnoreReason,
     InvocationAbandoned,
     InvocationReceived,
+    LocalProtocolError,
     OutgoingPacket,
     PacketIgnored,
+    PacketKind,
     RpcConfig,
     RpcEngine,
     RpcError,
@@ -36,9 +41,9 @@ from rpcproto import (
     wire,
 )
 from rpcproto.participant import ParticipantStatistics
-from rpcproto.recording import Divergence, Journal, Trace, replay, trace
+from rpcproto.recording import Divergence, Journal, JournalError, Trace, replay, trace
 from rpcproto.testing import World, WorldCall, WorldParticipant, virtual_time_run
-from rpcproto.transports import Transport, TransportEvent
+from rpcproto.transports import PacketsNotSent, ParticipantJoined, Transport, TransportEvent
 from rpcproto.transports.memory import MemoryRoom, MemoryTransport
 
 NAMES = [
@@ -113,6 +118,82 @@ def test_no_name_is_exported_by_an_import_alone() -> None:
     """`import X as X` exports a name to type checkers, and not to `__all__`."""
     for path in Path(rpcproto.__path__[0]).rglob("*.py"):
         assert not re.search(r"import (\w+) as \1$", path.read_text("utf-8"), re.MULTILINE), path
+
+
+def definitions(module: ModuleType) -> list[type | FunctionType]:
+    """The public classes and functions of a module."""
+    values = [getattr(module, name) for name in module.__all__]
+    return [value for value in values if isinstance(value, type | FunctionType)]
+
+
+@each_module
+def test_a_name_shows_a_module_from_which_it_can_be_imported(module: ModuleType) -> None:
+    public = {module.__name__ for module in MODULES}
+    for named in definitions(module):
+        assert named.__module__ in public, named
+        assert getattr(importlib.import_module(named.__module__), named.__name__) is named
+
+
+def test_a_name_in_several_modules_belongs_to_the_one_that_all_hosts_share() -> None:
+    for host in (rpcproto.asyncio, rpcproto.trio, rpcproto.livekit):
+        assert host.RpcError.__module__ == "rpcproto"
+        assert host.RpcInvocationData.__module__ == "rpcproto.participant"
+
+
+def test_a_traceback_names_the_exception_as_users_import_it() -> None:
+    with pytest.raises(LocalProtocolError) as raised:
+        RpcConfig(ack_timeout=-1.0)
+    last = traceback.format_exception(raised.value)[-1]
+    assert last.startswith("rpcproto.LocalProtocolError: ack_timeout")
+
+
+@each_module
+def test_classes_and_functions_can_be_pickled(module: ModuleType) -> None:
+    for named in definitions(module):
+        if "<locals>" not in named.__qualname__:  # made by a decorator of Hypothesis
+            assert pickle.loads(pickle.dumps(named)) is named
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        CallFailed("r1", 1501, "", ""),
+        InvocationAbandoned(1, AbandonReason.CALLER_LEFT),
+        OutgoingPacket(b"x", "bob", "r1", PacketKind.REQUEST, 0),
+        ErrorCode.CONNECTION_TIMEOUT,
+        RpcConfig(ack_timeout=2.0),
+        rpcproto.asyncio.RpcCallInfo("bob", "greet", "Hi"),
+        ParticipantJoined("bob"),
+        wire.Request("r1", "greet", "Hi", 1000, 1),
+        Divergence(1, "alice", "then", "now"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_survive_pickling(value: object) -> None:
+    assert pickle.loads(pickle.dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RpcError(1500, "failed", "data"),
+        LocalProtocolError("wrong"),
+        PacketsNotSent([OutgoingPacket(b"x", "bob", "r1", PacketKind.REQUEST, 0)], "too large"),
+        JournalError("line 3"),
+        rpcproto.livekit.TokenError("no token"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_exceptions_survive_pickling(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_the_source_of_a_method_is_found_and_never_that_of_something_else() -> None:
+    assert "def call(" in inspect.getsource(RpcEngine.call)
+    assert "def random_ids(" in inspect.getsource(random_ids)
+    with pytest.raises(OSError, match=r"class definition|not available"):
+        inspect.getsource(RpcEngine)
 
 
 @pytest.mark.parametrize("named", classes(), ids=lambda named: named.__qualname__)
@@ -265,3 +346,9 @@ def test_types_of_a_world_and_a_journal() -> None:
 def test_no_public_name_needs_a_type_that_cannot_be_resolved() -> None:
     for named in classes():
         get_type_hints(named)
+        for name, method in vars(named).items():
+            if isinstance(method, FunctionType) and not name.startswith("_"):
+                get_type_hints(method)
+    for module in MODULES:
+        for function in definitions(module):
+            get_type_hints(function)

@@ -6,6 +6,7 @@ names what was expected, and everything that happened until then. Time is virtua
 happens inside the methods of the driver.
 """
 
+from rpcproto.publishing import publish
 from rpcproto.testing.hosts.channel import Channel
 from rpcproto.testing.hosts.clock import Timer, VirtualClock
 from rpcproto.testing.hosts.driver import (
@@ -93,3 +94,5 @@ __all__ = [
     "play",
     "scenarios",
 ]
+
+publish(globals())

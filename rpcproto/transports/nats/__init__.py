@@ -18,6 +18,7 @@ from typing import Final, TypedDict, Unpack
 
 from rpcproto.core.errors import require_name, require_timeout
 from rpcproto.extras import extra, require_asyncio
+from rpcproto.publishing import publish
 from rpcproto.transports import OUR_CAPABILITIES, OUR_CLIENT_PROTOCOL
 from rpcproto.transports.nats.names import MAX_NAME_BYTES, decode_name, encode_name
 from rpcproto.transports.nats.urls import read_servers, split_room_url
@@ -120,3 +121,6 @@ async def join_room(
 
 def _random_sid() -> str:
     return f"PA_{secrets.token_urlsafe(12)}"
+
+
+publish(globals())
