@@ -159,6 +159,8 @@ class RpcParticipant(AsyncParticipantBase):
                 except BaseException:  # a packet may have been cut in two
                     self.connection_ended()
                     raise
+                if self.send_was_empty():
+                    await asyncio.sleep(0)
             if self._is_closed:
                 return
             self._writer_waits = self._loop.create_future()

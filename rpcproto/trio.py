@@ -156,6 +156,8 @@ class RpcParticipant(AsyncParticipantBase):
                         self.packets_not_sent(error.packets)
                     except Exception as error:
                         self.sending_failed(error)
+                    if self.send_was_empty():
+                        await trio.lowlevel.checkpoint()
                 if self._is_closed:
                     break
                 await self._writer_is_wanted.park()

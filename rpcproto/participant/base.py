@@ -40,6 +40,9 @@ from rpcproto.transports import (
 LEAVING_TIME: Final = 1.0
 """The maximum duration of leaving, in seconds. Half of it is for packets that wait."""
 
+MAX_EMPTY_SENDS: Final = 64
+"""The number of sends in a row without a packet at which the connection counts as lost."""
+
 TransportT = TypeVar("TransportT")
 
 
@@ -80,6 +83,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
             engine_factory, identity, new_id=new_id or random_ids(), config=config, cryptor=cryptor
         )
         self._bad_events = SeldomLogged()
+        self._empty_sends = 0
+        """How many sends in a row have taken no packet."""
         self._connections = 0
         """How many connections there have been, one after another."""
         self._is_drained = True
@@ -160,15 +165,37 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def next_packet(self) -> OutgoingPacket | None:
         """Return the packet to send next, or None. It is chosen at this moment (R30)."""
         self._sending_over = self._connections
+        self._empty_sends = -1
         packet = self._engine.next_packet()
         self._is_drained = packet is None
         return packet
 
     def packets_not_sent(self, packets: Sequence[OutgoingPacket]) -> None:
         """Report that these packets could not be sent, but the connection still exists (R10)."""
+        was_drained = self._is_drained
         for packet in packets:
             self._engine.send_failed(packet, now=self._clock())
         self._pump()
+        # A transport that fails again and again, with nothing to send, would be asked for ever.
+        waiting = self._engine.statistics()
+        if was_drained and not (waiting.waiting_packets or waiting.open_streams_out):
+            self._is_drained = True
+
+    def send_was_empty(self) -> bool:
+        """Report that `Transport.send` has returned or raised, and return whether it did not call
+        `next_packet`.
+
+        If so, let other tasks run before the next `send`, because it may end at once again. After
+        64 such sends in a row, the connection is lost.
+        """
+        self._empty_sends += 1
+        if self._empty_sends < MAX_EMPTY_SENDS:
+            return self._empty_sends > 0
+        self._empty_sends = 0
+        self.sending_failed(
+            RuntimeError(f"Transport.send took no packet {MAX_EMPTY_SENDS} times in a row")
+        )
+        return True
 
     def receive_events(self, events: Sequence[TransportEvent]) -> None:
         """Process events that the transport returned, in this order."""

@@ -137,7 +137,8 @@ class Transport(Protocol):
         """Send packets, each to its `destination_identity`, in the order of `take`.
 
         Wait until there is room. Then take packets until `take` returns None, or until
-        HIGH_WATER_MARK bytes wait here. The host calls `send` again while there are more packets.
+        HIGH_WATER_MARK bytes wait here. The host calls `send` again while there are more packets;
+        after 64 calls in a row that took none, it treats the connection as lost.
         If a packet can't be sent, continue with the others, and raise `PacketsNotSent` at the end.
         """
 

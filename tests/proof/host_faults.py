@@ -6,7 +6,7 @@ from functools import partial
 from faults import Fault
 
 HOST_LAYERS = {
-    "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike"),
+    "hosts": ("host_bounds", "asyncio_host", "trio_host", "hosts_alike", "sends_without_packets"),
     "interceptors": ("interceptors",),
     "draining": ("draining",),
     "kit": ("host_kit",),
@@ -116,6 +116,24 @@ HOST_FAULTS = [
         layer="hosts",
         original="        for packet in packets:\n",
         faulty="        for packet in packets[:1]:\n",
+    ),
+    _base(
+        name="a transport that fails with nothing to send is asked for ever",
+        layer="hosts",
+        original="        if was_drained and not (waiting",
+        faulty="        if False and not (waiting",
+    ),
+    _base(
+        name="a send without a packet lets nobody else have a turn",
+        layer="hosts",
+        original="            return self._empty_sends > 0\n",
+        faulty="            return False\n",
+    ),
+    _base(
+        name="sends without packets add up across those with packets",
+        layer="hosts",
+        original="        self._empty_sends = -1\n",
+        faulty="",
     ),
     _base(
         name="an event that cannot be ends the reading",
