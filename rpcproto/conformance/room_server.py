@@ -32,6 +32,7 @@ from livekit.protocol.rtc import (
 from rpcproto.conformance import server_calls
 from rpcproto.conformance.room_signals import asked, leave, pong
 from rpcproto.conformance.routing import Room
+from rpcproto.livekit.aiortc_connection import close_connection
 
 LOOPBACK = "127.0.0.1"
 PATHS = ("/rtc/v1", "/rtc")
@@ -374,7 +375,7 @@ class Session:
         if self._negotiating is not None:
             await asyncio.wait([self._negotiating])
         for connection in self._connections:
-            await connection.close()
+            await close_connection(connection)
 
     async def _write(self, socket: web.WebSocketResponse) -> None:
         outgoing = self._outgoing

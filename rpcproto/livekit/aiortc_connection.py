@@ -180,13 +180,7 @@ class AiortcConnection(PeerConnection):
     async def close(self) -> None:
         self._is_closing = True
         self._drained.set()
-        closing: Awaitable[None] = self._connection.close()
-        if self._connection.signalingState == "closed":
-            # aiortc has begun to close by itself, and this waits for that. Who is cancelled while
-            # waiting must not cancel what is waited for.
-            closing = asyncio.shield(closing)
-        with suppress(ConnectionError):
-            await closing
+        await close_connection(self._connection)
         if self._gathering is not None and not self._gathering.done():
             self._gathering.add_done_callback(self._close_sockets)
             await asyncio.wait([self._gathering], timeout=GATHERING_TIME)
@@ -198,3 +192,23 @@ class AiortcConnection(PeerConnection):
             protocol
         ) in self._connection.sctp.transport.transport.iceGatherer._connection._protocols:
             protocol.transport.close()
+
+
+async def close_connection(connection: RTCPeerConnection) -> None:
+    """Close a connection of aiortc."""
+    if connection.sctp is not None:
+        # Where ICE has just found a path, aioice would start to send on closed sockets, for half a
+        # minute.
+        ice = connection.sctp.transport.transport.iceGatherer._connection
+        ice.query_consent = _send_nothing  # type: ignore[method-assign]
+    closing: Awaitable[None] = connection.close()
+    if connection.signalingState == "closed":
+        # aiortc has begun to close by itself, and this waits for that. Who is cancelled while
+        # waiting must not cancel what is waited for.
+        closing = asyncio.shield(closing)
+    with suppress(ConnectionError):
+        await closing
+
+
+async def _send_nothing() -> None:
+    pass
