@@ -1,7 +1,6 @@
 """URLs of transports: what they mean, and how they are opened."""
 
 import asyncio
-import os
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -15,6 +14,7 @@ from anyio.abc import SocketAttribute
 from rpcproto.core.errors import LocalProtocolError
 from rpcproto.extras import how_to_install
 from rpcproto.transports import Transport, stream
+from rpcproto.transports.connecting import explained, reason_of, tcp_url, unix_url
 from rpcproto.transports.pipes import stdio
 from rpcproto.transports.stream import StreamOptions, StreamTransport
 
@@ -31,8 +31,7 @@ class Tcp(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        return tcp_url(self.host, self.port)
 
 
 class Unix(NamedTuple):
@@ -41,7 +40,7 @@ class Unix(NamedTuple):
     path: str
 
     def __str__(self) -> str:
-        return f"unix:{'//' if self.path.startswith('/') else ''}{quote(os.fsencode(self.path))}"
+        return unix_url(self.path)
 
 
 class Stdio(NamedTuple):
@@ -184,7 +183,7 @@ async def connect(address: Address, identity: str, **options: Unpack[StreamOptio
 
     `options` are for a stream, and ignored in a room.
     """
-    with _explained("connect to", address):
+    with _explained(address):
         match address:
             case Tcp(host, port):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -213,7 +212,8 @@ async def _connect_stdio(identity: str, options: StreamOptions) -> Transport:
         ) from None
     transport = StreamTransport(pipes, identity, **options)
     try:
-        await transport.greet()
+        with explained("connect over", str(Stdio())):
+            await transport.greet()
     except BaseException:
         await anyio.aclose_forcefully(transport)
         raise
@@ -243,14 +243,14 @@ async def serve(
         announce(address)
         reason = await handle(transport)
         if reason is not None:
-            raise NoConnection(f"lost the connection to {address}: {_why(reason)}")
+            raise NoConnection(f"lost the connection to {address}: {reason_of(reason)}")
         return
 
     async def handle_one_of_many(transport: StreamTransport) -> None:
         await handle(transport)
 
     async with AsyncExitStack() as stack:
-        with _explained("listen at", address):
+        with _explained(address):
             match address:
                 case Tcp(host, port):
                     listener = await stack.enter_async_context(stream.listen_tcp(host, port))
@@ -268,31 +268,10 @@ async def serve(
 
 
 @contextmanager
-def _explained(what: str, address: Address) -> Iterator[None]:
-    """An error of opening becomes one that can be shown."""
+def _explained(address: Address) -> Iterator[None]:
+    """Turn an error of connecting or listening, which names the address, into NoConnection."""
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError: a host or a path that cannot be one
-        # What rooms say has all in it.
-        if isinstance(address, LiveKit):
-            raise NoConnection(str(error)) from error
-        if isinstance(address, Stdio):
-            what = "connect over"
-        prefix = "" if isinstance(address, Nats) else f"cannot {what} {address}: "
-        raise NoConnection(f"{prefix}{_why(error)}") from error
-
-
-def _why(error: BaseException) -> str:
-    """An error in words."""
-    match error:
-        case OSError(__cause__=BaseExceptionGroup(exceptions=(first, *_))):
-            return _why(first)
-        case OSError(__cause__=OSError() as cause):
-            return _why(cause)
-        case ConnectionRefusedError():
-            return "connection refused"
-        case TimeoutError():
-            return "no answer in time"
-        case OSError(strerror=str() as text):
-            return text
-    return str(error) or type(error).__name__
+    except OSError as error:
+        late = f"cannot connect to {address}: no answer within {CONNECT_TIMEOUT:g} seconds"
+        raise NoConnection(str(error) or late) from error

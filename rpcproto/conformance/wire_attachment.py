@@ -14,6 +14,7 @@ from rpcproto.conformance.attachment import (
 )
 from rpcproto.conformance.wire_session import ProcessSession, Session, TcpSession
 from rpcproto.extras import extra
+from rpcproto.transports.connecting import reason_of
 
 with extra("cli", __name__):
     import anyio
@@ -150,7 +151,4 @@ class TcpAttachment(WireAttachment):
         except TimeoutError:
             raise NoTestee(f"cannot connect to {where}: no answer") from None
         except OSError as error:
-            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-            refused = isinstance(cause, ConnectionRefusedError) or "refused" in str(error)
-            reason = "connection refused: nothing listens there" if refused else str(error)
-            raise NoTestee(f"cannot connect to {where}: {reason}") from None
+            raise NoTestee(f"cannot connect to {where}: {reason_of(error)}") from None

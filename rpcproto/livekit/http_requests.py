@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from rpcproto.livekit.errors import UnreachableError
+from rpcproto.transports.connecting import reason_of
 
 MAX_ANSWER_BYTES: Final = 1 << 20
 """The largest answer, without its headers."""
@@ -163,11 +164,6 @@ class _Exchange:
 
 def why(error: BaseException) -> str:
     """An error in words for people."""
-    match error:
-        case ConnectionRefusedError():
-            return "connection refused"
-        case OSError(strerror=str() as text):
-            return text
-        case HTTPException():
-            return f"the answer is not HTTP: {error}" if str(error) else "the answer is not HTTP"
-    return str(error) or type(error).__name__
+    if isinstance(error, HTTPException):
+        return f"the answer is not HTTP: {error}" if str(error) else "the answer is not HTTP"
+    return reason_of(error)

@@ -28,6 +28,7 @@ from rpcproto.transports import (
     ParticipantJoined,
     TransportEvent,
 )
+from rpcproto.transports.connecting import explained, require_port, tcp_url, unix_url
 from rpcproto.transports.framing import BadPeer, Hello, Link, frame
 
 with extra("anyio", __name__):
@@ -275,7 +276,7 @@ class StreamTransport(AsyncResource):
             while self._link.peer is None and await self._read():
                 pass
         if patience.cancelled_caught:
-            raise BadPeer(f"no hello within {self._hello_timeout:g} seconds")
+            raise BadPeer(f"no hello within {self._hello_timeout:g} seconds (hello_timeout)")
         peer = self._link.peer
         if peer is None:
             await self._raise_that_it_is_over()
@@ -397,13 +398,16 @@ async def connect_tcp(
     returns.
 
     Raises:
-        OSError: No connection can be made.
+        OSError: No connection can be made. It has the class and errno of the system's error, such
+            as ConnectionRefusedError, and its text names the address.
         ConnectionError: The peer violates the framing, or the stream fails (see
             `StreamTransport.greet`).
         LocalProtocolError: An argument is invalid.
     """
     _checked(identity, **options)
-    return await _greeted(await anyio.connect_tcp(host, port), identity, options)
+    require_port(port)
+    with explained("connect to", tcp_url(host, port)):
+        return await _greeted(await anyio.connect_tcp(host, port), identity, options)
 
 
 async def connect_unix(
@@ -411,7 +415,8 @@ async def connect_unix(
 ) -> StreamTransport:
     """Connect to a listener on the Unix socket at `path`. See `connect_tcp`."""
     _checked(identity, **options)
-    return await _greeted(await anyio.connect_unix(path), identity, options)
+    with explained("connect to", unix_url(path)):
+        return await _greeted(await anyio.connect_unix(path), identity, options)
 
 
 async def _greeted(stream: ByteStream, identity: str, options: StreamOptions) -> StreamTransport:
@@ -426,14 +431,18 @@ async def _greeted(stream: ByteStream, identity: str, options: StreamOptions) ->
 
 @asynccontextmanager
 async def listen_tcp(host: str | None, port: int) -> AsyncIterator[Listener[SocketStream]]:
-    """Listen at a host name or an address, or at all addresses (None). Port 0 chooses a free port.
+    """Listen on a host name or an address, or on all addresses (None). Port 0 chooses a free port.
 
     `listener.extra(anyio.abc.SocketAttribute.local_port)` is the port.
 
     Raises:
         OSError: The address can't be used.
+        LocalProtocolError: An argument is invalid.
     """
-    async with await anyio.create_tcp_listener(local_host=host, local_port=port) as listener:
+    require_port(port)
+    with explained("listen on", tcp_url(host, port)):
+        listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
+    async with listener:
         yield listener
 
 
@@ -448,8 +457,10 @@ async def listen_unix(
     Raises:
         OSError: A process listens on the socket, or `path` is something else.
     """
-    await _require_nobody_listens(path)
-    async with await anyio.create_unix_listener(path, mode=mode) as listener:
+    with explained("listen on", unix_url(path)):
+        await _require_nobody_listens(path)
+        listener = await anyio.create_unix_listener(path, mode=mode)
+    async with listener:
         ours = os.lstat(path)
         try:
             yield listener
@@ -465,7 +476,7 @@ async def _require_nobody_listens(path: str | os.PathLike[str]) -> None:
     except (ConnectionRefusedError, FileNotFoundError):
         return
     await stream.aclose()
-    raise OSError(errno.EADDRINUSE, "somebody listens on it", os.fspath(path))
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 async def serve(

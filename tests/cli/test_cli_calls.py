@@ -780,7 +780,7 @@ def test_an_address_that_is_taken_is_told(bob: str, here: Here, tmp_path: Path) 
     assert here("serve", "--transport", bob, "--identity", "bob") == (
         3,
         "",
-        f"rpcproto: cannot listen at {bob}: Address already in use\n",
+        f"rpcproto: cannot listen on {bob}: Address already in use\n",
     )
     code, _, err = here("serve", "--transport", f"unix://{tmp_path}/no/socket", "--identity", "bob")
     assert (code, err.rpartition(": ")[2]) == (3, "No such file or directory\n")

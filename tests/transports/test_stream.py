@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -41,6 +41,7 @@ from rpcproto.transports import (
     ParticipantJoined,
     TransportEvent,
 )
+from rpcproto.transports.connecting import explained, tcp_url
 from rpcproto.transports.framing import BadPeer, Hello, frame
 from rpcproto.transports.pipes import PipeStream
 from rpcproto.transports.stream import (
@@ -937,6 +938,71 @@ async def test_connecting_to_a_bad_peer_fails_with_the_reason(tmp_path: Path) ->
         await connect_unix(tmp_path / "socket", "alice")
 
 
+async def test_errors_of_connecting_and_listening_name_the_address(tmp_path: Path) -> None:
+    path, url = tmp_path / "a socket", f"unix://{tmp_path}/a%20socket"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=r".") as in_use:
+            await enter(listen_tcp("127.0.0.1", port))
+        with pytest.raises(BadPeer, match=r".") as silent:
+            await connect_tcp("127.0.0.1", port, "alice", hello_timeout=0.01)
+    with pytest.raises(ConnectionRefusedError) as refused:
+        await connect_tcp("127.0.0.1", port, "alice")
+    with pytest.raises(socket.gaierror) as unknown:
+        await connect_tcp("::g", 7000, "alice")
+    with pytest.raises(FileNotFoundError) as missing:
+        await connect_unix(path, "alice")
+    with pytest.raises(FileNotFoundError) as no_folder:
+        await enter(listen_unix(path / "there"))
+    assert str(in_use.value) == (f"cannot listen on tcp://127.0.0.1:{port}: Address already in use")
+    assert str(silent.value) == (
+        f"cannot connect to tcp://127.0.0.1:{port}: no hello within 0.01 seconds (hello_timeout)"
+    )
+    assert str(refused.value) == f"cannot connect to tcp://127.0.0.1:{port}: connection refused"
+    assert str(unknown.value).startswith("cannot connect to tcp://[::g]:7000: ")
+    assert str(missing.value) == f"cannot connect to {url}: No such file or directory"
+    assert str(no_folder.value) == f"cannot listen on {url}/there: No such file or directory"
+    assert (in_use.value.errno, refused.value.errno) == (errno.EADDRINUSE, errno.ECONNREFUSED)
+
+
+async def enter(listening: AbstractAsyncContextManager[object]) -> None:
+    async with listening:
+        raise AssertionError("it listens")
+
+
+def test_all_reasons_are_given_if_a_host_has_several_addresses() -> None:
+    error = OSError("All connection attempts failed")
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 7)")
+    unreachable = OSError(errno.ENETUNREACH, "Connect call failed ('::1', 7, 0, 0)")
+    error.__cause__ = ExceptionGroup("several", [refused, unreachable, refused])
+    with pytest.raises(ConnectionRefusedError) as caught, explained("connect to", "here"):
+        raise error
+    assert str(caught.value) == "cannot connect to here: connection refused, Network is unreachable"
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, "7000", True])
+async def test_a_port_that_is_none_is_an_error(port: Any) -> None:
+    with pytest.raises(LocalProtocolError, match="port must be an int from 0 to 65535, not "):
+        await connect_tcp("127.0.0.1", port, "alice")
+    with pytest.raises(LocalProtocolError, match="port must be an int from 0 to 65535, not "):
+        await enter(listen_tcp("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("::1", "tcp://[::1]:7"), ("10.0.0.1", "tcp://10.0.0.1:7"), (None, "tcp://*:7")],
+)
+def test_an_address_is_named_by_its_url(host: str | None, url: str) -> None:
+    assert tcp_url(host, 7) == url
+
+
+async def test_a_host_or_a_path_that_is_none_is_an_error() -> None:
+    with pytest.raises(LocalProtocolError, match=r"cannot connect to tcp://\S+:7000: "):
+        await connect_tcp("é" * 70, 7000, "alice")
+    with pytest.raises(LocalProtocolError, match=r"cannot listen on unix:a%00b: .*null"):
+        await enter(listen_unix("a\0b"))
+
+
 async def test_a_unix_socket_is_there_while_somebody_listens(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     async with listen_unix(path, mode=0o600):
@@ -959,7 +1025,7 @@ async def test_a_unix_socket_that_was_left_is_replaced(tmp_path: Path) -> None:
 
 async def test_a_unix_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     async with served("unix", tmp_path, echo) as connect:
-        with pytest.raises(OSError, match="somebody listens on it") as caught:
+        with pytest.raises(OSError, match="Address already in use") as caught:
             async with listen_unix(tmp_path / "socket"):
                 pass
         assert caught.value.errno == errno.EADDRINUSE

@@ -9,6 +9,7 @@ from nats.errors import Error as NatsError
 
 from rpcproto.logs import SeldomLogged, logger
 from rpcproto.transports import HIGH_WATER_MARK
+from rpcproto.transports.connecting import reason_of
 from rpcproto.transports.nats.client import OnMessage, RoomClient
 
 CLOSING_TIME: Final = 0.5
@@ -139,6 +140,4 @@ def text_of(error: BaseException) -> str:
     """An error in a line."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no NATS server answered in time"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return str(error) or type(error).__name__
+    return reason_of(error)
