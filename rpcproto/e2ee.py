@@ -193,7 +193,7 @@ class Keyring(ABC, Generic[_Key]):
         nothing happens.
 
         Raises:
-            LocalProtocolError: Packets are encrypted with this key.
+            LocalProtocolError: The key is in use for encrypting.
         """
         index = _index(index)
         if identity is not None:
@@ -262,7 +262,7 @@ class Keyring(ABC, Generic[_Key]):
     def open(
         self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
     ) -> bytes | OpenFailure:
-        """Decrypt with the sender's key at this index, in one attempt."""
+        """Decrypt with the sender's key at this index. No other key is tried."""
         shared = self._shared
         key = shared.get(key_index) if shared else self._keys.get((sender_identity, key_index))
         if key is None:
@@ -319,7 +319,7 @@ class AesGcmCryptor(Keyring["AESGCM"]):
     source only in tests, because a key must never be used twice with the same IV. With random IVs,
     use one key for at most 2^32 packets of all participants together.
 
-    Not thread-safe: a cryptor has one owner, the engine's.
+    Not thread-safe. If threads share an engine, its lock also protects the cryptor.
 
     Raises:
         ImportError: The extra `e2ee` is not installed.

@@ -61,7 +61,7 @@ class Allow(RpcInterceptor):
         requests.
 
         Raises:
-            LocalProtocolError: A rule is a text, which would be a collection of letters.
+            LocalProtocolError: The callers of a method are a text instead of a collection.
         """
         for method, callers in rules.items():
             if isinstance(callers, str | bytes):
@@ -100,8 +100,8 @@ class Retry(RpcInterceptor):
 
         The first delay is `delay` seconds. Each further one is `factor` times as long, up to
         `max_delay`. The actual delay is between half of it and all of it, so that programs that
-        failed together do not retry together; `jitter` returns 0 to 1 to choose. `codes` are the
-        codes after which a call is repeated.
+        failed together do not retry together; `jitter` returns a number from 0 to 1, which selects
+        it. `codes` are the codes after which a call is repeated.
 
         Raises:
             LocalProtocolError: `attempts` is below 1.
@@ -132,8 +132,8 @@ class Log(RpcInterceptor):
     """Logs one line for each call and each request, with sizes and duration, without payloads."""
 
     def __init__(self, level: int = logging.INFO, logger: logging.Logger | None = None) -> None:
-        """Log at `level` to `logger`. None means the logger "rpcproto", whose failures do not
-        affect calls."""
+        """Log at `level` to `logger`. None means the logger "rpcproto". If its handlers fail, calls
+        are not affected."""
         self._level = level
         self._logger = guarded_logger if logger is None else logger
 

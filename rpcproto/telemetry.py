@@ -41,7 +41,8 @@ __all__ = ["MAX_PAYLOAD_LENGTH", "OTHER_METHOD", "Telemetry"]
 MAX_PAYLOAD_LENGTH: Final = 1024
 """The maximum length of a payload in a span, in characters."""
 OTHER_METHOD: Final = "_other"
-"""The method of the metrics for methods that are not registered, whose names peers choose."""
+"""The name that metrics use for all methods that are not registered, because peers choose those
+names."""
 
 METHOD: Final = "rpc.method"
 REQUEST_ID: Final = "lk.rpc.request_id"

@@ -324,9 +324,9 @@ def stamp(
 ) -> bytes:
     """Return a packet with the fields that adapters and routers add.
 
-    The fields are appended: in protobuf, a later field replaces an earlier one. `sequence` counts
-    the packets of a sender from 1 to 2^32 - 1, at the moment of sending. A server or hub writes the
-    sender fields. A field that is 0 or empty is not changed.
+    The fields are appended: in protobuf, a later field replaces an earlier one. `sequence` is the
+    number of the packet among the packets of its sender, from 1 to 2^32 - 1, in the order of
+    sending. A server or hub writes the sender fields. A field that is 0 or empty is not changed.
 
     Appending is correct only for a complete packet. If `data` ended within a field of unknown
     number, the appended bytes would become part of that field, and the packet would keep the sender

@@ -30,7 +30,7 @@ class RpcConfig:
     max_invocation_lifetime: float = 3600.0
     """The maximum duration of an invocation (R20)."""
     stream_idle_timeout: float = 15.0
-    """How long the body of a half-read stream can go without growing (R28)."""
+    """The maximum time in which the body of an incomplete stream does not grow (R28)."""
     departure_grace: float = 0.0
     """How long a call can still be answered after its recipient left (R9). 0 ends it at once."""
 
@@ -57,11 +57,12 @@ class RpcConfig:
     """The maximum number of events that wait for `take_events`. Beyond it, requests are ignored,
     and `call`, `cancel`, `respond`, `respond_error` and `register_method` raise."""
     remembered_requests: int = 4_096
-    """The number of ended requests that are remembered, in all (R16)."""
+    """The number of ended requests that are remembered to recognize duplicates, in all (R16)."""
     remembered_requests_per_caller: int = 256
-    """The number of ended requests of one caller that are remembered (R16)."""
+    """The number of these requests from one caller (R16)."""
     sequence_window: int = 1_024
-    """The number of sequence numbers of one sender that are distinguished (R37)."""
+    """How many sequence numbers, up to the highest one of a sender, can be told from duplicates
+    (R37). Lower ones count as duplicates."""
     max_participants: int = 10_000
     """The maximum number of announced participants. Further ones count as not announced (R40)."""
 

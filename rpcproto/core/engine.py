@@ -60,10 +60,10 @@ class RpcEngine:
 
     `now` is the time of the host's monotonic clock in seconds, any finite number. A `now` that is
     lower than an earlier one counts as equal to it. Local misuse raises `LocalProtocolError` before
-    anything has changed (R33). Bytes from outside never raise (R32). An engine starts connected.
+    anything has changed (R33). Bytes from outside never raise (R32). A new engine counts as
+    connected.
 
-    Not thread-safe: an engine has one owner at a time, and `now` must be read inside the owner's
-    lock.
+    Not thread-safe. If threads share an engine, use a lock, and read the clock inside it.
     """
 
     def __init__(
@@ -348,8 +348,8 @@ class RpcEngine:
         self._caller.recipient_joined(identity, participant_sid)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
-        """Report that a participant left, announced or not: its calls fail, and its requests are
-        dropped.
+        """Report that a participant left, whether it was announced or not. Calls to it fail, and
+        its invocations are abandoned.
 
         With a sid that is not the current one, the report is outdated and ignored (R40).
 

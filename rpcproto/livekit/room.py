@@ -60,7 +60,7 @@ class LocalParticipant(RpcParticipant):
 
 @final
 class Room:
-    """A room that we have joined. See `connect`."""
+    """A room that this program has joined. See `connect`."""
 
     def __init__(self, local_participant: LocalParticipant, transport: LiveKitTransport) -> None:
         """Made by `connect`."""
@@ -101,7 +101,7 @@ class Room:
         To limit the wait, use `asyncio.timeout`.
 
         Raises:
-            RpcError: We leave, or the server removes us, before (1503).
+            RpcError: The local participant left before, or the server removed it (1503).
             LocalProtocolError: An argument is invalid.
         """
         if (identity is None) is (kind is None):
@@ -151,7 +151,7 @@ class Room:
         self._events.off(name, callback)
 
     async def wait_closed(self) -> None:
-        """Wait until we have left the room, for as long as that takes.
+        """Wait, without a limit, until the local participant has left the room.
 
         Raises:
             LeaveError: The server has removed us.
@@ -175,16 +175,17 @@ async def connect(
     """Join the room of `token`, and leave it at the end of the `async with` block.
 
     `url` is the server's (`wss://...`). `token` is an access token with the grant to join, which
-    contains our identity, or a function that returns one, which can be `async`. The function is
-    called each time that we join, so a token can expire.
+    contains the identity, or a function that returns one, which can be `async`. The function is
+    called each time that the client joins, so a token can expire.
 
     Joining can take `connect_timeout` seconds. It is complete when packets can be sent. `stack` is
     the WebRTC stack, `"wrtc"` or `"aiortc"`; None means the one that is installed. `config`,
     `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
 
-    A lost session is resumed. If that is impossible, we join again, without a limit of attempts:
-    pending calls fail with 1503, and so do new ones until then; methods stay registered. If the
-    server removes us, calls fail with 1503 and a `LeaveError` as the cause; see `Room.wait_closed`.
+    If the connection is lost, the client resumes the session. If that is impossible, it joins
+    again, without a limit of attempts. Pending calls then fail with 1503, and so do new calls until
+    it has joined. Methods stay registered. If the server removes the participant, calls fail with
+    1503 and a `LeaveError` as the cause; see `Room.wait_closed`.
 
     Raises:
         ConnectError: The room can't be joined. `TokenError`, `RefusedError` and

@@ -117,21 +117,23 @@ class ConnectionState(Enum):
 
     CONNECTED = "connected"
     RESUMING = "resuming"
-    """The signalling connection is lost, and we resume the session. Pending calls continue."""
+    """The signalling connection is lost, and the transport resumes the session. Pending calls
+    continue."""
     REJOINING = "rejoining"
-    """The session is lost, and we join again."""
+    """The session is lost, and the transport joins again."""
     DISCONNECTED = "disconnected"
-    """We have left, or the server has removed us, or does not let us join again."""
+    """The participant has left, or the server has removed it or does not let it join again."""
 
 
 @final
 class LiveKitTransport:
     """The transport of a participant in a LiveKit room. See `Transport`. For asyncio.
 
-    If the signalling connection is lost, the session is resumed. If that fails, or if the data
-    channel is lost, we join again, without a limit of attempts, under a new sid. `receive` returns
-    the end when the server removes us, or does not let us join again. The list of participants is
-    never complete (R12), because some can be hidden. The server names the sender of each packet.
+    If the signalling connection is lost, the transport resumes the session. If that fails, or if
+    the data channel is lost, it joins again under a new sid, without a limit of attempts. `receive`
+    returns the end when the server removes the participant, or does not let it join again. The list
+    of participants is never complete (R12), because some can be hidden. The server names the sender
+    of each packet.
     """
 
     def __init__(
@@ -183,8 +185,8 @@ class LiveKitTransport:
 
     @property
     def departure_grace(self) -> float:
-        """The number of seconds by which the news of a departure can overtake packets, because the
-        two use different channels."""
+        """The number of seconds by which the report of a departure can overtake packets, because
+        the two use different channels."""
         return DEPARTURE_GRACE
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
@@ -227,7 +229,7 @@ class LiveKitTransport:
         await self._link.flush()
 
     async def wait_closed(self) -> None:
-        """Wait until we have left the room.
+        """Wait until the participant has left the room.
 
         Raises:
             LeaveError: The server has removed us.

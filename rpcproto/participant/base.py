@@ -117,8 +117,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def wake_writer(self) -> None:
         """Make the writer send packets as long as `has_packets` is True.
 
-        Other methods of this class call this after every input, so it must not block. It must not
-        send packets itself unless `next_packet` can be called from here.
+        Other methods of this class call this after every input, so it must not block. It can send
+        packets itself if sending does not block, but not in a nested call of this method.
         """
 
     # for the host: what it brings about
@@ -186,7 +186,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         `next_packet`.
 
         If so, let other tasks run before the next `send`, because it may end at once again. After
-        64 such sends in a row, the connection is lost.
+        64 such sends in a row, the connection counts as lost.
         """
         self._empty_sends += 1
         if self._empty_sends < MAX_EMPTY_SENDS:

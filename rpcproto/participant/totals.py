@@ -36,17 +36,19 @@ class ParticipantStatistics(Statistics):
     """
 
     calls_begun: int
-    """The calls that were made, those that wait for a connection included. A `perform_rpc` that
-    raised LocalProtocolError, or that an interceptor answered by itself, made none."""
+    """The number of calls, including those that wait for a connection. A `perform_rpc` is not
+    counted if it raises LocalProtocolError, or if an interceptor answers it without calling `next`.
+    """
     calls_ended: Mapping[str, int]
     invocations_begun: int
-    """The requests that the engine reported to the host. The engine itself refuses requests of
-    another version, and requests whose payload is too large or malformed. Unless there is an
-    interceptor, it also refuses requests for methods that are not registered."""
+    """The number of requests that the engine reported to the host. The engine itself refuses
+    requests of another version, and requests whose payload is too large or malformed. Unless there
+    is an interceptor, it also refuses requests for methods that are not registered."""
     invocations_ended: Mapping[str, int]
-    """By the answer that was given: "success" is a text, even if it was too large (1504) or could
-    not be sent (1505). An abandoned invocation counts as "1502" if it expired, and as "1503" if the
-    caller left, the connection was lost, or this participant left."""
+    """The number of invocations by answer. "success" means that the handler returned a text, even
+    if it was too large (1504) or could not be sent (1505). An abandoned invocation counts as "1502"
+    if it expired, and as "1503" if the caller left, the connection was lost, or this participant
+    left."""
 
 
 class Totals:

@@ -310,8 +310,8 @@ def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False
     """Return the diagram as a self-contained picture, with colours for light and dark pages, and
     with its content as text for screen readers.
 
-    With `inline`, it is for a page of HTML that contains `svg_style()` once; the texts in the
-    picture are all that it has then.
+    With `inline`, return a picture for an HTML page that contains `svg_style()` once. It then has
+    no title and no description for screen readers.
     """
     width = layout.width * _COLUMN + 2 * _MARGIN
     height = layout.height * _LINE + 2 * _MARGIN

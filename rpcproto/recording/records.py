@@ -20,7 +20,7 @@ from rpcproto.recording.lines import MAX_STREAMS, PARAMETERS
 from rpcproto.recording.values import Value, meant
 
 FORMAT: Final = 2
-"""The version of the format; a journal of another one is refused."""
+"""The version of the format. Journals of other versions are rejected."""
 
 EVENTS: Final[Mapping[object, tuple[str, ...]]] = {
     kind.__name__: kind._fields

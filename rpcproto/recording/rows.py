@@ -141,7 +141,8 @@ class Trace:
     """The rows of a sequence diagram. Times are in seconds."""
 
     def __init__(self, *participants: str, cryptor: Cryptor | None = None) -> None:
-        """Draw these participants in any case. `cryptor` decrypts packets."""
+        """Begin an empty diagram, which shows `participants` even if they have no rows. `cryptor`
+        decrypts packets."""
         self._cryptor = cryptor
         self.participants: list[str] = list(participants)
         """The participants, from left to right."""

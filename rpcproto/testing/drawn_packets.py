@@ -53,8 +53,8 @@ class Setting:
     """What the receiver announces: 0 for packets only, 1 for chunked streams too, 2 for inline and
     compressed ones too."""
     max_payload_bytes: int = 16 << 20
-    """The most that the receiver takes as one payload, in bytes. If it is 1 MiB or less, payloads
-    at this limit are drawn as well."""
+    """The maximum size of a payload that the receiver accepts, in bytes. If it is 1 MiB or less,
+    payloads at this limit are drawn as well."""
     cryptor: Cryptor | None = None
     """A cryptor with which the others encrypt their packets, such as a `ToyCryptor` with a shared
     key. None for plain packets."""
@@ -74,7 +74,8 @@ class Verdict(Enum):
     IGNORED_BY_POLICY = "ignored by policy"
     """This engine ignores it."""
     OPEN = "open"
-    """It depends on what came before, or on luck. But nothing raises, hangs or grows."""
+    """The effect depends on earlier packets or on random values. In any case, the receiver must not
+    raise, hang or use unbounded memory."""
 
     @property
     def is_policy(self) -> bool:

@@ -181,7 +181,8 @@ def misdirected_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPack
 
 
 def wrong_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
-    """Draw packets with one fault. A correct receiver refuses or ignores them, as each says."""
+    """Draw packets with one fault. A correct receiver refuses or ignores each, as its `verdict`
+    says."""
     kinds = [_wrong_requests(setting)]
     if setting.client_protocol >= 1:
         kinds.append(_wrong_request_headers(setting))

@@ -60,8 +60,8 @@ class World:
 
     `join` participants, let them `register` handlers and `call` each other, and process everything
     with `run`. `now` is the time in seconds, from 0. It jumps from one event to the next. A packet
-    that arrives at the instant of a deadline is processed before it. Random decisions come from
-    `seed`: the same program with the same seed has the same transcript.
+    that arrives at the instant of a deadline is processed before the deadline. Random decisions
+    come from `seed`: the same program with the same seed has the same transcript.
     """
 
     def __init__(
@@ -225,12 +225,12 @@ class World:
     def set_link(
         self, link: Link, *, sender: str | None = None, receiver: str | None = None
     ) -> None:
-        """Use this link from now on for packets of `sender`, for packets to `receiver`, for both
-        together, or for all. Packets in flight are not affected."""
+        """Use this link from now on for packets from `sender` to `receiver`. None stands for every
+        participant. Packets in flight are not affected."""
         self._links.set_link(link, sender, receiver)
 
     def heal(self) -> None:
-        """From now on, lose, duplicate and hold back no packet, and reconnect all participants."""
+        """Stop losing, duplicating and holding back packets, and reconnect all participants."""
         self._links.heal()
         for identity in self.participants:
             self.come_back(identity)
@@ -247,8 +247,8 @@ class World:
     def transcript(self) -> str:
         """Return everything that has happened, one line each.
 
-        Calls are numbered in the order in which they were made. A packet is listed when it was
-        sent, with what happened to it.
+        Calls are numbered in the order in which they were made. A packet is listed at the time when
+        it was sent, with its fate.
         """
         numbers = {call.request_id: call.number for call in self.calls}
         return "".join(f"{line}\n" for line in lines(self._happenings, numbers, self.participants))

@@ -120,8 +120,8 @@ class Transport(Protocol):
     """Carries packets for one participant.
 
     A host has one task that sends and one that receives. An exception from either, except
-    `PacketsNotSent`, means that the connection is lost. As long as `receive` can be called,
-    `Connected` can report it restored.
+    `PacketsNotSent`, means that the connection is lost. A host goes on calling `receive`, which can
+    return `Connected` when the connection is restored.
     """
 
     @property

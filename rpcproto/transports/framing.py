@@ -59,8 +59,8 @@ class FrameReader:
         self._rest += data
 
     def next_frames(self, max_bytes: int, most: int = 1, most_bytes: int = 0) -> list[bytes]:
-        """Return the next complete frames: at most `most`, and after the first only as many as have
-        `most_bytes` together.
+        """Return the next complete frames: at most `most` frames with at most `most_bytes`
+        together. A first frame that is larger comes alone.
 
         Raises:
             BadPeer: A frame is empty or has more than `max_bytes`. Raised when its length has
@@ -185,7 +185,7 @@ class Link:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether received bytes wait, which can be packets."""
+        """Whether received bytes wait for `next_packets`."""
         return bool(self._reader)
 
     def receive_bytes(self, data: bytes) -> None:
@@ -218,7 +218,7 @@ class Link:
         """Process the end of the peer's bytes.
 
         Raises:
-            BadPeer: The stream did not end after the hello and between two frames.
+            BadPeer: The stream ended before the hello, or within a frame.
         """
         if self.peer is None:
             raise BadPeer("the stream ended before the hello")

@@ -20,9 +20,11 @@ __all__ = ["MAX_WAITING_BYTES", "MAX_WAITING_EVENTS", "Inbox"]
 
 
 MAX_WAITING_BYTES: Final = 32 << 20
-"""Bytes of packets that wait for a host that does not read; packets beyond are dropped."""
+"""The maximum size of the packets that wait for a host that does not read, in bytes. Further
+packets are dropped."""
 MAX_WAITING_EVENTS: Final = 20_000
-"""Events that wait for a host that does not read; packets beyond are dropped."""
+"""The maximum number of events that wait for a host that does not read. Further packets are
+dropped."""
 SHARE: Final = 1 / 2
 """The part of both that one sender may hold."""
 RESERVE: Final = 1 / 8
@@ -79,7 +81,7 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        """Whether all events that can be dropped are dropped now."""
+        """Whether the queue has no room for events that can be dropped."""
         return self._all.part >= 1
 
     def has_room(self, sender: str | None = None) -> bool:

@@ -64,8 +64,8 @@ class Fate(Enum):
     CARRIED = "carried"
     """It arrived, or it is under way."""
     LOST = "lost"
-    """The network lost it, or its destination was not there when it would have arrived. It may
-    have been replayed all the same."""
+    """The network lost it, or its destination was not connected when it would have arrived. A
+    replay can still have delivered it."""
     NOT_SENT = "not sent"
     """Its sender could not send it."""
 

@@ -64,8 +64,8 @@ class MemoryRoom:
 
         Random decisions come from `seed`, separately for each direction: the same packets at the
         same instants have the same fate. Announcements take the latency and jitter of the
-        direction, and are neither lost nor held back. The news that a participant left arrives
-        after all its packets, except those that the link holds back or duplicates.
+        direction, and are neither lost nor held back. The announcement that a participant left
+        arrives after all its packets, except those that the link holds back or duplicates.
 
         `observe` is called with every packet when it is sent, and with every announcement. The fate
         and the arrivals of a packet are added to the same object later.
@@ -98,10 +98,10 @@ class MemoryRoom:
         return transport
 
     def cut(self, identity: str, *, noticed: bool = True) -> None:
-        """Let a participant lose its connection, and every packet in flight to it.
+        """Break the connection of a participant, and lose all packets in flight to it.
 
-        Its transport reports `Disconnected`. If the cut is `noticed`, now or by a second `cut`, the
-        others learn that it left.
+        Its transport reports `Disconnected`. If `noticed` is true, in this call or in a later one,
+        the room announces to the others that the participant left.
 
         Raises:
             LocalProtocolError: The participant is not in the room.
@@ -143,13 +143,13 @@ class MemoryRoom:
     def set_link(
         self, link: Link, *, sender: str | None = None, receiver: str | None = None
     ) -> None:
-        """Use `link` from now on for packets of `sender`, for packets to `receiver`, for both
-        together, or for all. Packets in flight are not affected."""
+        """Use `link` from now on for packets from `sender` to `receiver`. None stands for every
+        participant. Packets in flight are not affected."""
         self._links.set_link(link, sender, receiver)
         self._is_direct = False
 
     def heal(self) -> None:
-        """From now on, lose, duplicate and hold back no packet, and reconnect all participants that
+        """Stop losing, duplicating and holding back packets, and reconnect all participants that
         were cut."""
         self._links.heal()
         for identity in tuple(self._members):
@@ -277,12 +277,12 @@ class MemoryTransport:
         self._waker.wake()
 
     def lose_connection(self, cause: ConnectionError) -> None:
-        """For the room: the participant is not connected from now on."""
+        """For the room: report that the connection is lost."""
         self._lose_all_under_way()
         self.deliver(Disconnected(cause))
 
     def put_out(self, why: str) -> None:
-        """For the room: the participant is no longer in the room, and cannot come back."""
+        """For the room: remove the participant, which cannot come back."""
         self._room.leave(self)
         self.lose_connection(ConnectionError(why))
         self._is_closed = True

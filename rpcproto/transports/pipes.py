@@ -19,9 +19,9 @@ __all__ = ["PipeStream", "stdio"]
 class PipeStream(ByteStream):
     """A byte stream that reads one file descriptor and writes another, as a stream of anyio.
 
-    The descriptors belong to the stream. They do not block while it is open, which affects all
-    processes that share them; on closing they become again what they were. `send_eof` closes the
-    write end.
+    The descriptors belong to the stream. While it is open, they are in non-blocking mode, which
+    affects all processes that share them. Closing restores their previous mode. `send_eof` closes
+    the write end.
     """
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
@@ -115,9 +115,9 @@ def stdio() -> PipeStream:
     """Return standard input and output as a byte stream, and redirect them for the rest of the
     process.
 
-    From then on, also after closing, what the process prints goes to standard error, and its
-    standard input is empty. So only packets are written to the stream. Call it before anything is
-    read.
+    From then on, even after the stream is closed, the output of the process goes to standard error,
+    and its standard input is empty. So nothing but packets is written to the stream. Call this
+    function before anything is read from standard input.
 
     Raises:
         ValueError: Standard input or output is a file or a terminal. Nothing has changed.

@@ -28,14 +28,14 @@ __all__ = [
 
 
 HEARTBEAT_INTERVAL: Final = 5.0
-"""Seconds between two announcements of a participant, unless it says otherwise."""
+"""The default time between two heartbeats of a participant, in seconds."""
 MIN_HEARTBEAT_INTERVAL: Final = 0.05
 MAX_HEARTBEAT_INTERVAL: Final = 3600.0
 MISSED_HEARTBEATS: Final = 3
-"""If so many heartbeats in a row are missing, a participant counts as departed."""
+"""The number of missing heartbeats in a row after which a participant counts as departed."""
 
 MAX_PARTICIPANTS: Final = 10_000
-"""The most participants that are known at a time; further ones are not recorded."""
+"""The maximum number of participants that are recorded at a time."""
 MAX_ANSWERS: Final = 100
 """Answers within ANSWERS_TIME; beyond that a heartbeat at its end answers everybody who asks."""
 MAX_ANSWERS_EACH: Final = 10
@@ -181,8 +181,8 @@ class Presence:
         """Set what is announced of ourselves. `heartbeat_interval` is in seconds, 0.05 to 3600.
 
         `generation`, 0 to 2^53, should be higher than that of an earlier participant under our
-        identity. Then all others know at once who has the identity; otherwise they need some
-        messages more. A clock provides such numbers.
+        identity. Then all others know at once which participant keeps the identity; otherwise, that
+        takes some more messages. The Unix time in microseconds is such a number.
 
         Raises:
             LocalProtocolError: Other participants could not read the announcement.

@@ -29,7 +29,8 @@ MAX_SENDERS: Final = 1_024
 """The maximum number of senders that a receiver remembers. Beyond it, the one that has been silent
 for the longest time is forgotten."""
 WINDOW: Final = 1_024
-"""Numbers below the highest of a sender that can still arrive; lower ones count as seen (R37)."""
+"""How far below the highest number of a sender a number can still be new. Lower ones count as
+received (R37)."""
 
 
 @final
@@ -64,7 +65,8 @@ class ReliableSender:
     def number(self, write: Callable[[int], bytes], max_bytes: int) -> bytes | None:
         """Return the packet that `write` makes of the next number.
 
-        Return None, and use up no number, if it has more than `max_bytes` bytes.
+        If the packet has more than `max_bytes` bytes, return None, and use the number for the next
+        packet.
         """
         packet = write(self._last + 1)
         if len(packet) > max_bytes:
@@ -106,7 +108,7 @@ class ReliableSender:
 
 @final
 class ReliableReceiver:
-    """Knows which numbers of which senders have arrived."""
+    """Records which sequence numbers of each sender have arrived."""
 
     def __init__(self, *, max_senders: int = MAX_SENDERS) -> None:
         """Remember at most `max_senders` senders."""

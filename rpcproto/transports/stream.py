@@ -95,8 +95,8 @@ class StreamTransport(AsyncResource):
     by the peer, whatever it claims (R36). A packet to another participant is silently dropped.
 
     `receive` returns an empty sequence when the peer ends the stream between two packets. Any other
-    end raises ConnectionError and closes the stream. It is `BadPeer` for invalid bytes. If the peer
-    does not read, the message names `send_timeout`.
+    end raises ConnectionError and closes the stream. The exception is `BadPeer` if the peer sent
+    invalid bytes. If the peer does not read, the message names `send_timeout`.
 
     One task sends and one receives. As an async context manager, the transport closes on leaving.
     """
@@ -117,9 +117,9 @@ class StreamTransport(AsyncResource):
         """Announce `identity`, `client_protocol` and `capabilities` to the peer.
 
         `max_frame_bytes` limits a packet, sent or received. `hello_timeout` limits the exchange of
-        hellos, and `send_timeout` how long the peer takes to read 64 KiB, or what is written at
-        once if that is less; both in seconds. The stream belongs to the transport. It must be able
-        to buffer a hello, at most 4 KiB, as sockets and pipes do.
+        hellos, and `send_timeout` limits how long the peer takes to read 64 KiB, or a smaller
+        write. Both are in seconds. The stream belongs to the transport. It must be able to buffer a
+        hello, at most 4 KiB, as sockets and pipes do.
 
         Raises:
             LocalProtocolError: An argument is invalid.
@@ -158,8 +158,8 @@ class StreamTransport(AsyncResource):
     async def greet(self) -> Hello:
         """Exchange hellos, and return that of the peer. Later calls just return it.
 
-        `receive` does this too. If it is done before, a participant knows its peer from the
-        beginning.
+        `receive` does this too. If you call `greet` before you enter a participant, the participant
+        knows its peer from the beginning.
 
         Raises:
             BadPeer: The hello of the peer is invalid or too late.
@@ -450,7 +450,7 @@ async def listen_tcp(host: str | None, port: int) -> AsyncIterator[Listener[Sock
 async def listen_unix(
     path: str | os.PathLike[str], mode: int | None = None
 ) -> AsyncIterator[Listener[SocketStream]]:
-    """Listen on a Unix socket with the permissions `mode`, which is removed at the end.
+    """Listen on a Unix socket with the permissions `mode`. The socket file is removed at the end.
 
     A socket file on which no process listens is replaced.
 

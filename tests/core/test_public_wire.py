@@ -1,12 +1,11 @@
 """`rpcproto.wire` in the hands of those who write packets themselves: its types, and misuse."""
 
 import ast
-import inspect
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, get_args
 
+import generated
 import pytest
 from helpers import short
 
@@ -42,14 +41,11 @@ def test_all_that_somebody_needs_who_writes_packets_is_in_one_module() -> None:
 
 def fields_described(kind: type) -> list[str]:
     """The fields of a message that have a description in the source."""
-    [body] = (
-        node.body
-        for node in ast.walk(ast.parse(Path(inspect.getfile(kind)).read_text("utf-8")))
-        if isinstance(node, ast.ClassDef) and node.name == kind.__name__
-    )
+    definition = generated.find("rpcproto.wire", kind.__name__)[1]
+    assert isinstance(definition, ast.ClassDef)
     return [
         field.target.id
-        for field, text in itertools.pairwise(body)
+        for field, text in itertools.pairwise(definition.body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)

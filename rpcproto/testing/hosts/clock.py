@@ -21,7 +21,7 @@ class Timer:
         self.is_cancelled: bool = False
 
     def cancel(self) -> None:
-        """Do not fire. A clock whose timers are stale fires it all the same."""
+        """Cancel the timer. A clock with stale timers fires it nevertheless."""
         self.is_cancelled = True
 
 

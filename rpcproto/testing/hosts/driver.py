@@ -24,7 +24,8 @@ class CallHandle:
         """For the kit: called when there is an outcome."""
 
     def end(self, outcome: str | Exception) -> None:
-        """For the driver: report the payload, or the exception that the host raised or passed."""
+        """For the driver: report the payload, or the exception that the host raised or passed to a
+        callback."""
         self.outcomes.append(outcome)
         self.noticed()
 
@@ -73,11 +74,11 @@ class Work(Future[str]):
         """How long it goes on when it is cancelled, in seconds."""
 
     def end_in(self, seconds: float, outcome: str | Exception) -> None:
-        """For the kit: end so many seconds from now, unless it has ended before."""
+        """For the kit: end after this number of seconds, unless it has ended before."""
         self._clock.schedule(seconds, lambda: self.end(outcome))
 
     def cancel(self) -> bool:
-        """Cancel the work; a stubborn one goes on for a while."""
+        """Cancel the work. Stubborn work ends some seconds later."""
         if self.done() or self.was_cancelled:
             return False
         self.was_cancelled = True
@@ -115,7 +116,8 @@ class HostSetup:
 
 
 class HostDriver(Protocol):
-    """Drives one host. Every method returns when nothing more is to happen at this instant."""
+    """Drives one host. Each method returns when the host has nothing left to do at the current
+    instant."""
 
     def start(self, setup: HostSetup) -> None:
         """Make a host, and register its handlers."""

@@ -168,17 +168,17 @@ class Network:
     """From now on, the network treats packets like this, in both directions unless one is given."""
 
     latency: float | None = LATENCY
-    """In seconds; None: they arrive from within `send`."""
+    """The time that a packet takes, in seconds. None means that it arrives during `send`."""
     lost: frozenset[PacketKind] = frozenset()
-    """These kinds are lost."""
+    """The kinds of packets that are lost."""
     times: int = 1
-    """To the host: how many times each arrives."""
+    """How many times each packet to the host arrives."""
     is_held: bool = False
-    """To the host: they are held back until `Happens`."""
+    """Whether packets to the host are held back until `Happens`."""
     sid: str = PEER_SID
-    """To the host: the sid that the channel reports for their sender."""
+    """The sid that the channel reports for the sender of packets to the host."""
     claimed_sender: str = ""
-    """To the host: the sender that they claim to be from; the channel reports the true one."""
+    """The sender that packets to the host claim. The channel reports the true one."""
 
 
 @final

@@ -76,9 +76,9 @@ async def join_room(
     Room and identity are texts of 1 to 256 bytes of UTF-8.
 
     Durations are in seconds. A participant announces itself every `heartbeat_interval` (0.05 to
-    3600), and counts as departed when three announcements in a row are missing. Joining can take
-    `connect_timeout`. After a failed attempt, the same server is tried again after
-    `reconnect_wait`. `new_sid` returns the sid of each connection; by default, sids are random.
+    3600), and counts as departed when three announcements in a row are missing. `connect_timeout`
+    limits joining. After a failed attempt, the same server is tried again after `reconnect_wait`.
+    `new_sid` returns the sid of each connection; by default, sids are random.
 
     Raises:
         ConnectionError: No server accepts the connection, or carries announcements.

@@ -35,7 +35,8 @@ def encode_name(name: str) -> str:
 
 
 def decode_name(token: str) -> str | None:
-    """Return the name with this encoding, or None if there is none of 1 to 256 bytes."""
+    """Return the name that has this encoding, or None if it is not the encoding of a name of 1 to
+    256 bytes."""
     try:
         name = unquote(token, errors="strict")
         require_name(name, "name", MAX_NAME_BYTES)

@@ -35,10 +35,10 @@ _NO_CONNECTION: Final = "there is no connection to a NATS server"
 class NatsTransport:
     """The transport of a participant in a room on NATS. See `Transport`. For asyncio.
 
-    A lost connection is established again, without a limit of attempts, each time under a new sid,
-    by which the others notice that our calls have ended (R41). The list of participants is never
-    complete (R12). When another participant joins under our identity, this one is disconnected, and
-    `receive` returns the end.
+    If the connection is lost, the transport reconnects, without a limit of attempts. Each
+    connection has a new sid, so that the others notice that earlier calls have ended (R41). The
+    list of participants is never complete (R12). When another participant joins under the same
+    identity, this one is disconnected, and `receive` returns the end.
     """
 
     departure_grace: float = 0.0
