@@ -1,11 +1,11 @@
 """A WebRTC connection by aiortc, in Python."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final, Literal
 
-from aioice import Candidate as IceCandidate
+import aioice
 from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
@@ -52,7 +52,7 @@ class AiortcConnection(PeerConnection):
         self._channel: RTCDataChannel | None = None
         self._offer: RTCSessionDescription | None = None
         self._turn_servers: list[RTCIceServer] = []
-        self._gathering: asyncio.Future[list[IceCandidate]] | None = None
+        self._gathering: asyncio.Future[list[aioice.Candidate]] | None = None
         # None would mean a public STUN server.
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connection.on("connectionstatechange", self._state_changed)
@@ -116,16 +116,15 @@ class AiortcConnection(PeerConnection):
         take to answer, for nothing else goes on meanwhile; and of 127.0.0.1, which it leaves out:
         the method that it calls with the addresses gets one more. Once begun it goes on to its end,
         since aioice forgets the sockets of a gathering that is cancelled."""
-        sctp = self._connection.sctp
-        if sctp is None:
+        ice = _ice_of(self._connection)
+        if ice is None:
             return
-        ice = sctp.transport.transport.iceGatherer._connection
         for name, value in connection_kwargs(self._turn_servers).items():
             setattr(ice, name, value)
         gather = ice.get_component_candidates
         more = [LOOPBACK] if self._loopback else []
 
-        async def gather_more(component: int, addresses: list[str]) -> list[IceCandidate]:
+        async def gather_more(component: int, addresses: list[str]) -> list[aioice.Candidate]:
             gathering = gather(component, [*addresses, *more], timeout=TURN_TIME)  # type: ignore[arg-type]
             self._gathering = asyncio.ensure_future(gathering)
             return await asyncio.shield(self._gathering)
@@ -178,9 +177,14 @@ class AiortcConnection(PeerConnection):
             self._lose(f"the WebRTC connection has {state}")
 
     async def close(self) -> None:
+        """See `PeerConnection.close`. Once begun it goes on to its end, even if whoever waits is
+        cancelled."""
         self._is_closing = True
         self._drained.set()
-        await close_connection(self._connection)
+        closing = asyncio.ensure_future(close_connection(self._connection))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+        await asyncio.shield(closing)
         if self._gathering is not None and not self._gathering.done():
             self._gathering.add_done_callback(self._close_sockets)
             await asyncio.wait([self._gathering], timeout=GATHERING_TIME)
@@ -194,20 +198,26 @@ class AiortcConnection(PeerConnection):
             protocol.transport.close()
 
 
+_closing: Final[set[asyncio.Future[None]]] = set()
+"""The event loop does not keep its tasks alive."""
+
+
 async def close_connection(connection: RTCPeerConnection) -> None:
-    """Close a connection of aiortc."""
-    if connection.sctp is not None:
+    """Close a connection of aiortc. It must not be cancelled: aiortc would keep the sockets, and
+    whoever closes the connection next would wait forever."""
+    ice = _ice_of(connection)
+    if ice is not None:
         # Where ICE has just found a path, aioice would start to send on closed sockets, for half a
         # minute.
-        ice = connection.sctp.transport.transport.iceGatherer._connection
         ice.query_consent = _send_nothing  # type: ignore[method-assign]
-    closing: Awaitable[None] = connection.close()
-    if connection.signalingState == "closed":
-        # aiortc has begun to close by itself, and this waits for that. Who is cancelled while
-        # waiting must not cancel what is waited for.
-        closing = asyncio.shield(closing)
     with suppress(ConnectionError):
-        await closing
+        await connection.close()
+
+
+def _ice_of(connection: RTCPeerConnection) -> aioice.Connection | None:
+    """The part of aioice; None before there is a channel."""
+    sctp = connection.sctp
+    return None if sctp is None else sctp.transport.transport.iceGatherer._connection
 
 
 async def _send_nothing() -> None:

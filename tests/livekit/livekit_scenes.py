@@ -4,6 +4,7 @@ WebRTC."""
 import asyncio
 import gc
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ def run(scene: Callable[[RoomServer], Awaitable[None]], **options: Any) -> None:
         loop.set_exception_handler(lambda _, context: complaints.append(context))
         async with asyncio.timeout(GUARD), RoomServer(**options) as server:
             await scene(server)
-            assert [task for task in asyncio.all_tasks() if _is_ours(task)] == []
+            assert tasks_of_clients() == [], tasks_of_clients()
         await asyncio.sleep(0)
         gc.collect()
 
@@ -42,12 +43,24 @@ def run(scene: Callable[[RoomServer], Awaitable[None]], **options: Any) -> None:
 
 
 PACKAGE = str(Path(rpcproto.__file__).parent) + os.sep
+ROOM_SERVER = PACKAGE + "conformance" + os.sep
 
 
-def _is_ours(task: "asyncio.Task[Any]") -> bool:
-    """Whether the package started the task, wherever the checkout lies."""
+def tasks_of_clients() -> "list[asyncio.Task[Any]]":
+    """What a client has begun, wherever the checkout lies, and has not ended."""
+    return [task for task in asyncio.all_tasks() if _is_of_a_client(task)]
+
+
+def _is_of_a_client(task: "asyncio.Task[Any]") -> bool:
     code = getattr(task.get_coro(), "cr_code", None)
-    return getattr(code, "co_filename", "").startswith(PACKAGE)
+    file = getattr(code, "co_filename", "")
+    return file.startswith(PACKAGE) and not file.startswith(ROOM_SERVER)
+
+
+async def nothing_goes_on() -> None:
+    """Wait until nothing that a client or aiortc has begun goes on."""
+    await until(lambda: tasks_of_clients() == [])
+    await until(lambda: not any(re.search("/aio(rtc|ice)/", repr(t)) for t in asyncio.all_tasks()))
 
 
 @asynccontextmanager
