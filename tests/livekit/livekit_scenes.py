@@ -59,8 +59,8 @@ def _is_of_a_client(task: "asyncio.Task[Any]") -> bool:
 
 async def nothing_goes_on() -> None:
     """Wait until nothing that a client or aiortc has begun goes on."""
-    await until(lambda: tasks_of_clients() == [])
     await until(lambda: not any(re.search("/aio(rtc|ice)/", repr(t)) for t in asyncio.all_tasks()))
+    await until(lambda: tasks_of_clients() == [])
 
 
 @asynccontextmanager
