@@ -42,7 +42,7 @@ from rpcproto.transports.memory import MemoryRoom
 DOCS = (ROOT / "docs" / "cli.md").read_text("utf-8")
 SCRIPTS = sysconfig.get_path("scripts")
 RPCPROTO = [sys.executable, "-W", "error", "-m", "rpcproto"]
-GUARD = 20.0
+GUARD = 60.0
 """Seconds after which something has failed. Nothing takes as long unless something is wrong."""
 
 GREETINGS = re.search(r"This is `greetings.py`:\n\n```python\n(.*?)```", DOCS, re.DOTALL)

@@ -30,7 +30,7 @@ from rpcproto.livekit.tokens import identity_of
 T = TypeVar("T")
 KEY, SECRET = "devkey", "a-secret-of-at-least-thirty-two-characters"
 PAGE = (DOCS / "cli.md").read_text("utf-8")
-GUARD = 20.0
+GUARD = 60.0
 
 KEYED = ("--api-key", KEY, "--api-secret", SECRET, "--room", "lobby")
 

@@ -1,11 +1,12 @@
 """Corner cases that a close reading of the core once found wrong, named by their rules."""
 
-import gc
-import tracemalloc
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from helpers import START, Participant, request
+from memory import least_memory, traced_memory
 
 from rpcproto import (
     CallFailed,
@@ -29,32 +30,28 @@ def response_header(request_id: str, stream_id: str = "s") -> StreamHeader:
     return StreamHeader(stream_id, "lk.rpc_response", {"lk.rpc_request_id": request_id}, None, 0)
 
 
-def memory_of(*steps: range, about: Any) -> list[int]:
-    """Traced memory after each range of numbers was given to `about`."""
-    sizes = []
-    tracemalloc.start()
-    try:
-        for step in steps:
-            for number in step:
-                about(number)
-            gc.collect()
-            sizes.append(tracemalloc.get_traced_memory()[0])
-    finally:
-        tracemalloc.stop()
-    return sizes
+def growth(first: int, then: int, once: Callable[[], None]) -> int:
+    """Bytes that `then` times more take, after the `first` times."""
+    with traced_memory() as memory:
+        for _ in range(first):
+            once()
+        before, _ = memory()
+        for _ in range(then):
+            once()
+        return memory()[0] - before
 
 
 @pytest.mark.big
 def test_l14_an_empty_payload_leaves_nothing_behind_of_its_sender() -> None:
     bob = Participant("bob", config=RpcConfig(remembered_requests=16))
 
-    def ask_and_answer(number: int) -> None:
-        bob.receive(request("r", payload=""), f"caller-{number}")
+    def ask_and_answer() -> None:
+        bob.receive(request("r", payload=""), f"caller-{next(numbers)}")
         bob.respond(bob.invocation().invocation_id)
         bob.packets()
 
-    sizes = memory_of(range(1_000), range(1_000, 4_000), about=ask_and_answer)
-    assert sizes[1] - sizes[0] < 20_000
+    numbers = itertools.count()
+    assert least_memory(lambda: growth(1_000, 3_000, ask_and_answer), 20_000) < 20_000
 
 
 @pytest.mark.big
@@ -62,7 +59,8 @@ def test_r28_a_method_name_too_long_to_be_registered_is_not_held() -> None:
     bob = Participant("bob")
     name = "m" * 100_000
 
-    def open_a_stream(number: int) -> None:
+    def open_a_stream() -> None:
+        number = next(numbers)
         attributes = {
             "lk.rpc_request_id": f"r{number}",
             "lk.rpc_request_method": name,
@@ -70,9 +68,9 @@ def test_r28_a_method_name_too_long_to_be_registered_is_not_held() -> None:
         }
         bob.receive(StreamHeader(f"s{number}", "lk.rpc_request", attributes, None, 0), "alice")
 
-    sizes = memory_of(range(10), range(10, 210), about=open_a_stream)
+    numbers = itertools.count()
+    assert growth(10, 200, open_a_stream) < 200 * 10_000
     assert bob.statistics.open_streams_in == 210
-    assert sizes[1] - sizes[0] < 200 * 10_000
 
 
 @pytest.mark.parametrize(
@@ -255,12 +253,13 @@ def test_payloads_of_any_length_are_written_right_however_many_lengths_came_befo
 def test_r37_a_number_far_below_the_window_costs_no_memory() -> None:
     window = SequenceWindow(1_024)
     assert window.mark(2**32 - 1)
-    tracemalloc.start()
-    try:
-        assert not window.mark(1)
-        assert tracemalloc.get_traced_memory()[1] < 10_000
-    finally:
-        tracemalloc.stop()
+
+    def mark() -> int:
+        with traced_memory() as memory:
+            assert not window.mark(1)
+            return memory()[1]
+
+    assert least_memory(mark, 10_000) < 10_000
 
 
 def test_r16_the_newest_request_is_not_the_first_to_be_forgotten() -> None:

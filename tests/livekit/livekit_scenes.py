@@ -16,7 +16,7 @@ import rpcproto
 from rpcproto.conformance.room_server import RoomServer, Session
 from rpcproto.livekit import Room, RpcInvocationData, access_token, connect
 
-GUARD = 10.0
+GUARD = 60.0
 """Seconds after which something has failed."""
 
 

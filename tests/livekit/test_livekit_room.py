@@ -520,13 +520,20 @@ async def never(*_: object, **__: object) -> None:
     await asyncio.Event().wait()
 
 
-async def joining_fails(server: RoomServer) -> str:
-    with pytest.raises(UnreachableError) as caught:
-        await join_room(server.url, token("bob"), connect_timeout=0.3)
-    words = str(caught.value)
-    assert words.startswith(f"cannot join a room at {server.url}: ")
-    assert words.endswith(" in 0.3 s")
-    return words.removeprefix(f"cannot join a room at {server.url}: ").removesuffix(" in 0.3 s")
+async def assert_joining_fails(server: RoomServer, expected: str) -> None:
+    """Why, in words; a busy machine has more time to come as far as that."""
+    words = ""
+    for seconds in (0.3, 3.0, 15.0):
+        with pytest.raises(UnreachableError) as caught:
+            await join_room(server.url, token("bob"), connect_timeout=seconds)
+        words = str(caught.value)
+        assert words.startswith(f"cannot join a room at {server.url}: ")
+        assert words.endswith(f" in {seconds:g} s")
+        words = words.removeprefix(f"cannot join a room at {server.url}: ")
+        words = words.removesuffix(f" in {seconds:g} s")
+        if words == expected:
+            return
+    assert words == expected
 
 
 TURN = "turn:127.0.0.1:9?transport=tcp"
@@ -545,7 +552,7 @@ def test_a_server_that_does_not_answer_our_offer_is_told_so(
     monkeypatch.setattr(Session, "_answer", nothing)
 
     async def scene(server: RoomServer) -> None:
-        assert await joining_fails(server) == "the server did not answer our offer"
+        await assert_joining_fails(server, "the server did not answer our offer")
 
     run(scene)
 
@@ -556,7 +563,7 @@ def test_a_server_that_does_not_offer_its_connection_is_told_so(
     monkeypatch.setattr(Session, "_offer_subscriber", nothing)
 
     async def scene(server: RoomServer) -> None:
-        assert await joining_fails(server) == "the server did not offer its connection"
+        await assert_joining_fails(server, "the server did not offer its connection")
 
     run(scene, paths=["/rtc"])
 
@@ -568,9 +575,9 @@ def test_gathering_that_takes_its_time_is_told_so(monkeypatch: pytest.MonkeyPatc
 
     async def scene(server: RoomServer) -> None:
         words = "our own network addresses were still being looked for"
-        assert await joining_fails(server) == words
+        await assert_joining_fails(server, words)
         monkeypatch.setattr(Session, "send", saying(with_turn))
-        assert await joining_fails(server) == f"{words}; the TURN server may not answer: {TURN}"
+        await assert_joining_fails(server, f"{words}; the TURN server may not answer: {TURN}")
 
     run(scene)
 
@@ -589,13 +596,13 @@ def test_packets_that_do_not_get_through_are_told_of_with_the_turn_servers(
     monkeypatch.setattr(Session, "send", saying(unreachable))
 
     async def scene(server: RoomServer) -> None:
-        assert await joining_fails(server) == (
-            "no packet got through to the server (UDP blocked, and it names no TURN server)"
+        await assert_joining_fails(
+            server, "no packet got through to the server (UDP blocked, and it names no TURN server)"
         )
         monkeypatch.undo()
         monkeypatch.setattr(Session, "send", saying(lambda one: unreachable(with_turn(one)[0])))
-        assert await joining_fails(server) == (
-            f"no packet got through to the server, neither directly nor by {TURN}"
+        await assert_joining_fails(
+            server, f"no packet got through to the server, neither directly nor by {TURN}"
         )
 
     run(scene)

@@ -36,7 +36,7 @@ from rpcproto.livekit.peer_connection import (
 from rpcproto.livekit.signalling import CandidateReceived
 from rpcproto.livekit.stacks import STACKS, Stack, installed_stacks, peer_connection, stack_version
 
-GUARD = 20.0
+GUARD = 60.0
 """Seconds after which something has failed."""
 
 

@@ -15,7 +15,7 @@ import pytest
 from paths import DOCS
 
 PAGE = (DOCS / "tutorial.md").read_text("utf-8")
-GUARD = 20.0
+GUARD = 60.0
 """Seconds after which something has failed."""
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAM = Path(sysconfig.get_path("scripts")) / "nats-server"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class NatsServer:

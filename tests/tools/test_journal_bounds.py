@@ -5,7 +5,6 @@ bytes that came, and neither does the announcement of a participant: it is not a
 """
 
 import re
-import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ import pytest
 from helpers import raw_packet
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory import traced_memory
 from recorded import Recorded, parsed
 from script_strategies import LAW
 
@@ -379,14 +379,11 @@ def test_what_ends_unanswered_is_forgotten_in_time() -> None:
 def test_a_journal_keeps_no_text_in_memory() -> None:
     victim = Victim("alice", "bob", is_told=False)
     packets = [raw_packet("bob", (), **bomb(f"r{at}", f"{at}" * 1_000_000)) for at in range(5)]
-    tracemalloc.start()
-    try:
+    with traced_memory() as memory:
         for data in packets:
             victim.engine.receive_packet(data, now=victim.now)
             victim.take("late")
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        kept, _ = memory()
     assert kept < 500_000
 
 

@@ -43,10 +43,7 @@ async def bystander() -> AsyncIterator[Bystander]:
     watch = Bystander()
     gc.collect()
     gc.freeze()
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch.run)
-            yield watch
-            tasks.cancel_scope.cancel()
-    finally:
-        gc.unfreeze()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch.run)
+        yield watch
+        tasks.cancel_scope.cancel()

@@ -9,7 +9,7 @@ from rpcproto.transports.nats import join_room
 
 
 async def main(server: str, room: str, identity: str) -> None:
-    transport = await join_room(server, room, identity, heartbeat_interval=0.1)
+    transport = await join_room(server, room, identity, heartbeat_interval=0.3)
     async with RpcParticipant(transport) as participant:
 
         @participant.register_rpc_method("greet")

@@ -43,11 +43,12 @@ from rpcproto.transports.nats import (
     join_room,
     split_room_url,
 )
+from rpcproto.transports.nats.link import CLOSING_TIME
 
-GUARD = 20.0
+GUARD = 60.0
 """Seconds after which a scene has failed. None takes as long unless something is wrong."""
 
-QUICK: dict[str, Any] = {"heartbeat_interval": 0.1, "reconnect_wait": 0.1}
+QUICK: dict[str, Any] = {"heartbeat_interval": 0.5, "reconnect_wait": 0.1}
 
 
 def scene(play: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -442,7 +443,7 @@ async def test_calls_go_from_process_to_process(room: Room) -> None:
 @scene
 async def test_who_is_killed_is_missed_after_three_heartbeats(room: Room) -> None:
     async with room:
-        alice = await room.enter("alice")
+        alice = await room.enter("alice", heartbeat_interval=3600.0)
         async with peer_process(room, "bob") as process:
             await alice.wait_for_participant("bob")
             call = asyncio.create_task(
@@ -451,10 +452,9 @@ async def test_who_is_killed_is_missed_after_three_heartbeats(room: Room) -> Non
             assert process.stdout is not None
             assert await process.stdout.readline() == b"sleeping\n"
             process.kill()
-            # He has told how often he would be heard; our own interval is much longer.
-            async with asyncio.timeout(3.0):
-                with pytest.raises(RpcError) as caught:
-                    await call
+            # He has told how often he would be heard; by our own interval it would take an hour.
+            with pytest.raises(RpcError) as caught:
+                await call
             assert caught.value.code == ErrorCode.RECIPIENT_DISCONNECTED
 
 
@@ -977,15 +977,15 @@ def greedy_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 @scene
-async def test_it_leaves_within_a_second_whatever_the_server_takes(
+async def test_it_leaves_in_half_a_second_whatever_the_server_takes(
     greedy_server: NatsServer,
 ) -> None:
+    assert CLOSING_TIME == 0.5
     alice = await join_room(greedy_server.url, "lobby", "alice")
     greedy_server.freeze()
     sending = asyncio.create_task(send(alice, packet("bob", bytes(50_000_000))))
     await asyncio.sleep(0)
-    async with asyncio.timeout(1.0):
-        await alice.aclose()
+    await alice.aclose()  # would else take for ever
     await sending
 
 
@@ -996,8 +996,7 @@ async def test_a_connection_that_takes_nothing_any_more_is_given_up(
     alice = await join_room(greedy_server.url, "lobby", "alice", **QUICK)
     greedy_server.freeze()
     await send(alice, packet("bob", bytes(50_000_000)))
-    async with asyncio.timeout(3.0):
-        await until(alice, Disconnected)
+    await until(alice, Disconnected)
     greedy_server.thaw()
     await until(alice, Connected)
     await alice.aclose()
@@ -1043,23 +1042,24 @@ async def test_after_a_restart_of_the_server_the_room_comes_back(
     caplog.set_level(logging.INFO)
     with running() as first:
         async with Room(first.url, "lobby") as room:
-            alice, bob = await room.enter("alice"), await room.enter("bob")
+            # Nobody learns of the loss by missing heartbeats.
+            alice = await room.enter("alice", heartbeat_interval=3600.0)
+            bob = await room.enter("bob", heartbeat_interval=3600.0)
             watcher = await room.join("watcher")
             await until(watcher, Connected)
             sid = watcher.sid
             await alice.wait_for_participant("bob")
             call = asyncio.create_task(
-                alice.perform_rpc(destination_identity="bob", method="sleep", payload="")
+                alice.perform_rpc(
+                    destination_identity="bob", method="sleep", payload="", response_timeout=3600.0
+                )
             )
             await eventually(lambda: bob.statistics().running_invocations)
-            loop = asyncio.get_running_loop()
             first.kill()
-            killed_at = loop.time()
             with pytest.raises(RpcError) as caught:
                 await call
             assert caught.value.code == ErrorCode.RECIPIENT_DISCONNECTED
             assert "lost" in str(caught.value.__cause__)
-            assert loop.time() - killed_at < 0.5
             with running(port=first.port):
                 await asyncio.gather(
                     alice.wait_for_participant("bob"), bob.wait_for_participant("alice")

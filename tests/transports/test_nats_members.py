@@ -26,7 +26,7 @@ from rpcproto.wire import Ack, ErrorResponse, Request, Response, encode
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
-GUARD = 30.0
+GUARD = 60.0
 NAMES = ("alice", "bob", "carol")
 """Those who get along with each other. Carol comes and goes."""
 

@@ -17,8 +17,8 @@ from rpcproto.asyncio import RpcParticipant
 from rpcproto.transports import Connected, Disconnected
 from rpcproto.transports.nats import NatsTransport, join_room
 
-GUARD = 20.0
-QUICK: dict[str, Any] = {"heartbeat_interval": 0.1, "reconnect_wait": 0.1}
+GUARD = 60.0
+QUICK: dict[str, Any] = {"heartbeat_interval": 0.5, "reconnect_wait": 0.1}
 
 
 class Tls(NamedTuple):

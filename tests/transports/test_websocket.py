@@ -30,7 +30,7 @@ from rpcproto.transports.websocket import (
     WebSocketStream,
 )
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 MIB = 1_048_576
 BOB = frame(Hello("bob").write())
 """The hello of bob, for tests that play bob byte by byte."""
