@@ -1,11 +1,11 @@
 """The walls of the house: who imports whom, and how large a room may be."""
 
 import ast
+import functools
 import io
 import subprocess
 import sys
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,26 +61,34 @@ each_house_module = pytest.mark.parametrize(
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
+def imports(path: Path) -> list[str]:
     """Full names of all that a module imports when it runs, wherever in it."""
-    tree = ast.parse(path.read_text("utf-8"))
     for_types: set[ast.AST] = {
         node
-        for block in ast.walk(tree)
+        for block in ast.walk(parsed(path))
         if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
         for statement in block.body
         for node in ast.walk(statement)
     }
-    for node in ast.walk(tree):
+    names: list[str] = []
+    for node in ast.walk(parsed(path)):
         if node in for_types:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += (f"{node.module}.{alias.name}" for alias in node.names)
+    return names
 
 
+@functools.cache
 def code_lines(path: Path) -> set[int]:
     """The lines that are neither blank nor comment nor docstring, nor say only what is public."""
     source = path.read_text("utf-8")
@@ -90,7 +98,7 @@ def code_lines(path: Path) -> set[int]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in skipped:
             lines.update(range(token.start[0], token.end[0] + 1))
-    tree = ast.parse(source)
+    tree = parsed(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             lines -= set(range(node.lineno, (node.end_lineno or 0) + 1))
@@ -162,13 +170,12 @@ def test_the_core_does_no_io_and_reads_no_clock(path: Path) -> None:
     assert {name.split(".")[0] for name in imports(path)} & FORBIDDEN == set()
     called = {
         node.func.id
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert called & {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"} == set()
     assert not any(
-        isinstance(node, ast.AsyncFunctionDef | ast.Await)
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(parsed(path))
     )
 
 
@@ -208,7 +215,7 @@ def sizes_of(path: Path, *kinds: type[ast.AST]) -> dict[str, int]:
     lines = code_lines(path)
     return {
         node.name: len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1)))
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and isinstance(node, kinds)
     }
