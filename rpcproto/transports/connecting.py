@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from socket import gaierror
+from ssl import SSLCertVerificationError, SSLError
 from urllib.parse import quote
 
 from rpcproto.core.errors import LocalProtocolError
@@ -66,6 +67,10 @@ def _words(error: BaseException) -> str:
             return "connection refused"
         case gaierror(strerror=str() as text):
             return text
+        case SSLCertVerificationError():
+            return f"certificate verify failed: {error.verify_message}"
+        case SSLError(reason=str() as reason):  # its numbers are not those of the system
+            return f"TLS failed: {reason.replace('_', ' ').lower()}"
         case OSError(errno=int() as number, strerror=str()):
             return os.strerror(number)  # asyncio replaces the text
     return str(error) or type(error).__name__

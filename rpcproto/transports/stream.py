@@ -30,6 +30,7 @@ from rpcproto.transports import (
 )
 from rpcproto.transports.connecting import explained, require_port, tcp_url, unix_url
 from rpcproto.transports.framing import BadPeer, Hello, Link, frame
+from rpcproto.transports.turns import turns
 
 with extra("anyio", __name__):
     import anyio
@@ -140,6 +141,8 @@ class StreamTransport(AsyncResource):
         self._reported = anyio.Event()
         """Set when the end has been closed and, if the reader found it, is being returned."""
         self._failure: ConnectionError | None = None
+        self._packets: list[bytes] = []
+        """Those that have come, while the reader waits for its turn."""
         self._welcome: tuple[ParticipantJoined, ...] = ()
         self._is_connected = False
         """Whether that was reported."""
@@ -228,13 +231,16 @@ class StreamTransport(AsyncResource):
         if self._link.has_bytes:
             await anyio.lowlevel.checkpoint()
         try:
-            packets = self._link.next_packets()
+            packets = self._packets or self._link.next_packets()
             while not packets and await self._read():
                 packets = self._link.next_packets()
         except ConnectionError as failure:
             await self._end(failure)
             raise
         if packets and peer is not None:
+            self._packets = packets
+            await turns().take(packets)
+            self._packets = []
             return [PacketReceived(data, peer.identity) for data in packets]
         await self._end(None)
         if self._failure is not None:

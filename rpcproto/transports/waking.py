@@ -18,7 +18,7 @@ class Waker:
     async def wait(self) -> None:
         """Wait for the next `wake`. Check before whether there is something to wait for."""
         if self._is_asyncio is None:
-            self._is_asyncio = _runs_on_asyncio()
+            self._is_asyncio = runs_on_asyncio()
         if self._is_asyncio:
             self._future = asyncio.get_running_loop().create_future()
             await self._future
@@ -37,7 +37,8 @@ class Waker:
             self._event = None
 
 
-def _runs_on_asyncio() -> bool:
+def runs_on_asyncio() -> bool:
+    """Whether the running event loop is asyncio's."""
     # sniffio would say it, but anyio does not bring it any more.
     try:
         return asyncio.current_task() is not None
