@@ -103,7 +103,7 @@ def commands() -> None:
     help="Record the engines in a file, for `rpcproto replay` and `rpcproto trace`.",
 )
 def demo(journal: str | None) -> int:
-    """Play eleven calls, good and bad, and draw what happens.
+    """Make eleven calls, some of which fail, and draw them.
 
     The participants share a room inside this process, and time is virtual: an hour of waiting
     takes no time. The diagrams show the packets on the wire and the events of the engines. Exits

@@ -27,8 +27,8 @@ def completion(ctx: click.Context, shell: str | None, install: bool) -> None:
       rpcproto completion --install
       eval "$(rpcproto completion bash)"
 
-    --install writes a file below the home directory and says which. It takes effect in new shells;
-    bash needs the package bash-completion for that.
+    --install writes a file below the home directory and prints its path. Completion then works in
+    new shells; in bash, it needs the package bash-completion.
     """
     shell = shell or Path(os.environ.get("SHELL", "")).name
     kind = get_completion_class(shell) if shell in SHELLS else None

@@ -40,9 +40,7 @@ class _CannotTest(click.ClickException):
 
 
 @click.command()
-@click.option(
-    "--exec", "command", metavar="COMMAND", help="Start the testee; speak over its pipes."
-)
+@click.option("--exec", "command", metavar="COMMAND", help="Start the testee and use its pipes.")
 @click.option("--tcp", metavar="HOST:PORT", help="Connect to a testee that listens.")
 @click.option(
     "--room",
@@ -54,7 +52,7 @@ class _CannotTest(click.ClickException):
     "--only",
     multiple=True,
     metavar="NAME",
-    help="Play one case (RPC-4.3), section (RPC-4) or rule (R25) alone; repeatable.",
+    help="Play only this case (RPC-4.3), section (RPC-4) or rule (R25); repeatable.",
 )
 @click.option(
     "--level",
@@ -63,11 +61,11 @@ class _CannotTest(click.ClickException):
     show_default=True,
     help="Play the cases of this level and of those above it.",
 )
-@click.option("--strict", is_flag=True, help="Let cases of the level SHOULD count as well.")
+@click.option("--strict", is_flag=True, help="Count failures of the level SHOULD too.")
 @click.option(
     "--client-protocol",
     type=click.Choice(["0", "1", "2"]),
-    help="How the participants of the suite are announced; each of them unless given.",
+    help="The client_protocol of the participants of the suite. By default, all three are played.",
 )
 @click.option("--identity", default="testee", show_default=True, help="The identity of the testee.")
 @click.option(
@@ -76,7 +74,7 @@ class _CannotTest(click.ClickException):
     default=1.0,
     show_default=True,
     metavar="FACTOR",
-    help="Multiply patience and tolerances on real time.",
+    help="Multiply timeouts and tolerances on real time by this factor.",
 )
 @click.option(
     "--random",
@@ -84,13 +82,13 @@ class _CannotTest(click.ClickException):
     type=click.IntRange(0, 1_000_000),
     default=0,
     metavar="N",
-    help="Play N drawn conversations after the cases (RPC-16).",
+    help="Play N random conversations after the cases (RPC-16).",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     metavar="S",
-    help="Draw them from this seed; the names of drawn cases begin with it.",
+    help="The seed of the random conversations, whose names begin with it.",
 )
 @click.option("--list", "lists", is_flag=True, help="List the cases, and play none.")
 @click.option("--title", default="the testee", help="The name of the testee in the page.")
@@ -116,8 +114,8 @@ def conform(
     The suite plays the server and all other participants of a room; the implementation under test
     serves a few methods (see docs/conformance.md) over its standard input and output, or over TCP.
 
-    Exits with 0 if all that counts passed, with 1 if something failed, and with 2 if there is
-    nothing to test or no case was played.
+    Exits with 0 if all cases that count have passed, with 1 if one has failed, and with 2 if there
+    is nothing to test or no case was played.
     """
     terminal = Terminal(strict=strict)
     protocols = (0, 1, 2) if client_protocol is None else (int(client_protocol),)

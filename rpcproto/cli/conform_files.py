@@ -26,16 +26,16 @@ def file_options(command: F) -> F:
             "--baseline",
             type=_FILE,
             metavar="FILE",
-            help="Known failures, a case and a reason a line. They do not count; one that passes "
-            "does.",
+            help="A file of known failures, which do not count: a case and a reason on each line. "
+            "A listed case that passes does count.",
         ),
         click.option(
             "--journal",
             type=click.Path(file_okay=False, path_type=Path),
             metavar="DIR",
-            help="Write what passed in each failed case, for `rpcproto trace`.",
+            help="Write a journal of each failed case, for `rpcproto trace`.",
         ),
-        click.option("--html", type=_FILE, metavar="FILE", help="Write a page with all pictures."),
+        click.option("--html", type=_FILE, metavar="FILE", help="Write a page with all diagrams."),
         click.option("--junit", type=_FILE, metavar="FILE", help="Write a report for CI systems."),
         click.option("--json", type=_FILE, metavar="FILE", help="Write a report for programs."),
     ):

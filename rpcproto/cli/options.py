@@ -41,7 +41,7 @@ class PayloadCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise click.UsageError(
-                f"{error.format_message()} A payload that begins with a dash goes after --, "
+                f"{error.format_message()} If a payload begins with a dash, put -- first, "
                 f"as in: -- DESTINATION METHOD {_dashed(typed, error.option_name)}",
                 ctx,
             ) from None

@@ -48,23 +48,25 @@ _ADMISSION: Final = [
         envvar=_TOKEN,
         show_envvar=True,
         metavar="TOKEN",
-        help="For a LiveKit room: an access token, which names the room and the identity.",
+        help="An access token for a LiveKit room, which names the room and the identity.",
     ),
     click.option(
         "--api-key",
         envvar="LIVEKIT_API_KEY",
         show_envvar=True,
         metavar="KEY",
-        help="For a LiveKit room, instead of a token: the API key of the server,",
+        help="The API key of a LiveKit server, instead of a token.",
     ),
     click.option(
         "--api-secret",
         envvar="LIVEKIT_API_SECRET",
         show_envvar=True,
         metavar="SECRET",
-        help="its API secret,",
+        help="The secret of the API key.",
     ),
-    click.option("--room", metavar="NAME", help="and the room, unless the URL names it."),
+    click.option(
+        "--room", metavar="NAME", help="With an API key, the room, unless the URL names it."
+    ),
 ]
 
 

@@ -162,9 +162,9 @@ def call(
 ) -> int:
     """Call METHOD of the participant DESTINATION and print the answer.
 
-    Without PAYLOAD, the payload is empty; - reads it from standard input as UTF-8. A payload that
-    begins with a dash goes after --. The answer is printed with a newline after it. Errors go to
-    standard error.
+    Without PAYLOAD, the payload is empty; - reads it from standard input as UTF-8. If a payload
+    begins with a dash, put -- before DESTINATION. The answer is printed with a newline after it.
+    Errors go to standard error.
 
     \b
       rpcproto call --transport tcp://127.0.0.1:7000 --identity alice bob echo Hi
@@ -289,7 +289,7 @@ def bench(
 ) -> int:
     """Measure the rate and the latency of calls.
 
-    The other participant can be any that has the method, such as rpcproto serve --quiet.
+    The other participant can be any one with the method, such as rpcproto serve --quiet.
 
     \b
       rpcproto bench --transport tcp://127.0.0.1:7000

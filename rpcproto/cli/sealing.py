@@ -55,8 +55,8 @@ _FILE: Final = click.option(
     "--e2ee-passphrase-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Encrypt packets from end to end: the passphrase is the content of this file, without the "
-    f"newline at its end.  [env var: {PASSPHRASE}, which has the passphrase itself]",
+    help="Use end-to-end encryption with the passphrase in this file, without the newline at its "
+    f"end.  [env var: {PASSPHRASE}, which has the passphrase itself]",
 )
 _INDEX: Final = click.option(
     "--e2ee-key-index",

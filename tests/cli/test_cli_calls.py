@@ -275,7 +275,7 @@ def typed(block: str, cwd: Path) -> Process:
     return Process(["bash", "-c", block.rstrip()], cwd)
 
 
-@pytest.mark.parametrize("heading", ["TCP", "A Unix socket", "A room on NATS"])
+@pytest.mark.parametrize("heading", ["TCP", "Unix sockets", "NATS"])
 def test_serve_in_one_terminal_and_call_in_another(
     heading: str, tmp_path: Path, nats: NatsServer
 ) -> None:

@@ -57,7 +57,7 @@ def test_a_payload_that_begins_with_a_dash_is_told_where_it_goes(run: Run, paylo
     code, _, err = run("call", *arguments, "bob", "echo", payload)
     assert code == 2
     assert err.endswith(
-        f"A payload that begins with a dash goes after --, as in: -- DESTINATION METHOD {payload}\n"
+        f"If a payload begins with a dash, put -- first, as in: -- DESTINATION METHOD {payload}\n"
     )
     code, _, err = run("call", *arguments, "--", "bob", "echo", payload)
     assert code == 3
