@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import DecodeError
 
 from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.core.wire import Envelope
+from rpcproto.core.wire import Envelope, envelope
 from rpcproto.wire import (
     MAX_DESTINATIONS,
     MAX_ID_BYTES,
@@ -160,12 +160,10 @@ def _stream_message(packet: DataPacket) -> Message:
 # --- what an engine looks at
 
 
-class Sender(NamedTuple):
-    """Somebody whose packets an engine expects."""
-
-    identity: str
-    greeting: bytes
-    """What these packets begin with."""
+def known(us: str, *identities: str) -> tuple[dict[bytes, str], int]:
+    """What an engine knows to whom these were announced."""
+    greetings = {envelope(identity, us): identity for identity in identities}
+    return greetings, len(envelope("x", us)) - 1
 
 
 Readings: TypeAlias = tuple[Envelope, type[Message] | str, tuple[Any, ...]] | None
@@ -177,7 +175,15 @@ def in_full(reading: tuple[Any, tuple[Any, ...], Any, Envelope | None] | None) -
     if reading is None:
         return None
     kind, fields, sender, envelope = reading
-    return envelope or Envelope(sender.identity, "", True, 0), kind, fields
+    return envelope or Envelope(sender, "", True, 0), *in_words(kind, fields)
+
+
+def in_words(kind: Any, fields: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """What an engine has read of a message, as `as_read` gives it: of a compressed payload only
+    whether it is there."""
+    if kind is Request:
+        fields = (*fields[:-1], fields[-1] != b"")
+    return kind, tuple(fields)
 
 
 def is_for(us: str, destinations: tuple[str, ...]) -> bool:

@@ -249,7 +249,7 @@ def _message(packet: Value) -> Message:
     if which == "stream_header":
         return _header(packet)
     if which == "rpc_response":
-        return read_response(packet)
+        return read_response(packet.rpc_response)
     if which == "stream_chunk":
         chunk = packet.stream_chunk
         return StreamChunk(chunk.stream_id, chunk.chunk_index, chunk.content)

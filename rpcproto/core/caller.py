@@ -281,9 +281,9 @@ class Caller(Side):
             self._recipients.call_in_grace_ended(call.recipient)
         request_id = call.request_id
         del self._pending[request_id]
-        line = self._line
-        if line and line[0] is call:
-            line.popleft()
+        for line in (self._line, call.recipient.calls):
+            if line and line[0] is call:
+                line.popleft()
         ended = self._ended
         ended[request_id] = None
         if len(ended) >= self._max_ended:

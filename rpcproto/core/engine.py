@@ -1,6 +1,7 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 from types import MappingProxyType
@@ -38,7 +39,7 @@ from rpcproto.core.roster import abilities_from, is_too_old
 from rpcproto.core.sealing import Cryptor, Handler, Sealing
 from rpcproto.core.shared import Shared
 from rpcproto.core.stream_reader import StreamReader
-from rpcproto.core.wire import Envelope, Kind, read
+from rpcproto.core.wire import Envelope, Kind, envelope, read
 
 _NEVER: Final = math.inf
 _GREETING: Final = Envelope("", "", True, 0)
@@ -106,7 +107,9 @@ class RpcEngine:
         self._deadlines = shared.deadlines
         self._roster = shared.roster
         self._senders = shared.roster.senders
+        self._known = shared.roster.greetings, len(envelope("", identity)) + 2
         self._outbox = shared.outbox
+        self._small = shared.outbox.small
         self._take = shared.outbox.take
         self._reader = shared.reader
         self._half_read = shared.reader.streams
@@ -117,7 +120,8 @@ class RpcEngine:
         self._handlers = _handlers(self._caller, self._responder, shared.reader)
         if cryptor is not None:
             sealing = Sealing(cryptor, shared, self._handlers)
-            self._handlers, self._take = sealing.handlers, sealing.take
+            self._handlers = sealing.handlers
+            self._small, self._take = deque(), sealing.take  # all packets go the longer way
 
     # what the application wants
 
@@ -290,7 +294,7 @@ class RpcEngine:
             self._now = now = self._checked(now)
         if (
             len(data) > self._max_readable_bytes
-            or (packet := read(data, self._identity, self._senders)) is None
+            or (packet := read(data, self._identity, self._known)) is None
         ):
             self._receive_unreadable(data, sender_identity or "")
             return
@@ -458,10 +462,14 @@ class RpcEngine:
 
         The engine chooses the packet at this moment (R30). So call this only when you can send.
         """
-        outbox = self._outbox
-        if outbox.small or outbox.streams:
-            return new_value(OutgoingPacket, self._take())
-        return None
+        small = self._small
+        if not small:
+            return self._take()
+        # What `Outbox.take` does, in line.
+        packet, outbox = small.popleft(), self._outbox
+        outbox.waiting_bytes -= len(packet[0])
+        outbox.packets_out += 1
+        return new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
         """Return all events since the last call of this method, in order."""

@@ -77,7 +77,7 @@ class Request(NamedTuple):
     """Whether the unused field `compressed_payload` is present (R34). It is never written."""
 
 
-RequestFields: TypeAlias = tuple[str, str, str, int, int, bool]
+RequestFields: TypeAlias = tuple[str, str, str, int, int, bytes]
 """A `Request` taken apart."""
 
 
@@ -202,4 +202,6 @@ def fits(text: str, max_bytes: int) -> bool:
 
 def is_id(text: str) -> bool:
     """Whether a received text can be a request id or a stream id (R28)."""
+    if len(text) == USUAL_ID_BYTES and text.isascii():
+        return True
     return 0 < len(text) <= MAX_ID_BYTES and (text.isascii() or fits(text, MAX_ID_BYTES))

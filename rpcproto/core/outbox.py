@@ -10,6 +10,7 @@ from rpcproto.core.messages import (
     OutgoingPacket,
     PacketFields,
     PacketKind,
+    new_value,
 )
 from rpcproto.core.roster import Abilities
 from rpcproto.core.stream_writer import (
@@ -123,12 +124,13 @@ class Outbox:
             self.send(_CHUNK, chunk, identity, request_id, token)
         self.send(_TRAILER, write_trailer(envelope, stream_id), identity, request_id, token)
 
-    def take(self) -> PacketFields:
-        """What leaves next, of what there is: while nothing small waits, a part of the body whose
-        turn it is."""
+    def take(self) -> OutgoingPacket | None:
+        """What leaves next: while nothing small waits, a part of the body whose turn it is."""
         if self.small:
             packet = self.small.popleft()
             self.waiting_bytes -= len(packet[0])
+        elif not self.streams:
+            return None
         else:
             stream = next(iter(self.streams.values()))
             packet = stream.next_packet()
@@ -137,7 +139,7 @@ class Outbox:
             else:
                 self.streams.move_to_end(stream.token)
         self.packets_out += 1
-        return packet
+        return new_value(OutgoingPacket, packet)
 
     def end_stream(self, token: int, *, cancelled: bool = True) -> None:
         """Drop what is not made yet of a body, and tell the receiver if `cancelled` (R38)."""

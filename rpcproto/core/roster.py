@@ -36,15 +36,13 @@ NO_ABILITIES: Final = Abilities()
 class Participant:
     """Somebody else in the room, as announced."""
 
-    __slots__ = ("abilities", "greeting", "identity", "sid", "window")
+    __slots__ = ("abilities", "identity", "sid", "window")
 
-    def __init__(self, identity: str, greeting: bytes, window: SequenceWindow) -> None:
+    def __init__(self, identity: str, window: SequenceWindow) -> None:
         self.identity: str = identity
         self.sid: str = ""
         """Empty until it is known."""
         self.abilities: Abilities = NO_ABILITIES
-        self.greeting: bytes = greeting
-        """What its packets to us begin with."""
         self.window: SequenceWindow = window
 
 
@@ -62,6 +60,8 @@ class Roster:
         self.by_identity: dict[str, Participant] = {}
         self.senders: dict[str, Participant] = {}
         """The same without ourselves, should a host have announced that too."""
+        self.greetings: dict[bytes, Participant] = {}
+        """Those by what their packets to us begin with."""
         self._by_sid: dict[str, Participant] = {}
         self._departed_windows: OrderedDict[tuple[str, str], SequenceWindow] = OrderedDict()
         """By identity and sid, the last ones that left."""
@@ -98,10 +98,10 @@ class Roster:
         participant = self.by_identity.get(identity)
         if participant is None:
             greeting = envelope(identity, self._our_identity)
-            participant = Participant(identity, greeting, SequenceWindow(self._sequence_window))
+            participant = Participant(identity, SequenceWindow(self._sequence_window))
             self.by_identity[identity] = participant
             if identity != self._our_identity:
-                self.senders[identity] = participant
+                self.senders[identity] = self.greetings[greeting] = participant
         if sid and not participant.sid:
             participant.sid = sid
             participant.window = self._departed_windows.pop((identity, sid), participant.window)
@@ -111,7 +111,8 @@ class Roster:
     def leave(self, identity: str) -> None:
         """Forget a participant, but not the packets that were seen of it (R37)."""
         participant = self.by_identity.pop(identity, None)
-        self.senders.pop(identity, None)
+        if self.senders.pop(identity, None) is not None:
+            del self.greetings[envelope(identity, self._our_identity)]
         if participant is not None and participant.sid:
             del self._by_sid[participant.sid]
             self._departed_windows[identity, participant.sid] = participant.window

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from rpcproto.core import messages, wire
 from rpcproto.core.events import Ignored, IgnoreReason
-from rpcproto.core.messages import PacketFields, Sealed, Unread
+from rpcproto.core.messages import OutgoingPacket, Sealed, Unread, new_value
 from rpcproto.core.roster import Origin
 from rpcproto.core.shared import Shared
 
@@ -81,17 +81,17 @@ class Sealing:
         }
         self.handlers[Sealed] = self._receive_sealed
 
-    def take(self) -> PacketFields:
+    def take(self) -> OutgoingPacket | None:
         """See `Outbox.take`: what leaves is sealed now."""
         packet = self._outbox.take()
-        if type(packet[2]) is PlainId:
+        if packet is None or type(packet[2]) is PlainId:
             return packet
         data, destination, request_id, kind, token = packet
         start = len(wire.envelope(self._identity, destination))
         key_index, iv, ciphertext = self._seal(wire.payload_of(data, start))
         before, after = wire.around_iv(len(ciphertext), key_index)
         data = b"".join((data[:start], before, iv, after, ciphertext))
-        return data, destination, request_id, kind, token
+        return new_value(OutgoingPacket, (data, destination, request_id, kind, token))
 
     def _receive_plain(self, kind: wire.Kind, fields: Any, origin: Origin, now: float) -> Ignored:
         """A packet that nobody has sealed (R45)."""
@@ -114,10 +114,10 @@ class Sealing:
         plaintext = self._open(origin.identity, key_index, iv, ciphertext)
         if not isinstance(plaintext, bytes):
             return IgnoreReason(plaintext.value)
-        message = wire.read(plaintext, "", None, wire.parse_payload)
+        message = wire.read_payload(plaintext)
         if message is None:
             return IgnoreReason.MALFORMED
-        kind, fields, _, _ = message
+        kind, fields = message
         if kind is Unread:
             return IgnoreReason.UNKNOWN_KIND
         if self._accepts_plain or type(origin) is wire.Envelope:

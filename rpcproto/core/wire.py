@@ -7,7 +7,7 @@ bytes are those that protobuf's deterministic serialization gives (R35).
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from types import SimpleNamespace
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -36,7 +36,15 @@ from rpcproto.core.messages import (
     fits,
     is_id,
 )
-from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload
+from rpcproto.core.packets_pb2 import (
+    DataPacket,
+    DataStream,
+    EncryptedPacket,
+    EncryptedPacketPayload,
+    RpcAck,
+    RpcRequest,
+    RpcResponse,
+)
 
 # The attributes of a stream's header; a response has the id alone.
 REQUEST_ID: Final = "lk.rpc_request_id"
@@ -98,100 +106,87 @@ class Envelope(NamedTuple):
     sequence: int
 
 
-_NOBODY: Final = SimpleNamespace(greeting=b"\0")
-"""No packet begins so."""
+Greetings: TypeAlias = Mapping[bytes, Any]
+"""Known senders, each by what its packets to us begin with: its `envelope`."""
+Read: TypeAlias = tuple[Kind, Any, Any, Envelope | None]
 
 
-Read: TypeAlias = tuple[Kind, Any, Any, Envelope | None] | None
-
-
-def read(
-    data: bytes,
-    our_identity: str,
-    senders: Mapping[str, Any] | None,
-    parse: Callable[[bytes], Any] = _parse,
-) -> Read:
+def read(data: bytes, our_identity: str, known: tuple[Greetings, int]) -> Read | None:
     """A packet for the engine, which takes it apart at once: the class of its message, the fields
-    of that, and its sender. Nearly every packet begins as one of the known senders greets us, and
-    adds nothing; for any other there is an envelope in place of the sender.
+    of that, and its sender. Nearly every packet is the greeting of a known sender and one message;
+    for any other there is an envelope in place of the sender. None if it is malformed: no protobuf,
+    or a name that is too long (R28).
 
-    None if it is malformed: no protobuf, or a name that is too long (R28). Without senders it is
-    what was sealed in a packet, for `parse_payload`.
+    `known` are the known senders, and how many bytes a greeting has without the sender's name.
     """
+    senders, size = known
+    sender = None
     try:
-        packet = parse(data)
+        start = data[1] + size
+        sender = senders.get(data[:start])
+        if sender is not None:
+            heads, parse, kind, take_apart = _BY_TAG[data[start]]
+            head = heads[len(data) - start]
+            if data.startswith(head, start):  # what follows is this message alone
+                fields = take_apart(parse(data[start + len(head) :]))
+                if kind is None:
+                    kind, fields = fields
+                name = fields[0]
+                is_usual = len(name) == USUAL_ID_BYTES and name.isascii()
+                if is_usual or is_id(name) or kind is Sealed:
+                    return kind, fields, sender, None
+                return None
+    except LookupError:
+        pass  # it is too short, or begins with something else
     except MALFORMED:
         return None
-    which = packet.WhichOneof("value")
-    kind: Kind
-    fields: Any
-    # Nearly all packets are of these kinds, which are read in line.
-    if which == "rpc_ack":
-        kind, fields = Ack, (packet.rpc_ack.request_id,)
-    elif which == "stream_header":
-        kind, fields = _read_rpc_header(packet)
-    elif which == "rpc_request":
-        request = packet.rpc_request
-        kind = Request
-        compressed = request.compressed_payload != b""
-        fields = (
-            request.id, request.method, request.payload, request.response_timeout_ms,
-            request.version, compressed,
-        )  # fmt: skip
-    elif which == "rpc_response" and (response := packet.rpc_response).payload:
-        # A payload that is not empty is there for sure.
-        kind, fields = Response, (response.request_id, response.payload)
-    elif which == "encrypted_packet":
-        sealed = packet.encrypted_packet
-        kind, fields = Sealed, ("", sealed.key_index, sealed.iv, sealed.encrypted_value)
-    elif which == "stream_chunk":
-        chunk = packet.stream_chunk
-        kind, fields = StreamChunk, (chunk.stream_id, chunk.chunk_index, chunk.content)
-    elif which == "stream_trailer":
-        trailer = packet.stream_trailer
-        kind, fields = StreamTrailer, (trailer.stream_id, trailer.reason)
-    elif which == "rpc_response":
-        fields = read_response(packet)
-        kind = type(fields)
-    else:
-        kind, fields = Unread, (which or "",)
-    name = fields[0]
-    if senders is None:
-        return (kind, fields, None, None) if kind is Unread or is_id(name) else None
-    sender = senders.get(packet.participant_identity, _NOBODY)
-    is_for_us = data.startswith(sender.greeting)
-    if (
-        is_for_us
-        and ((len(name) == USUAL_ID_BYTES and name.isascii()) or kind is Sealed)
-        and not packet.participant_sid
-        and not packet.sequence
-    ):
-        return kind, fields, sender, None
-    envelope = _read_envelope(packet, our_identity, is_for_us)
-    if envelope is None or not (kind is Unread or kind is Sealed or is_id(name)):
+    return _read_any(data, our_identity, sender is not None)
+
+
+def _read_any(data: bytes, our_identity: str, is_for_us: bool) -> Read | None:
+    """Any other packet; whether it is for us is maybe known."""
+    try:
+        packet = _parse(data)
+    except MALFORMED:
         return None
-    return kind, fields, None, envelope
-
-
-def _read_envelope(packet: Any, our_identity: str, is_for_us: bool) -> Envelope | None:
-    """What a packet says about its way; None if a name is too long."""
+    kind, fields = _read_value(packet)
     identity, sid = packet.participant_identity, packet.participant_sid
     if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
+        return None
+    if not (kind is Unread or kind is Sealed or is_id(fields[0])):
         return None
     if not is_for_us:
         destinations = packet.destination_identities
         is_for_us = our_identity in destinations[:MAX_DESTINATIONS] or not destinations
-    return Envelope(identity, sid, is_for_us, packet.sequence)
+    return kind, fields, None, Envelope(identity, sid, is_for_us, packet.sequence)
+
+
+def read_payload(plaintext: bytes) -> tuple[Kind, Any] | None:
+    """What was sealed in a packet; None if it is malformed."""
+    try:
+        kind, fields = _read_value(parse_payload(plaintext))
+    except MALFORMED:
+        return None
+    return (kind, fields) if kind is Unread or is_id(fields[0]) else None
+
+
+def _read_value(value: Value) -> tuple[Kind, Any]:
+    """The message in a packet or payload, whatever else is there."""
+    which = value.WhichOneof("value")
+    if which not in _BY_NAME:
+        return Unread, (which or "",)
+    kind, take_apart = _BY_NAME[which]
+    fields = take_apart(getattr(value, which))
+    return fields if kind is None else (kind, fields)
 
 
 _NO_REQUEST: Final = "", 0, False
 """What the header of a response says of a request."""
 
 
-def _read_rpc_header(packet: Value) -> tuple[str, HeaderFields | tuple[str]]:
+def _read_rpc_header(header: DataStream.Header) -> tuple[str, HeaderFields | tuple[str]]:
     """The topic of a header, empty if it is not about RPC, and what an engine wants of it. What is
     only there for show is not read (R27)."""
-    header = packet.stream_header
     topic, stream_id = header.topic, header.stream_id
     if topic != REQUEST_TOPIC and topic != RESPONSE_TOPIC:
         return "", (stream_id,)
@@ -222,14 +217,29 @@ def _read_rpc_header(packet: Value) -> tuple[str, HeaderFields | tuple[str]]:
     return topic, (stream_id, request_id, generated, body, request)
 
 
-def read_response(packet: Value) -> Response | ErrorResponse:
+def _read_ack(ack: RpcAck) -> tuple[Kind, tuple[str]]:
+    return Ack, (ack.request_id,)
+
+
+def _read_response(response: RpcResponse) -> tuple[Kind, tuple[Any, ...]]:
+    payload = response.payload
+    if payload:  # one that is not empty is there for sure
+        return Response, (response.request_id, payload)
+    message = read_response(response)
+    return type(message), message
+
+
+def read_response(response: RpcResponse) -> Response | ErrorResponse:
     """A v1 response, whatever it carries."""
-    response = packet.rpc_response
     value = response.WhichOneof("value")
     if value != "error":
         return Response(response.request_id, response.payload if value == "payload" else None)
     error = response.error
     return ErrorResponse(response.request_id, error.code, error.message, error.data)
+
+
+def _read_sealed(sealed: EncryptedPacket) -> tuple[Kind, tuple[str, int, bytes, bytes]]:
+    return Sealed, ("", sealed.key_index, sealed.iv, sealed.encrypted_value)
 
 
 # --- writing
@@ -273,6 +283,17 @@ _VARINTS: Final = _Made(_varint)
 def _head(number: int, length: int) -> bytes:
     """What begins a field that has a length: a text, bytes or a message."""
     return _varint(number << 3 | 2) + _VARINTS[length]
+
+
+def _sole_head(number: int, size: int) -> bytes:
+    """What begins a field that has a length and is `size` bytes in all; where there is no such
+    field, what no field begins with."""
+    tag = _varint(number << 3 | 2)
+    for width in range(1, 6):
+        length = size - len(tag) - width
+        if length >= 0 and len(_varint(length)) == width:
+            return tag + _varint(length)
+    return b"\0"
 
 
 _BEFORE_ID, _BEFORE_RESULT, _BEFORE_INLINE, _BEFORE_REQUEST = (
@@ -399,23 +420,22 @@ def response_label(request_id: str) -> Label:
     return _RESPONSE_HEAD, _BEFORE_REQUEST_ID[len(id_text)] + id_text + _TEXT_HEADER
 
 
-_MORE_OF_VARINT: Final = tuple(bytes((digit | 0x80,)) for digit in range(0x80))
+_FIRST_OF_TIMESTAMP: Final = tuple(_TIMESTAMP + bytes((digit | 0x80,)) for digit in range(0x80))
 
 
 def time_stamp(unix_ms: float) -> bytes:
     """The field of a header that says when its stream began."""
     if _EARLIEST_QUICK_MS <= unix_ms < MAX_UNIX_MS:
         number = round(unix_ms)
-        first, second = _MORE_OF_VARINT[number & 0x7F], _MORE_OF_VARINT[number >> 7 & 0x7F]
-        # What follows the first two bytes stays the same for sixteen seconds.
-        return _TIMESTAMP + first + second + _VARINTS[number >> 14]
+        # What follows the first byte stays the same for an eighth of a second.
+        return _FIRST_OF_TIMESTAMP[number & 0x7F] + _VARINTS[number >> 7]
     number = round(max(-MAX_UNIX_MS, min(unix_ms, MAX_UNIX_MS)))
     return uint_field(2, number & MAX_UINT64)
 
 
 MAX_UNIX_MS: Final = 2.0**62
 """Nobody reads the stamp of a stream; one beyond a million years must only not be too large."""
-_EARLIEST_QUICK_MS: Final = 2.0**14
+_EARLIEST_QUICK_MS: Final = 2.0**7
 
 Opening: TypeAlias = tuple[bytes, bytes, bytes, Label]
 """What all forms of a stream have in common: the envelope, the stream id, the time stamp and the
@@ -430,11 +450,11 @@ def write_header(
 ) -> bytes:
     """The packet of a stream header, with all of its body if there is `inline_content`."""
     envelope, stream_id, stamp, (before, after) = opening
-    ending = uint_field(12, compression) if compression else b""
-    if inline_content is not None:
-        ending = _BEFORE_INLINE[len(inline_content)] + inline_content + ending
     before_id, length = _BEFORE_ID[len(stream_id)], _VARINTS[total_length]
-    header = b"".join((before_id, stream_id, stamp, before, length, after, ending))
+    before_inline = b"" if inline_content is None else _BEFORE_INLINE[len(inline_content)]
+    content, ending = inline_content or b"", uint_field(12, compression) if compression else b""
+    parts = (before_id, stream_id, stamp, before, length, after, before_inline, content, ending)
+    header = b"".join(parts)
     return b"".join((envelope, _BEFORE_HEADER[len(header)], header))
 
 
@@ -484,3 +504,36 @@ _GCM: Final = 1
 def id_of_trailer(data: bytes) -> bytes:
     """The stream id in a trailer that `write_trailer` made."""
     return _parse(data).stream_trailer.stream_id.encode()
+
+
+# How the messages are read, by the numbers of their fields in a packet: their classes, kinds, and
+# how they are taken apart, which tells the kind as well where that is None.
+
+_MESSAGES: Final[Mapping[int, tuple[Any, Kind | None, Callable[[Any], Any]]]] = {
+    10: (
+        RpcRequest,
+        Request,
+        attrgetter(
+            "id", "method", "payload", "response_timeout_ms", "version", "compressed_payload"
+        ),
+    ),
+    11: (RpcAck, None, _read_ack),
+    12: (RpcResponse, None, _read_response),
+    13: (DataStream.Header, None, _read_rpc_header),
+    14: (DataStream.Chunk, StreamChunk, attrgetter("stream_id", "chunk_index", "content")),
+    15: (DataStream.Trailer, StreamTrailer, attrgetter("stream_id", "reason")),
+    18: (EncryptedPacket, None, _read_sealed),
+}
+_BY_NAME: Final = {
+    DataPacket.DESCRIPTOR.fields_by_number[number].name: (kind, take_apart)
+    for number, (_, kind, take_apart) in _MESSAGES.items()
+}
+"""By the names of the fields, which are the same in a payload."""
+_BY_TAG: Final = {
+    _varint(number << 3 | 2)[0]: (
+        _Made(partial(_sole_head, number)), message.FromString, kind, take_apart
+    )
+    for number, (message, kind, take_apart) in _MESSAGES.items()
+}  # fmt: skip
+"""By the first bytes of the fields, with what else the field begins with, by its size, and what
+parses the rest of it."""

@@ -6,11 +6,13 @@ import pytest
 from helpers import raw_packet, request, short
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_packets import sized, tag, varint
 from script_strategies import LAW
 
 from fuzz.differential import written_by_an_engine
 from fuzz.plain import as_protobuf, build
 from rpcproto import stamp, wire
+from rpcproto.core import wire as core_wire
 from rpcproto.core.messages import PacketKind
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.wire import (
@@ -182,6 +184,59 @@ def test_reading_what_was_damaged_never_raises(
     for _ in range(data.draw(st.integers(1, 4))):
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
     wire.decode(bytes(packet[: data.draw(st.integers(0, len(packet)))]))
+
+
+GREETING = core_wire.envelope("bob", "alice")
+KNOWN = {GREETING: "bob"}, len(GREETING) - len("bob")
+"""What an engine knows to whom bob was announced."""
+NOBODY: tuple[dict[bytes, str], int] = {}, KNOWN[1]
+
+
+def assert_that_known_senders_are_read_as_all_others(data: bytes) -> None:
+    """The short way, for packets that are a greeting and one message, leads where the long one
+    does."""
+    known = core_wire.read(data, "alice", KNOWN)
+    packet = core_wire.read(data, "alice", NOBODY)
+    if known is not None and known[2] is not None:
+        kind, fields, sender, envelope = known
+        assert (sender, envelope) == ("bob", None)
+        known = kind, fields, None, core_wire.Envelope("bob", "", True, 0)
+    assert known == packet
+
+
+@LAW
+@given(messages, st.data())
+def test_a_known_sender_s_packet_is_read_as_any_other(
+    message: OutgoingMessage, data: st.DataObject
+) -> None:
+    packet = bytearray(wire.encode(message, "bob", "alice"))
+    assert_that_known_senders_are_read_as_all_others(bytes(packet))
+    for _ in range(data.draw(st.integers(0, 2))):
+        packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))
+    packet += data.draw(st.sampled_from([b"", b"\x80\x01\x07", wire.encode(Ack("r2"), "bob", "")]))
+    assert_that_known_senders_are_read_as_all_others(
+        bytes(packet[: data.draw(st.integers(0, len(packet)))])
+    )
+
+
+@pytest.mark.parametrize("number", [11, 12, 13, 18, 19])
+@pytest.mark.parametrize("size", [*range(4), *range(120, 140), *range(16_370, 16_395)])
+def test_a_known_sender_s_packet_of_any_size_is_read_as_any_other(size: int, number: int) -> None:
+    """Its length also off by one, and in more bytes than it needs."""
+    content = sized(1, b"x" * max(size - 2, 0))
+    for length in (len(content) - 1, len(content), len(content) + 1):
+        for digits in (varint(length), varint(length)[:-1] + bytes([varint(length)[-1] | 0x80, 0])):
+            data = GREETING + tag(number, 2) + digits + content
+            assert_that_known_senders_are_read_as_all_others(data)
+
+
+def test_a_known_sender_s_message_is_read_alone() -> None:
+    """Unless there is more in the packet."""
+    data = wire.encode(Ack("r1"), "bob", "alice")
+    usual = core_wire.read(data, "alice", KNOWN)
+    assert usual == (Ack, ("r1",), "bob", None)
+    stamped = core_wire.read(stamp(data, sequence=1), "alice", KNOWN)
+    assert stamped == (Ack, ("r1",), None, ("bob", "", True, 1))
 
 
 IDS = {"rpc_request": "id", "rpc_ack": "request_id", "rpc_response": "request_id"}
