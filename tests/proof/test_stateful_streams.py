@@ -285,4 +285,4 @@ class LongStreams(Streams):
 TestStreams = Streams.TestCase
 TestStreams.settings = SETTINGS
 TestLongStreams = LongStreams.TestCase
-TestLongStreams.settings = settings(SETTINGS, max_examples=choose(fast=80, deep=800, night=8_000))
+TestLongStreams.settings = settings(SETTINGS, max_examples=choose(fast=40, deep=800, night=8_000))
