@@ -1,5 +1,8 @@
 # Needs Python 3.11 or later, make and git. Each target makes the virtual environment it uses.
 
+# Else each of the programs that tests start compiles the package anew.
+export PYTHONDONTWRITEBYTECODE =
+
 PYTHON ?= python3
 TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
@@ -20,7 +23,7 @@ demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
 
 test: .venv/dev/.installed
-	$(BIN)/pytest -q -n 3 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n 3 --dist worksteal $(PYTEST_ARGS)
 
 # What the fast profile has no time for: within half an hour on two cores.
 deep: .venv/dev/.installed
