@@ -397,7 +397,7 @@ def events_page() -> str:
     lines = [
         "# Events",
         "",
-        "What `RpcEngine.take_events` returns, in the order in which it happened.",
+        "The events that `RpcEngine.take_events` returns, in the order in which they happened.",
         "",
     ]
     for event in get_args(Event):
