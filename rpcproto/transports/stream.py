@@ -30,12 +30,13 @@ from rpcproto.transports import (
 )
 from rpcproto.transports.connecting import explained, require_port, tcp_url, unix_url
 from rpcproto.transports.framing import BadPeer, Hello, Link, frame
-from rpcproto.transports.turns import turns
 
 with extra("anyio", __name__):
     import anyio
     import anyio.lowlevel
     from anyio.abc import AsyncResource, ByteStream, Listener, SocketAttribute, SocketStream
+
+    from rpcproto.transports.turns import turns
 
 __all__ = [
     "HELLO_TIMEOUT",
