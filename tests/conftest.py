@@ -12,6 +12,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = ("test_conformance", "test_search", "test_simulation", "test_stateful")
+"""The modules with the longest tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: a worker that gets one last would be waited for."""
+    items.sort(key=lambda item: not item.path.name.startswith(LONG))
+
+
 def pytest_collection_finish() -> None:
     forget_garbage()
 

@@ -476,7 +476,9 @@ def test_the_trace_shows_deadlines_and_errors(bob: str, call_here: Here) -> None
     *_, deadline, failed, line = drawn(err)
     assert (deadline, failed) == ("● a deadline passes", "● failed: 1502 Response timeout")
     assert line == "rpcproto: 1502 Response timeout"
-    assert re.search(r"^   0\.1\d\d s  ● failed", err, re.MULTILINE)
+    passed = re.search(r"^ +(\d+\.\d{3}) s  ● failed", err, re.MULTILINE)
+    assert passed is not None
+    assert float(passed[1]) >= 0.1
     _, _, err = call_here(bob, "--trace", "bob", "brew", "coffee")
     assert "(tea ?[31monly)" in err  # no order reaches the terminal
 
@@ -960,8 +962,12 @@ def test_in_a_room_a_call_waits_for_whom_it_is_for(
     with Process([*RPCPROTO, *command]) as waiting, Serving("--transport", url) as service:
         assert service.url == url
         assert waiting.end() == (0, "\n", "")
-        code, out, err = call_here(url, "--wait", "0.3", "--trace", "carol", "echo")
-        assert (code, out) == (1, "")
+        err = ""
+        for seconds in ("0.3", "3", "30"):  # bob has to answer in time, on a busy machine too
+            code, out, err = call_here(url, "--wait", seconds, "--trace", "carol", "echo")
+            assert (code, out) == (1, "")
+            if "other participants: bob" in err:
+                break
         assert drawn(err) == [
             "alice carol",
             "● carol did not join in time",

@@ -201,7 +201,7 @@ class Threads(ThreadPoolExecutor):
     def settle(self) -> None:
         """Wait until no thread runs; raises what one of them has raised."""
         with self._changed:
-            assert self._changed.wait_for(lambda: not self._busy, timeout=30)
+            assert self._changed.wait_for(lambda: not self._busy, timeout=60)
         if self.failures:
             raise self.failures.pop()
 

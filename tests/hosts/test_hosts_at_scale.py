@@ -54,7 +54,7 @@ def test_ten_thousand_calls_over_tcp_leave_nothing_behind() -> None:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         asyncio.run(call_all(port))
-        output, errors = server.communicate(timeout=30)
+        output, errors = server.communicate(timeout=60)
 
     assert (server.returncode, errors) == (0, "")
     left = json.loads(output)

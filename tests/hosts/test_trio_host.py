@@ -505,7 +505,7 @@ trio.run(main)
         assert program.stdout is not None
         assert program.stdout.readline() == "leaving\n"
         program.send_signal(signal.SIGINT)
-        output, _ = program.communicate(timeout=20)
+        output, _ = program.communicate(timeout=60)
     assert output == "closed\n"
     assert program.returncode != 0
 
