@@ -207,7 +207,7 @@ class Keyring(ABC, Generic[_Key]):
             self._keys.pop((identity, index), None)
 
     def use(self, index: int) -> None:
-        """Encrypt with our own key, or the shared key, at this index (0 to 255) from now on.
+        """Encrypt with the own key, or the shared key, at this index (0 to 255) from now on.
 
         Raises:
             LocalProtocolError: There is no such key.

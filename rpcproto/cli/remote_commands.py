@@ -195,7 +195,9 @@ def call(
     watcher = Watcher(None if keys is None else keys.cryptor()) if trace else None
     if isinstance(address, LiveKitApi):
         if who is None or trace or keys is not None:
-            raise click.UsageError("--server goes with neither --agent, --trace nor a passphrase")
+            raise click.UsageError(
+                "--server can't be combined with --agent, --trace or a passphrase"
+            )
         answering = call_by_server(address, who, method, payload, timeout)
     elif who is None and not isinstance(address, LiveKit):
         raise click.UsageError("--agent is for LiveKit rooms")

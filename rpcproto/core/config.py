@@ -45,7 +45,7 @@ class RpcConfig:
     max_waiting_bytes: int = 64 * MIB
     """The maximum size of all packets and bodies that wait for `next_packet`."""
     max_pending_calls: int = 10_000
-    """The maximum number of our calls that have not ended (R1)."""
+    """The maximum number of this participant's calls that have not ended (R1)."""
     max_invocations: int = 10_000
     """The maximum number of simultaneous invocations (R22)."""
     max_invocations_per_caller: int = 1_000

@@ -21,7 +21,7 @@ class ErrorCode(IntEnum):
     UNSUPPORTED_METHOD = 1400
     """The method is not registered at the destination (R15)."""
     RECIPIENT_NOT_FOUND = 1401
-    """No participant has the identity, or it is our own (R12)."""
+    """No participant has the identity, or it is the caller's own (R12)."""
     REQUEST_PAYLOAD_TOO_LARGE = 1402
     """The payload is larger than the caller can send or the recipient accepts (R8, R26)."""
     UNSUPPORTED_SERVER = 1403

@@ -38,8 +38,7 @@ class Delivery:
             logger.info("%s: the server has granted the permission to publish data", identity)
         else:
             logger.warning(
-                "%s: the server has revoked the permission to publish data: it drops our calls and "
-                "answers",
+                "%s: the server revoked the permission to publish data; it drops calls and answers",
                 identity,
             )
 

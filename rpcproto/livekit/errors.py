@@ -16,7 +16,7 @@ class UnreachableError(ConnectError):
 
 
 class RefusedError(ConnectError):
-    """The server refuses to let us join. `status` is its HTTP status."""
+    """The server refuses to let the participant join. `status` is its HTTP status."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class TokenError(RefusedError):
 
 
 class LeaveError(ConnectionError):
-    """The server has removed us from the room. `reason` is its reason, such as
+    """The server has removed the participant from the room. `reason` is its reason, such as
     `PARTICIPANT_REMOVED`."""
 
     def __init__(self, message: str, reason: str = "") -> None:

@@ -321,7 +321,8 @@ class Link:
         self._is_in = True
         if not joined.may_send:
             logger.warning(
-                "%s: the token does not allow sending data: no call will be heard", joined.identity
+                "%s: the token does not allow sending data: the server will drop all calls",
+                joined.identity,
             )
         await self._connections.enter(joined, is_single=self.path == PATH)
 

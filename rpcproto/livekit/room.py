@@ -123,11 +123,11 @@ class Room:
         | event | arguments | when |
         |---|---|---|
         | `participant_connected` | `RemoteParticipant` | the participant can be called |
-        | `participant_disconnected` | `RemoteParticipant` | it left, or our session is lost |
+        | `participant_disconnected` | `RemoteParticipant` | it left, or the session is lost |
         | `participant_attributes_changed` | `Mapping`, `RemoteParticipant` | attributes changed |
         | `reconnecting` | | the connection is lost |
         | `reconnected` | | the connection is established again |
-        | `disconnected` | `ConnectionError` or None | the session has ended; None if we left |
+        | `disconnected` | `ConnectionError` or None | the session has ended; None if you left it |
 
         Participants that are in the room when `connect` returns are not reported. In the changed
         attributes, a removed attribute has an empty value. If a function raises, the exception is
@@ -154,8 +154,8 @@ class Room:
         """Wait, without a limit, until the local participant has left the room.
 
         Raises:
-            LeaveError: The server has removed us.
-            ConnectError: The server does not let us join again.
+            LeaveError: The server has removed the participant.
+            ConnectError: The server does not let it join again.
         """
         await self._transport.wait_closed()
 

@@ -194,7 +194,7 @@ class LiveKitTransport:
 
         Raises:
             PacketsNotSent: Packets are larger than the server accepts.
-            ConnectionError: We have left the room.
+            ConnectionError: The participant has left the room.
         """
         if self._end is not None:
             raise ConnectionError(str(self._end))
@@ -232,8 +232,8 @@ class LiveKitTransport:
         """Wait until the participant has left the room.
 
         Raises:
-            LeaveError: The server has removed us.
-            ConnectError: The server does not let us join again.
+            LeaveError: The server has removed the participant.
+            ConnectError: The server does not let it join again.
         """
         await self._over.wait()
         if self._end is not None and not self._is_closing:
@@ -350,7 +350,7 @@ class LiveKitTransport:
     def _require_same_identity(self) -> None:
         joined = self._link.joined
         if joined.identity != self._joined.identity:
-            raise ConnectError(f"the server now calls us {joined.identity!r}")
+            raise ConnectError(f"the server changed the identity to {joined.identity!r}")
         self._joined = joined
 
     def _end_with(self, error: ConnectionError) -> None:

@@ -94,11 +94,11 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         """Accept no new requests, and wait until running handlers and calls have ended.
 
         From now on, new requests are answered with 1400, so that their callers can try elsewhere;
-        interceptors do not see them. Running handlers can answer and make calls, and our own calls
-        can end. Return True when no handler runs, no call is pending, and all packets were passed
-        to the transport. Return False after `timeout` seconds (0 or more; None means no limit), or
-        if the participant leaves before. It can be called again. Do not call it in a handler, which
-        would wait for itself.
+        interceptors do not see them. Running handlers can answer and make calls, and calls of this
+        participant can end. Return True when no handler runs, no call is pending, and all packets
+        were passed to the transport. Return False after `timeout` seconds (0 or more; None means no
+        limit), or if the participant leaves before. It can be called again. Do not call it in a
+        handler, which would wait for itself.
 
         Raises:
             LocalProtocolError: The timeout is invalid, or the participant was not entered.

@@ -32,7 +32,7 @@ def _ids(prefix: str, count: int) -> tuple[str, ...]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the receiver under test knows, and what it waits for."""
+    """The knowledge of the receiver under test: participants, methods, and pending calls."""
 
     receiver: str = "alice"
     """The identity of the receiver."""

@@ -200,7 +200,7 @@ class Link:
         for hello in self._reader.next_frames(MAX_HELLO_BYTES):
             peer = Hello.read(hello)
             if peer.identity == self._our_identity:
-                raise BadPeer(f"the peer has our own identity, {peer.identity!r}")
+                raise BadPeer(f"the peer has the same identity, {peer.identity!r}")
             self.peer = peer
 
     def next_packets(self) -> list[bytes]:

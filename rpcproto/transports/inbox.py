@@ -133,7 +133,7 @@ class Inbox:
         self._of_sender.clear()
 
     def end(self) -> None:
-        """Add no more events. Those that wait can still be received."""
+        """Accept no further events. Waiting events can still be received."""
         self._is_over = True
 
     def wake(self) -> None:

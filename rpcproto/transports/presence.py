@@ -129,10 +129,10 @@ class Heard(NamedTuple):
     events: tuple[ParticipantJoined | ParticipantLeft, ...] = ()
     answer: Kind | None = None
     """The announcement to send as an answer, if any. Send HERE only to the participant that was
-    heard, and JOIN to all. If that participant has our identity, send HERE to all too, so that it
-    receives our announcements in order."""
+    heard, and JOIN to all. If that participant has the same identity as this one, send HERE to all
+    too, so that it receives the announcements in order."""
     is_put_out: bool = False
-    """Another participant has our identity now, and this one must leave."""
+    """Another participant has this identity now, and this participant must leave."""
     is_one_too_many: bool = False
     """The participant was not recorded, because MAX_PARTICIPANTS are known already."""
     is_sid_taken: bool = False
@@ -164,8 +164,9 @@ _NEVER: Final = float("inf")
 class Presence:
     """The participants of a room, as one of them knows them from announcements.
 
-    An identity that announces a sid of another identity, or ours, counts as one without a sid. So
-    it does not matter which of the two is heard first: both are known, and both can be called.
+    If an identity announces the sid of another identity, or of this participant, it counts as one
+    without a sid. So the order of the two announcements does not matter: both participants are
+    recorded, and both can be called.
     """
 
     def __init__(
@@ -231,11 +232,11 @@ class Presence:
         return len(longest.encode())
 
     def rejoin(self, sid: str) -> None:
-        """Report that the connection was lost, and that we come back as `sid`. All others count as
-        departed.
+        """Report that the connection was lost, and that this participant returns as `sid`. All
+        others count as departed.
 
-        The others then know that their earlier requests will not be answered (R41). A participant
-        that joined under our identity meanwhile keeps it.
+        The others then know that their earlier requests will not be answered (R41). If another
+        participant has joined under this identity meanwhile, it keeps the identity.
         """
         self.sid = sid
         self._generation = min(self._generation + 1, MAX_GENERATION)
@@ -369,7 +370,7 @@ class Presence:
 
     @property
     def next_overdue(self) -> float | None:
-        """The instant at which the next participant is overdue if nothing more is heard."""
+        """The instant at which the next participant is overdue if no announcement arrives."""
         present = self._first_due()
         return None if present is None else present.overdue_at
 
@@ -389,7 +390,7 @@ class Presence:
         return late
 
     def heartbeat_sent(self) -> None:
-        """Report that our heartbeat was sent to all participants."""
+        """Report that the heartbeat of this participant was sent to all others."""
         self.heartbeat_by = _NEVER
 
     def _first_due(self) -> _Present | None:

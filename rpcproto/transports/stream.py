@@ -204,7 +204,8 @@ class StreamTransport(AsyncResource):
             else:
                 await anyio.lowlevel.checkpoint()
         if failed:
-            raise PacketsNotSent(failed, f"no packet, or one over {self._max_frame_bytes} bytes")
+            reason = f"a packet is empty or has more than {self._max_frame_bytes} bytes"
+            raise PacketsNotSent(failed, reason)
 
     def _take(
         self, take: Callable[[], OutgoingPacket | None]

@@ -774,7 +774,7 @@ def test_a_peer_that_is_none_is_refused_and_the_others_are_served(call_here: Her
             assert re.match("rpcproto: bob: refused .*127.0.0.1.*: a frame of", service.told())
         code, out, err = call_here(service.url, "--identity", "bob", "bob", "echo")
         assert (code, out) == (3, "")
-        assert "the peer has our own identity, 'bob'" in err
+        assert "the peer has the same identity, 'bob'" in err
         assert call_here(service.url, "bob", "echo", "Hi") == (0, "Hi\n", "")
 
 

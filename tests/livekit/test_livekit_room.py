@@ -724,7 +724,7 @@ def test_who_is_called_something_else_the_next_time_does_not_go_on(
     async def scene(server: RoomServer) -> None:
         async with connect(server.url, token("bob")) as bob:
             session_of(server, "bob").say_leave(LeaveRequest.RECONNECT)
-            with pytest.raises(ConnectError, match="the server now calls us 'robert'"):
+            with pytest.raises(ConnectError, match="the server changed the identity to 'robert'"):
                 await bob.wait_closed()
 
     run(scene)

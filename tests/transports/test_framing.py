@@ -294,7 +294,7 @@ def test_there_is_no_packet_before_the_hello() -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00", r"begins with b'\\x16\\x03\\x01\\x02'\)"),
         (frame(bytes(MAX_HELLO_BYTES + 1)), "a frame of 4097 bytes, more than 4096"),
         (frame(b"data"), "the hello is not JSON"),
-        (hello(identity="alice"), "the peer has our own identity, 'alice'"),
+        (hello(identity="alice"), "the peer has the same identity, 'alice'"),
         (hello() + b"\0\0", "the stream ended after 2 bytes of a frame"),
         (hello() + frame(b"data")[:-1], "the stream ended after 7 bytes of a frame"),
         (hello() + frame(bytes(LIMIT + 1)), "a frame of 301 bytes, more than 300"),

@@ -222,7 +222,7 @@ async def test_a_participant_knows_its_peer_before_it_first_waits() -> None:
         (Random(1).randbytes(1_000), "more than 4096"),
         (frame(b"a packet"), "the hello is not JSON"),
         (frame(b'{"rpcproto":2,"identity":"bob"}'), "the hello is not of version 1"),
-        (frame(Hello("alice").write()), "the peer has our own identity, 'alice'"),
+        (frame(Hello("alice").write()), "the peer has the same identity, 'alice'"),
     ],
     ids=["http", "tls", "random", "no hello", "version", "our identity"],
 )
@@ -420,7 +420,7 @@ async def test_r10_a_packet_over_the_limit_is_not_sent_and_the_connection_stands
     async with alice_and_bob(kind, tmp_path) as (alice, bob):
         large, small = packet("bob", bytes(MAX_FRAME_BYTES + 1)), packet("bob", b"small")
         empty = packet("bob", b"")
-        with pytest.raises(PacketsNotSent, match="over 131072 bytes") as caught:
+        with pytest.raises(PacketsNotSent, match="more than 131072 bytes") as caught:
             await alice.send(of(empty, small, large))
         assert caught.value.packets == (empty, large)
         assert await event(bob) == PacketReceived(b"small", "alice")
@@ -775,7 +775,7 @@ async def test_a_bad_peer_is_refused_and_logged_and_the_others_go_on(
             await connect("bob")
         [text] = await messages.count(1)
         assert text.startswith("bob: refused ")
-        assert text.endswith(": the peer has our own identity, 'bob'")
+        assert text.endswith(": the peer has the same identity, 'bob'")
         await assert_echoes(alice)
         async with await connect("carol") as carol:
             await assert_echoes(carol)

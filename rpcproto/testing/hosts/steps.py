@@ -265,7 +265,7 @@ class Scenario:
     name: str
     steps: Sequence[Step] = field(repr=False)
     topic: str = "of your own"
-    """What it is about, for the summary."""
+    """The topic, for the summary."""
     is_connected: bool = True
     """Whether the peer is here and the channel connected before the first step."""
     config: RpcConfig = RpcConfig()  # noqa: RUF009 (frozen)
