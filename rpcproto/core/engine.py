@@ -127,8 +127,8 @@ class RpcEngine:
 
     @property
     def hand_over_unknown_methods(self) -> bool:
-        """Whether the engine reports requests for methods that are not registered to the host
-        (R15). False by default.
+        """Whether the engine reports requests for unregistered methods to the host (R15). False by
+        default.
 
         If it is True, the host must answer these requests, usually with 1400. The engine itself
         still refuses a method of 0 or more than 64 bytes. Setting this attribute is an input.
