@@ -98,7 +98,9 @@ def main() -> None:
             archive.extractall(directory, filter="data")
         print(f"make test in {release}", flush=True)
         tests = subprocess.run(("make", "test"), cwd=directory / release, check=False)
+    if tests.returncode:
         sys.exit(tests.returncode)
+    print(f"{release}: built, checked, installed and tested")
 
 
 if __name__ == "__main__":

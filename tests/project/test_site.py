@@ -1,6 +1,8 @@
 """The site that `make docs` builds, in a browser, light and dark. It keeps screenshots."""
 
+import html
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -67,6 +69,11 @@ def test_a_page_looks_as_the_system_prefers(url: str, page: str, heading: str, s
     browse(place, scheme, f"--screenshot={picture}")
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert picture.stat().st_size > 50_000
+
+
+def test_long_signatures_have_a_line_for_each_parameter() -> None:
+    page = (SITE / "reference" / "rpcproto.html").read_text("utf-8")
+    assert "RpcEngine(\n    identity: str,\n" in html.unescape(re.sub(r"<[^>]+>", "", page))
 
 
 def test_the_search_finds_every_page_and_every_public_name(url: str) -> None:
