@@ -58,7 +58,7 @@ class Caller(Side):
         self._usual_wire_ms = wire_timeout_ms(config)
         self._line = self._deadlines.line(timeout, window)
         """Where calls without timeouts of their own wait for their deadlines."""
-        self._pending: dict[str, Call] = {}
+        self.pending: dict[str, Call] = {}
         self._max_ended = config.remembered_requests
         self._ended: dict[str, None] = {}
         """The last calls that ended: what still comes for one of them is late, not unknown."""
@@ -68,9 +68,6 @@ class Caller(Side):
         self._routes = self._recipients.routes
         self._reading: dict[str, IncomingStream] = {}
         """By request id, the response that a call reads."""
-
-    def __len__(self) -> int:
-        return len(self._pending)
 
     # what the application wants
 
@@ -84,7 +81,7 @@ class Caller(Side):
             route = self._recipients.find_route(destination_identity, method)
         body = require_text(payload, "payload")
         own = None if timeouts == _UNSTATED else self._checked_timeouts(*timeouts)
-        pending, outbox, size = self._pending, self._outbox, len(body)
+        pending, outbox, size = self.pending, self._outbox, len(body)
         if len(pending) >= self._max_pending:
             raise LocalProtocolError(f"{len(pending)} calls are pending, which is the limit")
         new_id = self._new_id
@@ -134,7 +131,7 @@ class Caller(Side):
 
     def cancel(self, request_id: str) -> bool:
         """See `RpcEngine.cancel`."""
-        call = self._pending.get(request_id)
+        call = self.pending.get(request_id)
         if call is None:
             return False
         self._end(call, CallInput.CANCEL)
@@ -145,7 +142,7 @@ class Caller(Side):
     def receive_ack(self, ack: Ack, origin: Origin, now: float) -> Ignored:
         """The responder has the request (R4)."""
         request_id = ack[0]
-        call = self._pending.get(request_id)
+        call = self.pending.get(request_id)
         if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         state = _AFTER_ACK.get(call.state)
@@ -158,7 +155,7 @@ class Caller(Side):
     def receive_response(self, response: Response, origin: Origin, now: float) -> Ignored:
         """A v1 response; it completes the call, whichever way the request went (R6)."""
         request_id, payload = response
-        call = self._pending.get(request_id)
+        call = self.pending.get(request_id)
         if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         outcome: Body | Fault = NO_PAYLOAD
@@ -170,7 +167,7 @@ class Caller(Side):
     def receive_error(self, error: ErrorResponse, origin: Origin, now: float) -> Ignored:
         """The responder's error (R18)."""
         request_id, code, message, data = error
-        call = self._pending.get(request_id)
+        call = self.pending.get(request_id)
         if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         self._fail(call, CallInput.RESPONSE, code, message, data)
@@ -181,7 +178,7 @@ class Caller(Side):
         stream_id, request_id, generated, body, _ = header
         if generated or not request_id:
             return why_not_header(generated)
-        call = self._pending.get(request_id)
+        call = self.pending.get(request_id)
         if call is None or not call.recipient.can_be(origin):
             return self._why_not(call, request_id)
         recipient, identity, sid = call.recipient, origin.identity, origin.sid
@@ -215,7 +212,7 @@ class Caller(Side):
 
     def send_failed(self, packet: OutgoingPacket) -> None:
         """The host could not send a part of a request (R10)."""
-        call = self._pending.get(packet.request_id)
+        call = self.pending.get(packet.request_id)
         if call is not None and call.order == packet.token:
             self._outbox.fail_stream(packet)
             self._fail(call, CallInput.SEND_FAILED, ErrorCode.SEND_FAILED)
@@ -240,7 +237,7 @@ class Caller(Side):
 
     def everyone_left(self) -> None:
         """The connection is lost, or the engine closes: there is no grace for that (R9)."""
-        for call in list(self._pending.values()):
+        for call in list(self.pending.values()):
             self._fail(call, CallInput.RECIPIENT_LEFT, ErrorCode.RECIPIENT_DISCONNECTED)
         self._recipients.sweep()
 
@@ -277,11 +274,11 @@ class Caller(Side):
     def _end(self, call: Call, what: CallInput) -> None:
         """Let the table decide, and let go of everything that the call held, but its name."""
         call.state = CALL_TABLE[call.state][what]
-        if call.recipient.calls_in_grace:
-            self._recipients.call_in_grace_ended(call.recipient)
-        request_id = call.request_id
-        del self._pending[request_id]
-        for line in (self._line, call.recipient.calls):
+        recipient, request_id = call.recipient, call.request_id
+        if recipient.calls_in_grace:
+            self._recipients.call_in_grace_ended(recipient)
+        del self.pending[request_id]
+        for line in (self._line, recipient.calls):
             if line and line[0] is call:
                 line.popleft()
         ended = self._ended

@@ -135,18 +135,19 @@ class Deadlines:
         soonest = None
         if self._others and (first := self._first_other()) is not None:
             soonest = first.deadline
-        for line in filter(None, self._lines):
-            item, timeout = line[0], line.timeout
-            if item.state < line.least:
-                if item.state >= OPEN and len(line) == 1:  # nobody behind it is due earlier
-                    timeout = line.last_timeout
-                elif (front := line.front()) is not None:
-                    item = front
-                else:
-                    continue
-            deadline = item.started + timeout
-            if soonest is None or deadline < soonest:
-                soonest = deadline
+        for line in self._lines:
+            if line:
+                item, timeout = line[0], line.timeout
+                if item.state < line.least:
+                    if item.state >= OPEN and len(line) == 1:  # nobody behind it is due earlier
+                        timeout = line.last_timeout
+                    elif (front := line.front()) is not None:
+                        item = front
+                    else:
+                        continue
+                deadline = item.started + timeout
+                if soonest is None or deadline < soonest:
+                    soonest = deadline
         return soonest
 
     def first(self) -> Due | None:

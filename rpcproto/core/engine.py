@@ -92,8 +92,7 @@ class RpcEngine:
         if cryptor is not None:
             cryptor.attach(identity)
         self._identity = identity
-        self._max_packet_bytes = config.max_packet_bytes
-        self._max_readable_bytes = config.max_packet_bytes
+        self._max_packet_bytes = self._max_readable_bytes = config.max_packet_bytes
         """Below 0 while packets are not read at all."""
         self._max_untaken_events = config.max_untaken_events
         self._now = -math.inf
@@ -115,13 +114,14 @@ class RpcEngine:
         self._half_read = shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
+        self._pending, self._invocations = self._caller.pending, self._responder.invocations
         self._marks = cryptor is None
         """Whether the number of a packet is marked before its content is looked at (R37)."""
         self._handlers = _handlers(self._caller, self._responder, shared.reader)
         if cryptor is not None:
             sealing = Sealing(cryptor, shared, self._handlers)
-            self._handlers = sealing.handlers
-            self._small, self._take = deque(), sealing.take  # all packets go the longer way
+            # No packet leaves unsealed by the short way.
+            self._handlers, self._small, self._take = sealing.handlers, deque(), sealing.take
 
     # what the application wants
 
@@ -480,9 +480,11 @@ class RpcEngine:
     @property
     def next_deadline(self) -> float | None:
         """The instant at which to call `handle_deadline`, on the clock of `now`, or None."""
-        if not self._half_read:
-            return self._deadlines.next_deadline()
+        if not (self._pending or self._invocations):
+            return None
         deadline = self._deadlines.next_deadline()
+        if not self._half_read:
+            return deadline
         idle, turn_at = self._reader.first(), self._reader.turn_at
         others = (deadline, idle[0] if idle else None, turn_at)
         return min(instant for instant in others if instant is not None)
@@ -495,8 +497,8 @@ class RpcEngine:
     def statistics(self) -> Statistics:
         """Return the sizes of the tables and the numbers of packets. This changes nothing."""
         return Statistics(
-            pending_calls=len(self._caller),
-            running_invocations=len(self._responder),
+            pending_calls=len(self._pending),
+            running_invocations=len(self._invocations),
             open_streams_in=len(self._half_read),
             open_streams_out=len(self._outbox.streams),
             waiting_packets=len(self._outbox.small),

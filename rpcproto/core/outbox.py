@@ -109,9 +109,9 @@ class Outbox:
         if body.startswith(BOM):
             content, compression = body, UNCOMPRESSED
         header = write_header(opening, size, None, compression)
-        self.send(_HEADER, header, identity, request_id, token)
         envelope, stream_id, _, _ = opening
         if len(content) > CHUNK_BYTES:
+            self.send(_HEADER, header, identity, request_id, token)
             source = deflated if deflated and compression else PlainSource(body)
             stream = StreamWriter(envelope, stream_id, request_id, source, *recipient, token, size)
             self.streams[token] = stream
@@ -119,10 +119,14 @@ class Outbox:
             self._deflating += stream.is_deflating
             self.waiting_bytes += size
             return
-        if content:  # all of a stream of one chunk leaves at once (R30)
-            chunk = write_chunk(envelope, stream_id, 0, content)
-            self.send(_CHUNK, chunk, identity, request_id, token)
-        self.send(_TRAILER, write_trailer(envelope, stream_id), identity, request_id, token)
+        # All of a stream of one chunk leaves at once (R30).
+        chunk = write_chunk(envelope, stream_id, 0, content) if content else b""
+        trailer = write_trailer(envelope, stream_id)
+        self.waiting_bytes += len(header) + len(chunk) + len(trailer)
+        self.small.append((header, identity, request_id, _HEADER, token))
+        if chunk:
+            self.small.append((chunk, identity, request_id, _CHUNK, token))
+        self.small.append((trailer, identity, request_id, _TRAILER, token))
 
     def take(self) -> OutgoingPacket | None:
         """What leaves next: while nothing small waits, a part of the body whose turn it is."""

@@ -96,7 +96,7 @@ class Responder(Side):
         """What callers ask for that are configured as we are."""
         self._usual_line = self._deadlines.line(self._lifetime(self._usual_timeout_ms))
         self._methods: set[str] = set()
-        self._invocations: dict[int, Invocation] = {}
+        self.invocations: dict[int, Invocation] = {}
         self._memory = RequestMemory(
             config.remembered_requests,
             config.remembered_requests_per_caller,
@@ -106,9 +106,6 @@ class Responder(Side):
         self._answers = self._memory.answers
         self.hands_over_unknown_methods: bool = False
         """See `RpcEngine.hand_over_unknown_methods`."""
-
-    def __len__(self) -> int:
-        return len(self._invocations)
 
     # what the application wants
 
@@ -126,7 +123,7 @@ class Responder(Side):
     def respond(self, invocation_id: int, payload: str, now: float) -> bool:
         """See `RpcEngine.respond`."""
         body = require_text(payload, "payload")
-        invocation = self._invocations.get(invocation_id)
+        invocation = self.invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
         key, outbox, size = invocation.key, self._outbox, len(body)
@@ -153,7 +150,7 @@ class Responder(Side):
             raise LocalProtocolError("an error code is an int from 0 to 2^32 - 1")
         message = require_text(message, "message").decode()
         data = require_text(data, "data").decode()
-        invocation = self._invocations.get(invocation_id)
+        invocation = self.invocations.get(invocation_id)
         if invocation is None or invocation.state is not _RUNNING:
             return False
         self._end(invocation, InvocationInput.ANSWER)
@@ -226,8 +223,8 @@ class Responder(Side):
             return IgnoreReason.REPEAT
         of_caller = sender.invocations
         if len(of_caller) >= self._max_of_caller or (
-            len(self._invocations) >= self._open_to_all
-            and not has_room(len(self._invocations) + 1, len(of_caller) + 1, self._max_in_all)
+            len(self.invocations) >= self._open_to_all
+            and not has_room(len(self.invocations) + 1, len(of_caller) + 1, self._max_in_all)
         ):
             self._known[key] = 0
             self._memory.add(key)
@@ -235,7 +232,7 @@ class Responder(Side):
             return None
         order = next(self._orders)
         invocation = Invocation(order, key, sender, is_stream, now)
-        self._invocations[order] = of_caller[order] = invocation
+        self.invocations[order] = of_caller[order] = invocation
         self._known[key] = order
         if timeout_ms == self._usual_timeout_ms:
             line = self._usual_line
@@ -275,7 +272,7 @@ class Responder(Side):
 
     def everyone_left(self, reason: AbandonReason) -> None:
         """The connection is lost, or the engine closes (R41, R42)."""
-        for invocation in list(self._invocations.values()):
+        for invocation in list(self.invocations.values()):
             self._abandon(invocation, reason)
         self._memory.everyone_left()
 
@@ -341,7 +338,7 @@ class Responder(Side):
         """Let the table decide, free what the invocation held, and remember its name."""
         invocation.state = INVOCATION_TABLE[invocation.state][what]
         order, sender = invocation.order, invocation.sender
-        del self._invocations[order], sender.invocations[order]
+        del self.invocations[order], sender.invocations[order]
         line = self._usual_line
         if line and line[0] is invocation:
             line.popleft()

@@ -132,10 +132,10 @@ class StreamReader:
         if sender is None:
             return None
         stream = sender.streams.get((sid, stream_id))
-        if stream is None and not sid and identity in self._sids_in_grace:
-            stream = sender.streams.get((self._sids_in_grace[identity], stream_id))
-            return None if stream is None or stream.is_request else stream
-        return stream
+        if stream is not None or sid or identity not in self._sids_in_grace:
+            return stream
+        stream = sender.streams.get((self._sids_in_grace[identity], stream_id))
+        return None if stream is None or stream.is_request else stream
 
     def read_header(self, body: BodyFields, sender: Sender, is_answer: bool) -> Body | Fault | None:
         """What is known of a body from its header alone (R27): all of it, if it is inline and takes

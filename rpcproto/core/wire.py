@@ -120,7 +120,6 @@ def read(data: bytes, our_identity: str, known: tuple[Greetings, int]) -> Read |
     `known` are the known senders, and how many bytes a greeting has without the sender's name.
     """
     senders, size = known
-    sender = None
     try:
         start = data[1] + size
         sender = senders.get(data[:start])
@@ -136,8 +135,8 @@ def read(data: bytes, our_identity: str, known: tuple[Greetings, int]) -> Read |
                 if is_usual or is_id(name) or kind is Sealed:
                     return kind, fields, sender, None
                 return None
-    except LookupError:
-        pass  # it is too short, or begins with something else
+    except LookupError:  # it is too short, or has another kind of message
+        sender = None
     except MALFORMED:
         return None
     return _read_any(data, our_identity, sender is not None)

@@ -188,7 +188,7 @@ FAULTS = [
         "responder",
         "simulation",
         "        if key in self._known:\n",
-        "        if key in self._invocations:\n",
+        "        if key in self.invocations:\n",
     ),
     Fault(
         "a request is not acknowledged",
@@ -208,8 +208,8 @@ FAULTS = [
         "an invocation that ends leaves its slot taken",
         "responder",
         "laws",
-        "del self._invocations[order], sender.invocations[order]",
-        "del self._invocations[order]",
+        "del self.invocations[order], sender.invocations[order]",
+        "del self.invocations[order]",
     ),
     Fault(
         "a payload of just the greatest length is refused",

@@ -166,7 +166,7 @@ def forgets(self: RequestMemory, key: Any) -> None:
 
 
 def leaves_its_deadline(self: Caller, request_id: str) -> bool:
-    call = self._pending.get(request_id)
+    call = self.pending.get(request_id)
     cancelled = cancel(self, request_id)
     if call is not None:
         call.state = CallState.ACKNOWLEDGED
@@ -177,7 +177,7 @@ def leaves_its_deadline(self: Caller, request_id: str) -> bool:
 def keeps_the_ack_window(self: Caller, ack: Any, *sender: Any) -> IgnoreReason | None:
     reason = receive_ack(self, ack, *sender)
     if reason is None:
-        self._pending[ack[0]].state = CallState.SENT
+        self.pending[ack[0]].state = CallState.SENT
     return reason
 
 
@@ -203,7 +203,7 @@ def leaves_one_call(self: Recipients, identity: str, has_grace: bool) -> list[Ca
 
 def answers_the_wrong_one(self: Responder, invocation_id: int, *args: Any) -> bool:
     """What is answered is the newest invocation, under its own id."""
-    return respond(self, max(self._invocations, default=invocation_id), *args)
+    return respond(self, max(self.invocations, default=invocation_id), *args)
 
 
 def remembers_a_forgery(self: Caller, response: Any, *sender: Any) -> IgnoreReason | None:
@@ -225,7 +225,7 @@ def ends_with_the_deadline_s_own_code(self: Caller, call: Call, *, early: bool) 
 
 
 def ignores_answers_in_grace(self: Caller, response: Any, *sender: Any) -> IgnoreReason | None:
-    call = self._pending.get(response[0])
+    call = self.pending.get(response[0])
     if call is not None and call.recipient.calls_in_grace:
         return IgnoreReason.LATE
     return receive_response(self, response, *sender)
