@@ -23,7 +23,7 @@ demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
 
 test: .venv/dev/.installed
-	$(BIN)/pytest -q -n 3 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # What the fast profile has no time for: within half an hour on two cores.
 deep: .venv/dev/.installed

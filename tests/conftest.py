@@ -1,6 +1,7 @@
 """What concerns all tests."""
 
 import gc
+import os
 import signal
 from collections.abc import Generator
 
@@ -12,13 +13,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG = ("test_conformance", "test_search", "test_simulation", "test_stateful")
+LONG = ("test_conformance.py", "test_search", "test_simulation", "test_stateful")
 """The modules with the longest tests."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests: a worker that gets one last would be waited for."""
-    items.sort(key=lambda item: not item.path.name.startswith(LONG))
+    """Let each worker begin with its share of the longest tests: who gets one last would be waited
+    for. pytest-xdist deals out the list in as many pieces as there are workers."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.path.name.startswith(LONG)]
+    short = [item for item in items if not item.path.name.startswith(LONG)]
+    total = len(items)
+    items.clear()
+    for worker in range(workers):
+        items += long[worker::workers]
+        room = max(0, total * (worker + 1) // workers - len(items))
+        items += short[:room]
+        del short[:room]
+    items += short
 
 
 def pytest_collection_finish() -> None:

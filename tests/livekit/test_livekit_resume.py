@@ -256,7 +256,11 @@ def test_who_left_in_the_meantime_has_left() -> None:
     run(scene)
 
 
-def test_a_session_that_the_server_has_forgotten_is_joined_anew() -> None:
+def test_a_session_that_the_server_has_forgotten_is_joined_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpcproto.livekit.transport.DEPARTURE_GRACE", 0.1)
+
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (bob, alice):
             states = states_of(bob)

@@ -281,8 +281,10 @@ def test_an_answer_that_is_given_arrives_though_we_leave_at_once(size: int) -> N
 
 @each_path
 def test_a_session_that_the_server_does_not_resume_is_joined_anew(
-    path: str, caplog: pytest.LogCaptureFixture
+    path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rpcproto.livekit.transport.DEPARTURE_GRACE", 0.1)
+
     async def scene(server: RoomServer) -> None:
         async with bob_and_alice(server) as (bob, alice):
             started = asyncio.Event()
