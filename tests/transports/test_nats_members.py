@@ -191,7 +191,11 @@ class Everybody(AsyncExitStack):
                 if name != caller.identity:
                     await caller.wait_for_participant(name)
                     answer = await caller.perform_rpc(
-                        destination_identity=name, method="who am I", payload=caller.identity
+                        destination_identity=name,
+                        method="who am I",
+                        payload=caller.identity,
+                        response_timeout=GUARD,
+                        max_round_trip_latency=GUARD,
                     )
                     assert answer == f"{name}: you are {caller.identity}"
         assert self.lies == []
