@@ -169,7 +169,7 @@ fn write(frame: &[u8]) {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")] // tasks run in the order in which packets start them
 async fn main() {
     let hello: Json = serde_json::from_slice(&read().expect("a hello")).expect("JSON");
     write(json!({"rpcproto": 1, "identity": hello["you"], "client_protocol": 2, "capabilities": [2]}).to_string().as_bytes());
@@ -203,6 +203,7 @@ async fn main() {
     let (frames, mut taken) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || while let Some(frame) = read() { let _ = frames.send(frame); });
     while let Some(frame) = taken.recv().await {
+        tokio::task::yield_now().await; // what the frame before has started has run as far as it can
         if frame.first() == Some(&b'{') {
             if let Some(left) = testee.control(&serde_json::from_slice(&frame).expect("JSON")) {
                 let _ = input.send(InputEvent::AbortStreamsFrom(left));
