@@ -199,6 +199,6 @@ async def _play(
     attachment: AnyAttachment, plays: Sequence[Play], terminal: Terminal, timeout_scale: float
 ) -> Run:
     async with attachment:
-        judge = Judge(attachment, terminal.result, timeout_scale=timeout_scale)
+        judge = Judge(attachment, terminal.result, terminal.introduce, timeout_scale=timeout_scale)
         with terminal.progress(plays):
             return await judge.run(plays)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rpcproto.cli.drawing import draw
 from rpcproto.cli.output import console
+from rpcproto.conformance.attachment import Facts
 from rpcproto.conformance.case import SECTIONS
 from rpcproto.conformance.results import Play, Result, Run, Verdict
 from rpcproto.recording.diagram import printable
@@ -55,6 +56,14 @@ class Terminal:
             self._progress = progress
             progress.add_task("playing", total=len(plays))
             yield
+
+    def introduce(self, facts: Facts, missing: Sequence[str]) -> None:
+        """Print what the testee says of itself, and the methods that it does not serve."""
+        able = ", ".join(str(number) for number in facts.capabilities) or "none"
+        line = f"{facts.identity}: client_protocol {facts.client_protocol}, capabilities {able}"
+        line += ", virtual time" if facts.has_virtual_time else ""
+        line += f"; it does not serve {', '.join(missing)}" if missing else ""
+        self._console.print(Text(printable(line)))
 
     def result(self, result: Result) -> None:
         """Take a result; the line of its section is printed when all of those before it are."""

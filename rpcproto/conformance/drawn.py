@@ -7,7 +7,7 @@ from typing import Final
 
 from rpcproto.conformance.case import DRAWN, Case, Level, Unmet
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import describe, quoted, read_answer
+from rpcproto.conformance.reading import counted, describe, quoted, read_answer
 from rpcproto.conformance.scene import Scene, TesteeCall, said
 from rpcproto.conformance.writing import new_id
 from rpcproto.extras import extra
@@ -183,4 +183,4 @@ class _Conversation:
             most = sum(one.payload == payload for one in asked) + forged
             runs = await self._scene.runs_of(participant, payload) - before
             if runs > most:
-                raise Unmet(f"at most {most} runs with {quoted(payload)}", f"{runs} runs")
+                raise Unmet(f"at most {most} runs with {quoted(payload)}", counted(runs, "run"))

@@ -29,6 +29,10 @@ MUTE_AFTER: Final = 15.0
 PROBE_ATTEMPTS: Final = 5
 PROBE_INTERVAL: Final = 0.2
 """In seconds."""
+PROBE_PATIENCE: Final = 10.0
+"""How long a testee may take until it serves its first method, in seconds."""
+MAX_NAMED: Final = 5
+"""So many cases are named that were under way when an echo was not answered."""
 BETWEEN: Final = 0.03
 """So many seconds lie between the beginnings of cases that are played side by side."""
 PASSPHRASE: Final = Encryption("a passphrase for the cases of encryption", 0)
@@ -47,17 +51,23 @@ PROBES: Final = {
 
 
 class Judge:
-    """Plays cases with one testee. `report` is given each result as soon as it is there."""
+    """Plays cases with one testee.
+
+    `report` is given each result as soon as it is there; before that, `introduce` what the testee
+    says of itself, and the methods of PROBES that it does not serve.
+    """
 
     def __init__(
         self,
         attachment: Attachment,
         report: Callable[[Result], None] = lambda result: None,
+        introduce: Callable[[Facts, Sequence[str]], None] = lambda facts, missing: None,
         *,
         timeout_scale: float = 1.0,
     ) -> None:
         self._stage = Stage(attachment, timeout_scale)
         self._report = report
+        self._introduce = introduce
         self._results: dict[Play, Result] = {}
         self._served: set[str] = set()
         self._deaths = 0
@@ -67,12 +77,20 @@ class Judge:
         self._deaf = 0
         self._is_mute = False
         self._stopped = ""
+        self._under_way: list[Play] = []
 
     async def run(self, plays: Sequence[Play]) -> Run:
-        """Play these. Raises NoTestee if there is none to begin with."""
+        """Play these. Raises NoTestee if there is none to begin with, or if it serves no echo."""
         plain = [play for play in plays if not play[0].is_encrypted]
         encrypted = [play for play in plays if play[0].is_encrypted]
         facts = await self._begin(None)
+        missing = [method for method in PROBES if method not in self._served]
+        if "conform.echo" in missing:
+            what = "none of its methods" if len(missing) == len(PROBES) else "no conform.echo"
+            raise NoTestee(
+                f"the testee serves {what}: each testee must answer a call of conform.echo"
+            )
+        self._introduce(facts, missing)
         if plain:
             await self._play_all(plain)
         if encrypted and not self._stopped:
@@ -93,19 +111,25 @@ class Judge:
         """See which methods are served; one that does not answer counts as served.
 
         Most SDKs let a program register methods only once it has joined, so a testee on real time
-        is asked again for a while.
+        is asked again: until it serves one, and a few times more.
         """
         stage = self._stage
-        for attempt in range(1 if stage.is_virtual else PROBE_ATTEMPTS):
-            if attempt:
-                await stage.sleep(PROBE_INTERVAL)
-            self._served = set(PROBES)
+        await self._probe_once()
+        if stage.is_virtual:
+            return
+        last = stage.now + PROBE_PATIENCE * stage.scale
+        while not self._served and stage.now < last:
+            await stage.sleep(PROBE_INTERVAL)
             await self._probe_once()
-            if len(self._served) == len(PROBES):
+        for _ in range(PROBE_ATTEMPTS - 1):
+            if len(self._served) in (0, len(PROBES)):
                 return
+            await stage.sleep(PROBE_INTERVAL)
+            await self._probe_once()
 
     async def _probe_once(self) -> None:
         stage = self._stage
+        self._served = set(PROBES)
         scene = Scene(stage, 0)
         prober = await scene.join("prober")
         asked = {method: prober.request(method, payload) for method, payload in PROBES.items()}
@@ -192,7 +216,11 @@ class Judge:
             self._silent = self._deaf = 0
         if self._is_mute:
             return self._unplayed(play, "not played: it answers no echo any more")
-        return await self._play(case, protocol)
+        self._under_way.append(play)
+        try:
+            return await self._play(case, protocol)
+        finally:
+            self._under_way.remove(play)
 
     async def _answers(self) -> bool:
         """Whether the testee answers a plain echo, however late its ack comes."""
@@ -225,6 +253,8 @@ class Judge:
         except Unmet as unmet:
             is_deaf = isinstance(unmet, Deaf)
             verdict, seen, expected = failure(case.level), unmet.seen, unmet.expected
+            if is_deaf:
+                seen += self._what_else_was_played(case)
         except TesteeDied as died:
             verdict, seen, expected = Verdict.FAIL, str(died), case.sees
         except NotPossible as reason:
@@ -241,6 +271,14 @@ class Judge:
         self._deaf = self._deaf + 1 if is_deaf else 0
         errors = stage.attachment.take_errors()
         return Result(case, protocol, verdict, seen, expected, scene.passed, seconds, errors)
+
+    def _what_else_was_played(self, case: Case) -> str:
+        """The cases that may be what keeps the testee busy: first those with long handlers."""
+        others = {other for other, _ in self._under_way if other is not case}
+        ranked = sorted(others, key=lambda one: ("conform.wait" not in one.methods, one.case_id))
+        names = [one.case_id for one in ranked[:MAX_NAMED]]
+        more = ", ..." if len(ranked) > MAX_NAMED else ""
+        return f", while {', '.join(names)}{more} were played beside it" if names else ""
 
     def _add(self, result: Result) -> None:
         self._results[result.case, result.client_protocol] = result

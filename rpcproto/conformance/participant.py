@@ -1,6 +1,7 @@
 """A participant that the suite plays: what it sends to the testee, and what it gets."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from rpcproto import wire
@@ -184,7 +185,9 @@ class Participant:
         self._skip_acks(request_id)
         seen = await self._first(what, request_id, skip_acks=True)
         error = seen.message
-        if not isinstance(error, ErrorResponse) or (code is not None and error.code != code):
+        if not isinstance(error, ErrorResponse):
+            raise Unmet(what, await self._what_answer(request_id, seen))
+        if code is not None and error.code != code:
             raise Unmet(what, describe(error))
         if message is not None and error.message != message:
             raise Unmet(what, describe(error))
@@ -218,7 +221,11 @@ class Participant:
 
     def has_outcome(self, request_id: str) -> bool | None:
         """True if anything but an ack has come about a request, else None."""
-        return any(not isinstance(seen.message, Ack) for seen in self._about(request_id)) or None
+        return bool(self.outcomes_of(request_id)) or None
+
+    def outcomes_of(self, request_id: str) -> list[Seen]:
+        """All but acks that has come about a request and was not taken."""
+        return [seen for seen in self._about(request_id) if not isinstance(seen.message, Ack)]
 
     def is_refused(self, request_id: str, code: int) -> bool:
         """Whether an error with this code has come about a request and was not taken."""
@@ -298,6 +305,14 @@ class Participant:
         if found is None:
             raise Unmet(f"{what}, to {self.identity}", self._what_came(about))
         return found
+
+    async def _what_answer(self, request_id: str, first: Seen) -> str:
+        """What came in place of an error: of an answer its payload, if it is whole."""
+        with suppress(Unmet):
+            await self._stage.settle()
+            if (body := read_answer(self._about(request_id))) is not None:
+                return f"the answer {quoted(body.payload)}"
+        return describe(first.message)
 
     def _what_came(self, about: str | None = None) -> str:
         """What is in the inbox; of what is about another request than `about`, its id too."""

@@ -24,6 +24,8 @@ from rpcproto.wire import (
 MAX_SHOWN: Final = 60
 """Characters of a text that a report shows."""
 MAX_BODY_BYTES: Final = 64 << 20
+MAX_DIGITS: Final = 20
+"""Of a timeout on the wire; what has more is no number of milliseconds."""
 
 
 class Form(Enum):
@@ -115,7 +117,7 @@ def read_request(parts: Sequence[Seen]) -> IncomingRequest | None:
         first.request_id,
         first.method,
         whole.payload,
-        int(text) if text.isascii() and text.isdigit() else None,
+        int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else None,
         first.attributes.get(wire.VERSION, ""),
         whole,
     )
@@ -184,6 +186,11 @@ def quoted(value: object) -> str:
         return shown
     content = value if isinstance(value, bytes) else str(value).encode(errors="replace")
     return f"{shown[:MAX_SHOWN]}… ({len(content):,} bytes)"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something: "1 run", "2 runs"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def describe(message: Message) -> str:

@@ -1,12 +1,13 @@
 """One play of a case: its participants, the time, and the calls that the testee is asked for."""
 
 import json
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from rpcproto.conformance.attachment import Facts, Member
 from rpcproto.conformance.case import Unmet
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import IncomingRequest, describe, quoted
+from rpcproto.conformance.reading import IncomingRequest, counted, describe, quoted
 from rpcproto.conformance.stage import EARLY, PATIENCE, STEP, Stage, new_sid
 from rpcproto.conformance.writing import new_id
 from rpcproto.wire import Response, StreamHeader
@@ -94,7 +95,7 @@ class Scene:
         participant.member = participant.member._replace(sid=new_sid())
         if is_told:
             self._note(participant, "joins with a new sid")
-            await self.stage.announce(participant.member)
+            await self.stage.replace(participant.member)
 
     # time
 
@@ -106,6 +107,10 @@ class Scene:
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
         await self.stage.sleep(seconds)
+
+    async def until(self, look: Callable[[], bool | None], seconds: float) -> None:
+        """Let time pass until `look` returns true, at most so many seconds."""
+        await self.stage.until_at(lambda: look() or None, self.stage.now + seconds)
 
     async def settle(self, within: float = PATIENCE) -> None:
         """Wait until the testee has done all that it does now about what it was sent, which may
@@ -187,7 +192,7 @@ class Scene:
     async def has_run_once(self, participant: Participant, payload: str) -> None:
         """The handler of `conform.echo` has run once with this payload."""
         if (runs := await self.runs_of(participant, payload)) != 1:
-            raise Unmet("one run of the handler", f"{runs} runs")
+            raise Unmet("one run of the handler", counted(runs, "run"))
 
     # within
 
@@ -225,9 +230,14 @@ class TesteeCall:
         return (self._scene.now if self.ended is None else self.ended) - self.began
 
     @property
+    def has_ended(self) -> bool:
+        """Whether an outcome has come."""
+        return bool(self._driver.has_outcome(self._request_id))
+
+    @property
     def is_pending(self) -> bool:
         """Whether no outcome has come yet."""
-        return not self._driver.has_outcome(self._request_id)
+        return not self.has_ended
 
     async def outcome(self, within: float | None = None) -> dict[str, object]:
         """What came of it, as the testee says: `payload`, or `code`, `message` and `data`, and so
@@ -237,7 +247,8 @@ class TesteeCall:
             instant = stage.now + self.began + within + stage.tolerance - self._scene.now
             found = await stage.until_at(lambda: driver.has_outcome(self._request_id), instant)
             if found is None:
-                raise Unmet(f"the end of the call {within:g} s after it began", "no end of it")
+                expected = f"the end of the call within {within:g} s of its beginning"
+                raise Unmet(expected, "no end of it")
         self.ended = self._scene.now
         body = await driver.gets_answer(self._request_id)
         if not stage.is_virtual:

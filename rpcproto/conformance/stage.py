@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, TypeVar
 
 from rpcproto.conformance.attachment import Attachment, Encryption, Facts, Member
@@ -27,7 +26,11 @@ SOON: Final = 0.3
 MOMENT: Final = 0.5
 """How long after such an echo something that must come may still come, in seconds."""
 QUIET: Final = 0.03
-"""How long after an echo nothing more may come, in seconds."""
+"""How long after an echo nothing more may come, in seconds; longer where the echo took longer."""
+ECHOES: Final = 3
+"""So many times as long as an echo took, up to MAX_QUIET, is a quiet moment of a busy machine."""
+MAX_QUIET: Final = 1.0
+"""In seconds."""
 EARLY: Final = 0.3
 """How much too early something may come on real time, in seconds."""
 LATE: Final = 2.0
@@ -68,6 +71,8 @@ class Stage:
         self._virtual_now = 0.0
         self._came = anyio.Event()
         self._bystander: Participant | None = None
+        self._is_deaf = False
+        """Whether an echo was missed during this case, so that news waits for none."""
         self._flood_at = MAX_PACKETS
         attachment.on_packet = self._receive
         attachment.on_end = self._end
@@ -117,16 +122,23 @@ class Stage:
         if self.is_virtual:
             await self._set_now()
             return
-        if self._bystander is None:
-            self._bystander = await self.join("bystander", 0)
-        bystander = self._bystander
+        bystander = self._bystander or await self._meet_bystander()
+        asked = self.now
         request = bystander.request("conform.echo", "are you that far?")
         found = await self._wait(lambda: bystander.has_outcome(request), within * self.scale)
         bystander.forget(request)
         if not found:
             raise Deaf("an answer to an echo of a bystander", f"none within {within:g} s")
-        await anyio.sleep(QUIET * self.scale)
+        quiet = min(max(QUIET, ECHOES * (self.now - asked)), MAX_QUIET)
+        await anyio.sleep(quiet * self.scale)
         self.check_alive()
+
+    async def _meet_bystander(self) -> Participant:
+        self._numbers += 1
+        member = Member(f"bystander-{self._numbers}", new_sid(), 0, ())
+        self._bystander = self.play(member, lambda *_: None)
+        await self.attachment.announce(member)
+        return self._bystander
 
     async def until(self, look: Callable[[], T | None]) -> T | None:
         """What `look` returns once it is not None; None if the testee is that far and it is not."""
@@ -139,6 +151,9 @@ class Stage:
         if found is None:
             await self.settle()
             found = await self._wait(look, MOMENT * self.scale)
+        if found is None:
+            await self.settle()
+            found = look()
         return found
 
     async def until_at(self, look: Callable[[], T | None], instant: float) -> T | None:
@@ -188,21 +203,32 @@ class Stage:
     async def announce(self, member: Member) -> None:
         """Let the testee know that a participant is here, before that sends it anything.
 
-        Where news can be late, an echo of somebody else is waited for: a testee that has not heard
-        of a participant takes it for one of client_protocol 0.
+        Where nothing orders news and packets, an echo of somebody else is waited for: a testee that
+        has not heard of a participant takes it for one of client_protocol 0.
         """
         await self.attachment.announce(member)
-        await self._give_news_time()
+        await self._let_arrive()
 
     async def dismiss(self, member: Member) -> None:
-        """Let the testee know that a participant has left, before anything else happens."""
+        """Let the testee know that a participant has left, after all that was sent before and
+        before anything else happens."""
+        await self._let_arrive()
         await self.attachment.dismiss(member)
-        await self._give_news_time()
+        await self._let_arrive()
 
-    async def _give_news_time(self) -> None:
-        if self.attachment.has_late_news and self._bystander is not None:
-            with suppress(Deaf):  # the case will tell
-                await self.settle(within=1)
+    async def replace(self, member: Member) -> None:
+        """Let the testee know of a new session of a participant, after all that the old one sent
+        and before the new one sends anything."""
+        await self._let_arrive()
+        await self.announce(member)
+
+    async def _let_arrive(self) -> None:
+        """Where news and packets can overtake each other, wait for what is on its way."""
+        if self.attachment.has_late_news and not self._is_deaf:
+            try:
+                await self.settle()
+            except Deaf:  # the case will tell
+                self._is_deaf = True
 
     def play(self, member: Member, record: Callable[[str, str, bytes], None]) -> Participant:
         """Play a participant that is as `member` has it, without a word of it to the testee."""
@@ -249,6 +275,7 @@ class Stage:
     def begin_case(self) -> None:
         """From here on, packets count for another case."""
         self._flood_at = self.packets + MAX_PACKETS
+        self._is_deaf = False
         self.unreadable = []
 
     def _end(self, reason: str) -> None:

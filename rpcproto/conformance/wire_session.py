@@ -156,17 +156,19 @@ def _facts(fields: dict[str, object]) -> Facts:
     """A testee's hello. Raises BadPeer."""
     if fields.get("rpcproto") != 1:
         raise BadPeer('a first frame that is no hello of version 1 ({"rpcproto": 1, ...})')
-    identity, client_protocol = fields.get("identity"), fields.get("client_protocol", 0)
+    identity, client_protocol = fields.get("identity"), fields.get("client_protocol")
     capabilities = fields.get("capabilities", [])
     if not isinstance(identity, str) or not identity:
         raise BadPeer("a hello without an identity")
-    if not (isinstance(client_protocol, int) and client_protocol in (0, 1, 2)):
+    if client_protocol is None:
+        raise BadPeer("a hello without a client_protocol, which is 0, 1 or 2")
+    if not (_is_number(client_protocol) and client_protocol in (0, 1, 2)):
         raise BadPeer("a hello whose client_protocol is none of 0, 1 and 2")
     if not (isinstance(capabilities, list) and all(map(_is_number, capabilities))):
         raise BadPeer("a hello whose capabilities are no list of numbers")
     return Facts(
         identity,
-        client_protocol,
+        int(client_protocol),
         tuple(map(int, capabilities)),
         fields.get("virtual_time") is True,
         fields.get("e2ee") is True,

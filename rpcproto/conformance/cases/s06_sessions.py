@@ -1,9 +1,9 @@
 """6: who comes back, and under which session."""
 
 from rpcproto.conformance.case import Level, Unmet, case
-from rpcproto.conformance.cases.s06_departures import GRACE, is_given_up
+from rpcproto.conformance.cases.s06_departures import LONG_AFTER, is_given_up
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import Form
+from rpcproto.conformance.reading import Form, counted
 from rpcproto.conformance.scene import Scene, said
 from rpcproto.conformance.writing import answer_parts, new_id, request_parts, waiting
 
@@ -79,7 +79,7 @@ async def a_participant_that_came_back_unseen(scene: Scene) -> None:
     why="Calls to somebody who reconnected would fail because of their old connection.",
     level=Level.SHOULD,
     methods=CALL,
-    seconds=2,
+    seconds=4,
 )
 async def the_old_session_leaves_late(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -87,8 +87,8 @@ async def the_old_session_leaves_late(scene: Scene) -> None:
     await scene.return_(alice)
     call, request = await scene.called(alice)
     alice.ack(request)
-    await scene.stage.attachment.dismiss(old)
-    await scene.sleep(GRACE)
+    await scene.stage.dismiss(old)
+    await scene.sleep(LONG_AFTER)
     await call.is_still_pending()
     alice.answer(request, "of the new session")
     await call.succeeds("of the new session")
@@ -125,7 +125,7 @@ async def it_comes_back_with_less(scene: Scene) -> None:
     why="The new session gets an answer to a request that it never made.",
     level=Level.SHOULD,
     methods=WAIT,
-    seconds=3,
+    seconds=4,
 )
 async def the_caller_comes_back(scene: Scene) -> None:
     alice = await scene.join("alice")
@@ -133,7 +133,7 @@ async def the_caller_comes_back(scene: Scene) -> None:
     await alice.gets_ack(request)
     await scene.leave(alice)
     await scene.return_(alice)
-    await scene.sleep(2.5)
+    await scene.sleep(LONG_AFTER)
     await scene.nothing_more()
 
 
@@ -173,7 +173,7 @@ async def a_sid_of_somebody_else(scene: Scene) -> None:
     await alice.gets_answer(alice.request("conform.echo", "before"), "before")
     mallory = await scene.join("mallory", is_announced=False)
     mallory.member = mallory.member._replace(sid=alice.member.sid)
-    await scene.stage.attachment.announce(mallory.member)
+    await scene.stage.announce(mallory.member)
     await alice.gets_answer(alice.request("conform.echo", "after"), "after")
 
 
@@ -191,7 +191,7 @@ async def a_sid_of_somebody_who_left(scene: Scene) -> None:
     await scene.leave(alice)
     bob = await scene.join("bob", is_announced=False)
     bob.member = bob.member._replace(sid=alice.member.sid)
-    await scene.stage.attachment.announce(bob.member)
+    await scene.stage.announce(bob.member)
     await bob.gets_answer(bob.request("conform.echo", "hello"), "hello")
 
 
@@ -203,16 +203,16 @@ async def a_sid_of_somebody_who_left(scene: Scene) -> None:
     why="A call that fails by a short break of the connection may have been run.",
     level=Level.INFO,
     methods=CALL,
-    seconds=3,
+    seconds=6,
 )
 async def the_same_session_comes_back(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     await scene.leave(alice)
-    await scene.stage.attachment.announce(alice.member)
+    await scene.stage.announce(alice.member)
     alice.answer(request, "back again")
-    return f"its callee leaves, and is back under the same sid: {said(await call.outcome(3))}"
+    return f"its callee leaves, and is back under the same sid: {said(await call.outcome(5))}"
 
 
 @case(
@@ -223,16 +223,16 @@ async def the_same_session_comes_back(scene: Scene) -> str:
     why="The new session cannot know the call, unless somebody told it.",
     level=Level.INFO,
     methods=CALL,
-    seconds=3,
+    seconds=6,
 )
 async def the_new_session_answers(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     await scene.leave(alice)
     await scene.return_(alice)
     alice.answer(request, "of the new session")
-    return f"its callee's new session answers: {said(await call.outcome(3))}"
+    return f"its callee's new session answers: {said(await call.outcome(5))}"
 
 
 @case(
@@ -243,16 +243,16 @@ async def the_new_session_answers(scene: Scene) -> str:
     why="An answer that names no session may be that of the one that left.",
     level=Level.INFO,
     methods=CALL,
-    seconds=3,
+    seconds=6,
 )
 async def an_answer_without_a_sid_after_a_departure(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     await scene.leave(alice)
     parts = answer_parts(request.request_id, "I leave now", alice.form_for("I leave now"))
     alice.send(*parts, sid="")
-    return f"its callee leaves, and answers without a sid: {said(await call.outcome(3))}"
+    return f"its callee leaves, and answers without a sid: {said(await call.outcome(5))}"
 
 
 @case(
@@ -265,18 +265,18 @@ async def an_answer_without_a_sid_after_a_departure(scene: Scene) -> str:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=3,
+    seconds=6,
 )
 async def a_new_session_sends_the_rest(scene: Scene) -> None:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     header, chunk, trailer = answer_parts(request.request_id, "of two sessions", Form.CHUNKS)
     alice.send(header)
     await scene.leave(alice)
     await scene.return_(alice)
     alice.send(chunk, trailer)
-    outcome = await call.outcome(3)
+    outcome = await call.outcome(5)
     if "payload" in outcome:
         raise Unmet("a call that fails", said(outcome))
 
@@ -291,17 +291,17 @@ async def a_new_session_sends_the_rest(scene: Scene) -> None:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=3,
+    seconds=6,
 )
 async def the_rest_without_a_sid(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
     alice.send(header)
     await scene.leave(alice)
     alice.send(*rest, sid="")
-    return f"its callee leaves, and the rest comes without a sid: {said(await call.outcome(3))}"
+    return f"its callee leaves, and the rest comes without a sid: {said(await call.outcome(5))}"
 
 
 @case(
@@ -314,18 +314,18 @@ async def the_rest_without_a_sid(scene: Scene) -> str:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=3,
+    seconds=6,
 )
 async def the_rest_after_the_return(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
     alice.send(header)
     await scene.leave(alice)
     await scene.return_(alice)
     alice.send(*rest, sid="")
-    outcome = said(await call.outcome(3))
+    outcome = said(await call.outcome(5))
     return f"its callee is back, and the rest of the old answer comes without a sid: {outcome}"
 
 
@@ -344,13 +344,13 @@ async def a_request_again_without_a_sid(scene: Scene) -> str:
     parts = request_parts(new_id(), "conform.echo", payload)
     alice.send(*parts)
     await scene.settle()
-    _, request = await scene.called(alice, response_timeout=2)
+    _, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     await scene.leave(alice)
     alice.send(*parts, sid="")
     await scene.settle()
-    runs = await scene.runs_of(bob, payload)
-    return f"a request that comes again without a sid, after its caller left, runs {runs} times"
+    runs = counted(await scene.runs_of(bob, payload), "run")
+    return f"a request that comes again without a sid, after its caller left, has {runs}"
 
 
 @case(
@@ -363,17 +363,17 @@ async def a_request_again_without_a_sid(scene: Scene) -> str:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=3,
+    seconds=6,
 )
 async def a_header_without_a_sid(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=2)
+    call, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     await scene.leave(alice)
     header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
     alice.send(header, sid="")
     alice.send(*rest)
-    return f"its callee leaves, and the header comes without a sid: {said(await call.outcome(3))}"
+    return f"its callee leaves, and the header comes without a sid: {said(await call.outcome(5))}"
 
 
 @case(
@@ -389,7 +389,7 @@ async def a_header_without_a_sid(scene: Scene) -> str:
 )
 async def a_request_body_without_a_sid(scene: Scene) -> str:
     alice, bob = await scene.join("alice"), await scene.join("bob")
-    _, request = await scene.called(alice, response_timeout=2)
+    _, request = await scene.called(alice, response_timeout=5)
     alice.ack(request)
     await scene.leave(alice)
     payload = f"in two parts {new_id()}"
@@ -397,5 +397,5 @@ async def a_request_body_without_a_sid(scene: Scene) -> str:
     alice.send(header)
     alice.send(*rest, sid="")
     await scene.settle()
-    runs = await scene.runs_of(bob, payload)
-    return f"a request of somebody who left, whose header alone has a sid, runs {runs} times"
+    runs = counted(await scene.runs_of(bob, payload), "run")
+    return f"a request of somebody who left, whose header alone has a sid, has {runs}"

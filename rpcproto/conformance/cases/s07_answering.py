@@ -3,7 +3,7 @@
 from rpcproto import wire
 from rpcproto.conformance.case import Level, Unmet, case
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import Form, IncomingRequest
+from rpcproto.conformance.reading import Form, IncomingRequest, counted
 from rpcproto.conformance.scene import Scene, TesteeCall, said
 from rpcproto.conformance.stage import new_sid
 from rpcproto.conformance.writing import answer_parts, new_id, request_parts
@@ -123,7 +123,7 @@ async def a_session_of_somebody_else(scene: Scene) -> None:
     alice.send(*parts, sid=mallory.member.sid)
     await scene.nothing_more()
     if runs := await scene.runs_of(alice, payload):
-        raise Unmet("no run of the handler", f"{runs} runs")
+        raise Unmet("no run of the handler", counted(runs, "run"))
 
 
 @case(
@@ -344,7 +344,7 @@ async def a_generated_request(scene: Scene) -> None:
     alice.send(header._replace(generated=True), *rest)
     await scene.nothing_more()
     if runs := await scene.runs_of(alice, payload):
-        raise Unmet("no run of the handler", f"{runs} runs")
+        raise Unmet("no run of the handler", counted(runs, "run"))
 
 
 @case(
@@ -379,7 +379,7 @@ async def a_request_to_somebody_else(scene: Scene) -> None:
     alice.send(*parts, destination="somebody else")
     await scene.nothing_more()
     if runs := await scene.runs_of(alice, payload):
-        raise Unmet("no run of the handler", f"{runs} runs")
+        raise Unmet("no run of the handler", counted(runs, "run"))
 
 
 @case(
@@ -421,4 +421,4 @@ async def topics_confused(scene: Scene) -> None:
     alice.answer(request, "genuine")
     await call.succeeds("genuine")
     if runs := await scene.runs_of(alice, payload):
-        raise Unmet("no run of the handler", f"{runs} runs")
+        raise Unmet("no run of the handler", counted(runs, "run"))

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 from rpcproto import wire
 from rpcproto.conformance.case import Level, Unmet, case
 from rpcproto.conformance.participant import Participant
-from rpcproto.conformance.reading import Form
+from rpcproto.conformance.reading import Form, counted
 from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.stage import Deaf
 from rpcproto.conformance.writing import TIMEOUT_MS, new_id, request_stream
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.e2ee import IV_BYTES, KEY_BYTES, AesGcmCryptor
@@ -19,8 +20,11 @@ STREAMS: Final = (1, 2)
 GCM: Final = 1
 LARGEST_PACKET: Final = 64_000
 MANY: Final = 30
-FORGED: Final = 16
-"""Packets that cannot be decrypted: a few seconds of work for a native SDK."""
+FORGED: Final = 10
+"""Packets that cannot be decrypted: 4 s of work and more for a native SDK."""
+ROUNDS: Final = 2
+PROMPT: Final = 2.0
+"""How long those packets may delay others, in seconds; it takes milliseconds if each is cheap."""
 SLOWLY: Final = 60.0
 """How long a testee may take for packets that it cannot decrypt, where that is not the matter."""
 
@@ -279,7 +283,7 @@ def _register(row: Forgery) -> None:
         alice.send(*forged, is_plain=row.is_plain)
         await scene.settle(within=SLOWLY)
         if runs := await scene.runs_of(alice, request.payload):
-            raise Unmet("no run of the handler", f"{runs}")
+            raise Unmet("no run of the handler", counted(runs, "run"))
 
 
 for _forgery in FORGERIES:
@@ -304,8 +308,9 @@ async def silence(scene: Scene) -> None:
 
 @case(
     "13.16",
-    f"{FORGED} packets arrive that cannot be decrypted, then a request of another participant",
-    sees="the answer, within a few seconds",
+    f"{FORGED} packets arrive that cannot be decrypted, then a request of somebody else; "
+    "all of it twice",
+    sees=f"an answer within {PROMPT:g} s, at least once",
     rule="R44 R47",
     why="If each costs time, one participant silences all others; a native SDK spends 0.4 s on it.",
     level=Level.SHOULD,
@@ -313,12 +318,16 @@ async def silence(scene: Scene) -> None:
 )
 async def forgeries_are_cheap(scene: Scene) -> None:
     mallory, alice = await scene.join("mallory"), await scene.join("alice")
-    mallory.send(*(with_another_key(echo("guessed")) for _ in range(FORGED)))
-    try:
-        await alice.gets_answer(alice.request("conform.echo", "and me?"), "and me?")
-    except Unmet:
-        await scene.settle(within=SLOWLY)  # the next case has a testee that is ready
-        raise
+    for _ in range(ROUNDS):  # a machine may be busy once
+        mallory.send(*(with_another_key(echo("guessed")) for _ in range(FORGED)))
+        try:
+            await scene.settle(within=PROMPT)
+        except Deaf:
+            await scene.settle(within=SLOWLY)  # what comes next has a testee that is ready
+        else:
+            await alice.gets_answer(alice.request("conform.echo", "and me?"), "and me?")
+            return
+    raise Unmet(f"an answer within {PROMPT:g} s", "none, in both rounds")
 
 
 @case(

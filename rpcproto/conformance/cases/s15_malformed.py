@@ -4,7 +4,7 @@ from typing import Final
 
 from rpcproto import wire
 from rpcproto.conformance.case import Level, Unmet, case
-from rpcproto.conformance.reading import Form
+from rpcproto.conformance.reading import Form, counted
 from rpcproto.conformance.scene import Scene
 from rpcproto.conformance.writing import TIMEOUT_MS, new_id, request_stream, stream_of
 from rpcproto.core.packets_pb2 import DataPacket
@@ -207,4 +207,4 @@ async def ones_own_packets(scene: Scene) -> None:
     )
     await scene.settle()
     if runs := await scene.runs_of(alice, payload):
-        raise Unmet("no run of the handler", f"{runs}")
+        raise Unmet("no run of the handler", counted(runs, "run"))
