@@ -116,11 +116,13 @@ def run(testee: Testee, directory: Path) -> Report:
     return report
 
 
-def verdicts(report: Report) -> dict[tuple[str, int], str]:
-    """The verdicts by case and client_protocol."""
-    return {
-        (result["id"], result["client_protocol"]): result["verdict"] for result in report["results"]
-    }
+def differences(one: Report, two: Report) -> Iterator[str]:
+    """The plays whose verdicts differ."""
+    for first, second in zip(one["results"], two["results"], strict=True):
+        if first["verdict"] != second["verdict"]:
+            said = (f"{run['verdict']} ({run['seen'] or 'as expected'})" for run in (first, second))
+            play = f"{first['id']} with client_protocol {first['client_protocol']}"
+            yield f"{play}: {', then '.join(said)}"
 
 
 class Cases:
@@ -176,10 +178,6 @@ def results(reports: Mapping[str, Report]) -> Iterator[str]:
             yield f"| {link} | {level} | {play['title']} | {play['sees']} | {play['why']} |"
 
 
-def _number(play: dict[str, Any]) -> list[int]:
-    return [int(part) for part in play["id"].removeprefix("RPC-").split(".")]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="run each twice and compare")
@@ -202,11 +200,9 @@ def main() -> int:
         reports[testee.name] = run(testee, kept)
         print(f"{testee.name}: {len(reports[testee.name]['results'])} plays", flush=True)
         if given.check:
-            again = verdicts(run(testee, kept))
-            for play, verdict in verdicts(reports[testee.name]).items():
-                if again[play] != verdict:
-                    differs = True
-                    print(f"{testee.name}: {play}: {verdict}, then {again[play]}", flush=True)
+            for difference in differences(reports[testee.name], run(testee, kept)):
+                differs = True
+                print(f"{testee.name}: {difference}", flush=True)
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     text = "\n".join(results(reports))

@@ -277,8 +277,11 @@ class Judge:
         others = {other for other, _ in self._under_way if other is not case}
         ranked = sorted(others, key=lambda one: ("conform.wait" not in one.methods, one.case_id))
         names = [one.case_id for one in ranked[:MAX_NAMED]]
+        if not names:
+            return ""
         more = ", ..." if len(ranked) > MAX_NAMED else ""
-        return f", while {', '.join(names)}{more} were played beside it" if names else ""
+        was = "was" if len(names) == 1 else "were"
+        return f", while {', '.join(names)}{more} {was} played beside it"
 
     def _add(self, result: Result) -> None:
         self._results[result.case, result.client_protocol] = result

@@ -17,6 +17,8 @@ WIDTH_EACH: Final = 30
 _TIME_WIDTH: Final = 12
 _NOTE_ROOM: Final = 14
 """A note with less room than this goes over lifelines, in columns."""
+_LABEL_ROOM: Final = 10
+"""A label with at least this room is cut rather than drawn over lifelines, in columns."""
 _CUT: Final = "…"
 """The end of a text that did not fit."""
 
@@ -174,14 +176,21 @@ def _arrow(arrow: Arrow, line: int, columns: dict[str, int], width: int) -> list
     room = max(right - left - 5, 0)
     label, detail = printable(arrow.label), printable(arrow.detail)
 
+    def crosses(place: Text) -> bool:
+        return any(0 <= one - place.column < len(place.text) for one in columns.values())
+
     def beside(text: str, line: int) -> list[Item]:
-        """A text that does not fit between the ends goes over the lifelines beside them."""
-        if len(text) > room:
-            if right + 3 + len(text) <= width:
-                return [Text(line, right + 2, f"{text} ", arrow.style)]
-            if left - 2 - len(text) >= _TIME_WIDTH:
-                return [Text(line, left - 2 - len(text), f" {text} ", arrow.style)]
-        return []
+        """A text that does not fit between the ends goes beside them. It goes over other lifelines,
+        as if it were about those, only where there is no room for its beginning either."""
+        if len(text) <= room:
+            return []
+        places: list[Text] = []
+        if right + 3 + len(text) <= width:
+            places.append(Text(line, right + 2, f"{text} ", arrow.style))
+        if left - 2 - len(text) >= _TIME_WIDTH:
+            places.append(Text(line, left - 2 - len(text), f" {text} ", arrow.style))
+        free = [one for one in places if not crosses(one)]
+        return [*(free if room >= _LABEL_ROOM else free or places)[:1]]
 
     elsewhere = beside(label, line)
     shown = "" if elsewhere else _fit(label, room)

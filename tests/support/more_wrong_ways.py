@@ -479,7 +479,7 @@ MORE_WRONG_WAYS: Final[tuple[tuple[str, type[Right]], ...]] = (
     ("3.13 5.1 5.2 5.3 5.4 5.7 5.8 5.9 5.10 5.11 5.12 5.27 5.28", not_sending(is_error)),
     ("4.1 4.2 4.3 4.4 4.5 4.15 4.19 4.22 4.30 6.11 6.12", at_speed(0.5)),
     ("4.14", stuck_by(is_answer)),
-    ("4.7 4.10 4.12 4.27", sending(with_timeout(lambda timeout: timeout // 1_000))),
+    ("4.7 4.10 4.12 4.27 4.31", sending(with_timeout(lambda timeout: timeout // 1_000))),
     ("4.11", sending(with_timeout(lambda timeout: max(timeout, 8_000)))),
     ("4.16 4.18", NeedingAcks),
     ("4.20", configured(RpcConfig(invocation_grace=0.1))),

@@ -42,7 +42,8 @@ def frames(testee: Testee | None) -> Iterator[bytes]:
 
 def hello(identity: str, **more: object) -> None:
     fields = {"rpcproto": 1, "identity": identity, "client_protocol": 2, "capabilities": [2]}
-    write(json.dumps(fields | more).encode())
+    fields |= more
+    write(json.dumps({name: value for name, value in fields.items() if value is not None}).encode())
 
 
 def play(testee: Testee, before: Callable[[bytes], None] = lambda frame: None) -> None:
@@ -101,6 +102,12 @@ class Poor(Testee):
     METHODS = ("echo",)
 
 
+class Bare(Testee):
+    """Serves nothing, as when its registration went wrong."""
+
+    METHODS = ()
+
+
 class Graceful(Testee):
     """Waits for answers that a departure has overtaken, as in a LiveKit room (R9)."""
 
@@ -115,7 +122,13 @@ class Forgetful(Testee):
         self.counts[invocation.payload] += 1
 
 
-TESTEES = {"wrong": Wrong, "unreadable": Unreadable, "poor": Poor, "forgetful": Forgetful}
+TESTEES = {
+    "wrong": Wrong,
+    "unreadable": Unreadable,
+    "poor": Poor,
+    "bare": Bare,
+    "forgetful": Forgetful,
+}
 HABITS = {"slow": slow, "dying": dying, "flooding": flooding, "garbage": garbage}
 
 
@@ -146,7 +159,8 @@ def main() -> None:
         print("listening on port 7000", flush=True)
     first = json.loads(next(frames(None)))
     testee = TESTEES.get(mode, Testee)(first["you"], cryptor_for(first))
-    hello("somebody else" if mode == "misnamed" else first["you"], e2ee=True)
+    name = "somebody else" if mode == "misnamed" else first["you"]
+    hello(name, e2ee=True, client_protocol=None if mode == "terse" else 2)
     if mode == "silent":
         sys.stdin.buffer.read()
     else:

@@ -9,8 +9,9 @@ from typing import NamedTuple, TypeAlias
 
 import anyio
 import pytest
+from more_wrong_ways import MORE_WRONG_WAYS
 from paths import DOCS, EXAMPLES, TESTS
-from wrong_ways import Right, ignoring, sending
+from wrong_ways import BelievingOrder, Right, ignoring, sending
 
 from rpcproto import cli
 from rpcproto.conformance.case import SECTIONS, Case, Level, NotPossible, Unmet
@@ -18,6 +19,7 @@ from rpcproto.conformance.cases import CASES
 from rpcproto.conformance.judge import MAX_DEATHS, MAX_SILENT, Judge, select
 from rpcproto.conformance.results import Run, Verdict
 from rpcproto.conformance.scene import Scene
+from rpcproto.conformance.stage import Deaf
 from rpcproto.conformance.wire_attachment import ProcessAttachment
 from rpcproto.core.packets_pb2 import DataPacket
 
@@ -27,6 +29,11 @@ PEER = f"{sys.executable} {EXAMPLES / 'testees/peer.py'}"
 def run_testee(mode: str) -> str:
     """The command of a testee of `tests/support/testee.py`."""
     return f"{sys.executable} {TESTS / 'support/testee.py'} {mode}"
+
+
+def wrong_about(number: str) -> type[Right]:
+    """A testee that fails this case."""
+    return next(testee for numbers, testee in MORE_WRONG_WAYS if number in numbers.split())
 
 
 class Ran(NamedTuple):
@@ -258,6 +265,55 @@ def test_methods_that_are_not_served_make_cases_unsupported(conform: Conform) ->
     assert ran.verdicts()["unsupported"] >= 20
 
 
+def test_the_first_line_says_what_the_testee_says_of_itself(conform: Conform) -> None:
+    first = "testee: client_protocol 2, capabilities 2"
+    ran = conform("--exec", PEER, "--only", "RPC-2.1")
+    assert ran.out.splitlines()[0] == f"{first}, virtual time"
+    ran = conform("--exec", run_testee("poor"), "--only", "RPC-2.1")
+    missing = "conform.size, conform.text, conform.fail"
+    assert ran.out.splitlines()[0].startswith(f"{first}; it does not serve {missing}")
+
+
+def test_a_case_that_gets_no_echo_names_what_was_played_beside_it() -> None:
+    """A handler that blocks its whole program is seen by other cases first."""
+
+    async def judge() -> Run:
+        both, over = anyio.Event(), anyio.Event()
+
+        async def deaf(scene: Scene) -> None:
+            await both.wait()
+            over.set()
+            raise Deaf("an answer", "none")
+
+        async def waiting(scene: Scene) -> None:
+            both.set()
+            await over.wait()
+
+        cases = [made(1, Level.MUST, deaf), made(2, Level.MUST, waiting)]
+        async with ProcessAttachment(run_testee("real"), "testee") as attachment:
+            return await Judge(attachment).run(
+                select([case._replace(seconds=1.0) for case in cases])
+            )
+
+    results = anyio.run(judge).results
+    assert results[0].seen == "none, while RPC-16.2 was played beside it"
+    assert results[1].verdict is Verdict.PASS
+
+
+def test_a_second_error_is_told_as_an_error_and_not_by_the_ack_before_it() -> None:
+    testee = wrong_about("8.9")()
+    (result,) = anyio.run(Judge(testee).run, select(CASES, only=["RPC-8.9"], protocols=[0])).results
+    assert result.expected == "an ack at most"
+    assert result.seen.startswith("error 7001 'once'")
+
+
+def test_an_answer_in_place_of_an_error_is_told_by_its_payload() -> None:
+    plays = select(CASES, only=["RPC-9.26"], protocols=[1])
+    (result,) = anyio.run(Judge(BelievingOrder()).run, plays).results
+    assert result.verdict is Verdict.NOT_STRICT
+    assert result.seen == "the answer 'one, zwei, четыре, 五'"
+
+
 # exit code 2
 
 
@@ -272,6 +328,17 @@ def test_methods_that_are_not_served_make_cases_unsupported(conform: Conform) ->
         (["--tcp", "here"], "--tcp 'here': it must be HOST:PORT, such as 127.0.0.1:7000"),
         ([], "give either --exec COMMAND, --tcp HOST:PORT or --room"),
         (["--exec", "a", "--only", "RPC-99"], "no case is selected; --list shows all of them"),
+        (
+            ["--exec", run_testee("bare"), "--timeout-scale", "0.02"],
+            (
+                "the testee serves none of its methods: each testee must answer a call of "
+                "conform.echo"
+            ),
+        ),
+        (
+            ["--exec", run_testee("terse")],
+            "the testee sent a hello without a client_protocol, which is 0, 1 or 2",
+        ),
         (["--exec", run_testee("misnamed")], "the testee is 'somebody else' in its hello"),
         (
             ["--exec", run_testee("talkative")],

@@ -81,6 +81,15 @@ def test_labels_that_do_not_fit_between_the_ends_are_beside_them() -> None:
     assert drawn(Arrow(1.0, "b", "c", "x" * 11))[1] == "   1.000 s  | xxxxxxxxxxx |------------>|"
 
 
+def test_a_label_is_cut_rather_than_drawn_over_another_lifeline() -> None:
+    arrow = Arrow(1.0, "b", "c", "stream chunk, 173 bytes")
+    names = ("a", "b", "c", "d")
+    assert drawn(arrow, names=names, width=80)[1:] == [
+        "   1.000 s  |                 |- stream chunk~ >|                 |"
+    ]
+    assert "| stream chunk, 173 bytes |" in drawn(arrow, names=names[1:], width=80)[1]
+
+
 def test_labels_and_names_that_are_too_long_are_cut_and_say_so() -> None:
     arrow = Arrow(1.0, "a", "b", "x" * 40, detail="y" * 40)
     assert drawn(arrow)[1:] == [

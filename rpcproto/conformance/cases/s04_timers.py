@@ -396,3 +396,21 @@ async def half_an_answer_among_others(scene: Scene) -> None:
     outcome = await call.outcome(16)
     if outcome.get("code") != 1502:
         raise Unmet("a call that fails with 1502", said(outcome))
+
+
+@case(
+    "4.31",
+    "The testee calls with timeouts of 10 s and 60 s",
+    sees="on the wire at least 1,000 ms of the one and 50,000 ms of the other, if it says any",
+    rule="R5",
+    why="A timeout in seconds is read as milliseconds: a responder that keeps to it ends each "
+    "handler at once.",
+    methods=CALL,
+)
+async def the_unit_of_the_timeout_on_the_wire(scene: Scene) -> None:
+    alice = await scene.join("alice")
+    for seconds, least in ((10, 1_000), (60, 50_000)):
+        _, request = await scene.called(alice, response_timeout=seconds)
+        if request.timeout_ms is not None and request.timeout_ms < least:
+            expected = f"at least {least:,} ms of {seconds} s, or no timeout at all"
+            raise Unmet(expected, f"{request.timeout_ms:,} ms")
