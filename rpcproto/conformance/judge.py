@@ -33,7 +33,7 @@ PROBE_PATIENCE: Final = 10.0
 """How long a testee may take until it serves its first method, in seconds."""
 MAX_NAMED: Final = 5
 """So many cases are named that were under way when an echo was not answered."""
-BETWEEN: Final = 0.03
+BETWEEN: Final = 0.05
 """So many seconds lie between the beginnings of cases that are played side by side."""
 PASSPHRASE: Final = Encryption("a passphrase for the cases of encryption", 0)
 

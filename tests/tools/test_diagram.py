@@ -87,7 +87,7 @@ def test_a_label_is_cut_rather_than_drawn_over_another_lifeline() -> None:
     assert drawn(arrow, names=names, width=80)[1:] == [
         "   1.000 s  |                 |- stream chunk~ >|                 |"
     ]
-    assert "| stream chunk, 173 bytes |" in drawn(arrow, names=names[1:], width=80)[1]
+    assert "stream chunk, 173 bytes" in drawn(arrow, names=names, width=120)[1]
 
 
 def test_labels_and_names_that_are_too_long_are_cut_and_say_so() -> None:
