@@ -430,27 +430,6 @@ async def undecryptable_chunk(scene: Scene) -> None:
 
 
 @case(
-    "13.22",
-    "The same encrypted packet arrives again under another sequence number",
-    sees="the handler runs once",
-    rule="R16",
-    why="Whoever operates the server could repeat requests: what was asked for happens twice.",
-    level=Level.SHOULD,
-    methods=("conform.count", "conform.echo"),
-)
-async def replayed_packet(scene: Scene) -> None:
-    alice = await scene.join("alice")
-    request = echo(f"once {new_id()}")
-    sealed = seal(alice, request)
-    alice.send(sealed, sequence=1)
-    await alice.gets_answer(request.request_id, request.payload)
-    alice.send(sealed, sequence=2)
-    await scene.settle()
-    alice.forget(request.request_id)
-    await scene.has_run_once(alice, request.payload)
-
-
-@case(
     "13.23",
     "Encrypted packets arrive whose content is empty, unknown, or no protobuf",
     sees="the next request is answered",
