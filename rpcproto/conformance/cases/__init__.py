@@ -41,6 +41,12 @@ request has no answer with a payload, and `call.does_not_succeed` the same of a 
 `scene.settle` is the barrier: the testee has done all that it does now. `scene.sleep` lets time
 pass, virtual or real.
 
+No verdict and no sentence of an INFO case may depend on how busy the machine is. What must come
+within a time may take 2 s more on real time (`at=`, `gets_outcome`): leave more than that between
+what is right and what is wrong. Give what must be answered a timeout of 5 s and more. Where
+something must not come, let seconds pass first (`LONG_AFTER`), or wait with `scene.until` for what
+would come. Say bands instead of figures.
+
 Each case that judges must be able to fail: `tests/support/wrong_ways.py` and its neighbour have
 testees that are wrong in one way. A new case needs one, too.
 
