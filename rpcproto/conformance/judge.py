@@ -33,8 +33,9 @@ PROBE_PATIENCE: Final = 10.0
 """How long a testee may take until it serves its first method, in seconds."""
 MAX_NAMED: Final = 5
 """So many cases are named that were under way when an echo was not answered."""
-BETWEEN: Final = 0.05
-"""So many seconds lie between the beginnings of cases that are played side by side."""
+BETWEEN: Final = 0.1
+"""So many seconds lie between the beginnings of cases that are played side by side; the longest
+begin first, so that this makes the run no longer."""
 PASSPHRASE: Final = Encryption("a passphrase for the cases of encryption", 0)
 
 PROBES: Final = {

@@ -29,7 +29,7 @@ QUIET: Final = 0.03
 """How long after an echo nothing more may come, in seconds; longer where the echo took longer."""
 ECHOES: Final = 3
 """So many times as long as an echo took, up to MAX_QUIET, is a quiet moment of a busy machine."""
-MAX_QUIET: Final = 1.0
+MAX_QUIET: Final = 0.3
 """In seconds."""
 EARLY: Final = 0.3
 """How much too early something may come on real time, in seconds."""

@@ -43,7 +43,7 @@ pass, virtual or real.
 
 No verdict and no sentence of an INFO case may depend on how busy the machine is. What must come
 within a time may take 2 s more on real time (`at=`, `gets_outcome`): leave more than that between
-what is right and what is wrong. Give what must be answered a timeout of 5 s and more. Where
+what is right and what is wrong. Give what must be answered a timeout of 10 s and more. Where
 something must not come, let seconds pass first (`LONG_AFTER`), or wait with `scene.until` for what
 would come. Say bands instead of figures.
 

@@ -90,15 +90,15 @@ async def the_callee_leaves_before_its_ack(scene: Scene) -> None:
     why="In a LiveKit room departures overtake answers, since nothing orders the two.",
     level=Level.INFO,
     methods=CALL,
-    seconds=7,
+    seconds=13,
 )
 async def the_answer_comes_after_the_departure(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=6)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     alice.answer(request, "I leave now")
-    return f"the answer comes after the departure: {said(await call.outcome(6))}"
+    return f"the answer comes after the departure: {said(await call.outcome(12))}"
 
 
 @case(

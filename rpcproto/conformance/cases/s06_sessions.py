@@ -203,16 +203,16 @@ async def a_sid_of_somebody_who_left(scene: Scene) -> None:
     why="A call that fails by a short break of the connection may have been run.",
     level=Level.INFO,
     methods=CALL,
-    seconds=6,
+    seconds=13,
 )
 async def the_same_session_comes_back(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     await scene.stage.announce(alice.member)
     alice.answer(request, "back again")
-    return f"its callee leaves, and is back under the same sid: {said(await call.outcome(5))}"
+    return f"its callee leaves, and is back under the same sid: {said(await call.outcome(12))}"
 
 
 @case(
@@ -223,16 +223,16 @@ async def the_same_session_comes_back(scene: Scene) -> str:
     why="The new session cannot know the call, unless somebody told it.",
     level=Level.INFO,
     methods=CALL,
-    seconds=6,
+    seconds=13,
 )
 async def the_new_session_answers(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     await scene.return_(alice)
     alice.answer(request, "of the new session")
-    return f"its callee's new session answers: {said(await call.outcome(5))}"
+    return f"its callee's new session answers: {said(await call.outcome(12))}"
 
 
 @case(
@@ -243,16 +243,16 @@ async def the_new_session_answers(scene: Scene) -> str:
     why="An answer that names no session may be that of the one that left.",
     level=Level.INFO,
     methods=CALL,
-    seconds=6,
+    seconds=13,
 )
 async def an_answer_without_a_sid_after_a_departure(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     parts = answer_parts(request.request_id, "I leave now", alice.form_for("I leave now"))
     alice.send(*parts, sid="")
-    return f"its callee leaves, and answers without a sid: {said(await call.outcome(5))}"
+    return f"its callee leaves, and answers without a sid: {said(await call.outcome(12))}"
 
 
 @case(
@@ -265,18 +265,18 @@ async def an_answer_without_a_sid_after_a_departure(scene: Scene) -> str:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=6,
+    seconds=13,
 )
 async def a_new_session_sends_the_rest(scene: Scene) -> None:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     header, chunk, trailer = answer_parts(request.request_id, "of two sessions", Form.CHUNKS)
     alice.send(header)
     await scene.leave(alice)
     await scene.return_(alice)
     alice.send(chunk, trailer)
-    outcome = await call.outcome(5)
+    outcome = await call.outcome(12)
     if "payload" in outcome:
         raise Unmet("a call that fails", said(outcome))
 
@@ -291,17 +291,17 @@ async def a_new_session_sends_the_rest(scene: Scene) -> None:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=6,
+    seconds=13,
 )
 async def the_rest_without_a_sid(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
     alice.send(header)
     await scene.leave(alice)
     alice.send(*rest, sid="")
-    return f"its callee leaves, and the rest comes without a sid: {said(await call.outcome(5))}"
+    return f"its callee leaves, and the rest comes without a sid: {said(await call.outcome(12))}"
 
 
 @case(
@@ -314,18 +314,18 @@ async def the_rest_without_a_sid(scene: Scene) -> str:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=6,
+    seconds=13,
 )
 async def the_rest_after_the_return(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
     alice.send(header)
     await scene.leave(alice)
     await scene.return_(alice)
     alice.send(*rest, sid="")
-    outcome = said(await call.outcome(5))
+    outcome = said(await call.outcome(12))
     return f"its callee is back, and the rest of the old answer comes without a sid: {outcome}"
 
 
@@ -344,7 +344,7 @@ async def a_request_again_without_a_sid(scene: Scene) -> str:
     parts = request_parts(new_id(), "conform.echo", payload)
     alice.send(*parts)
     await scene.settle()
-    _, request = await scene.called(alice, response_timeout=5)
+    _, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     alice.send(*parts, sid="")
@@ -363,17 +363,17 @@ async def a_request_again_without_a_sid(scene: Scene) -> str:
     methods=CALL,
     protocols=(1, 2),
     reads=1,
-    seconds=6,
+    seconds=13,
 )
 async def a_header_without_a_sid(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=5)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     header, *rest = answer_parts(request.request_id, "in two parts", Form.CHUNKS)
     alice.send(header, sid="")
     alice.send(*rest)
-    return f"its callee leaves, and the header comes without a sid: {said(await call.outcome(5))}"
+    return f"its callee leaves, and the header comes without a sid: {said(await call.outcome(12))}"
 
 
 @case(
@@ -389,7 +389,7 @@ async def a_header_without_a_sid(scene: Scene) -> str:
 )
 async def a_request_body_without_a_sid(scene: Scene) -> str:
     alice, bob = await scene.join("alice"), await scene.join("bob")
-    _, request = await scene.called(alice, response_timeout=5)
+    _, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     await scene.leave(alice)
     payload = f"in two parts {new_id()}"

@@ -134,14 +134,14 @@ async def a_session_of_somebody_else(scene: Scene) -> None:
     why="A server always writes it; transports of one's own may know none.",
     level=Level.INFO,
     methods=CALL,
-    seconds=7,
+    seconds=13,
 )
 async def no_sid(scene: Scene) -> str:
     alice = await scene.join("alice")
-    call, request = await scene.called(alice, response_timeout=6)
+    call, request = await scene.called(alice, response_timeout=12)
     alice.ack(request)
     alice.send(Response(request.request_id, "without a sid"), sid="")
-    return f"an answer without a sid: {said(await call.outcome(6))}"
+    return f"an answer without a sid: {said(await call.outcome(12))}"
 
 
 @case(
