@@ -109,8 +109,13 @@ def run(testee: Testee, directory: Path) -> Report:
     if done.returncode > 1 or not path.exists():
         raise SystemExit(f"{testee.name}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     text = page.read_text("utf-8")
-    for place in (f"{ROOT}/", f"{sys.base_prefix}/"):  # tracebacks name places of this machine
-        text = text.replace(place, "")
+    elsewhere = {one.resolve().parent.parent for one in VENV.iterdir()}  # it may be a link
+    for place in {
+        ROOT,
+        Path(sys.base_prefix),
+        *elsewhere,
+    }:  # tracebacks name places of this machine
+        text = text.replace(f"{place}/", "")
     page.write_text(text, "utf-8")
     report: Report = json.loads(path.read_text("utf-8"))
     return report
