@@ -1,8 +1,5 @@
 # Needs Python 3.11 or later, make and git. Each target makes the virtual environment it uses.
 
-# Else each of the programs that tests start compiles the package anew.
-export PYTHONDONTWRITEBYTECODE =
-
 PYTHON ?= python3
 TYPED := rpcproto examples tests benchmarks proto docs fuzz
 BIN := .venv/dev/bin
@@ -21,6 +18,9 @@ GO_CLIENT := $(if $(shell command -v go),.venv/livekit-go/client)
 
 demo: .venv/cli/.installed
 	.venv/cli/bin/rpcproto demo
+
+# Else each of the programs that tests start compiles the package anew.
+test check: export PYTHONDONTWRITEBYTECODE =
 
 test: .venv/dev/.installed
 	$(BIN)/pytest -q -n 4 --dist worksteal $(PYTEST_ARGS)
