@@ -805,6 +805,27 @@ FAULTS = [
         "        if packet is None or packet[3] is messages.PacketKind.STREAM_CHUNK:\n",
     ),
     Fault(
+        "what follows a message in a packet is taken for a part of it",
+        "wire",
+        "rules",
+        "            if data.startswith(head, start):",
+        "            if head[0] == data[start]:",
+    ),
+    Fault(
+        "small packets leave before they are sealed",
+        "engine",
+        "rules",
+        "sealing.handlers, deque(), sealing.take",
+        "sealing.handlers, self._small, sealing.take",
+    ),
+    Fault(
+        "where no call is pending nothing is due",
+        "engine",
+        "search",
+        "        if not (self._pending or self._invocations):\n",
+        "        if not self._pending:\n",
+    ),
+    Fault(
         "a sealed packet with a number is malformed",
         "wire",
         "rules",
