@@ -195,7 +195,7 @@ def test_another_checkout_is_measured_by_turns_with_this_one(tmp_path: Path) -> 
     shutil.copytree(ROOT / "rpcproto", tmp_path / "rpcproto")
     journal = tmp_path / "rpcproto" / "recording" / "journal.py"
     source = journal.read_text("utf-8")
-    slow = source.replace("journal._write(", "sum(range(500)), journal._write(")
+    slow = source.replace("journal._write(", "sum(range(2_000)), journal._write(")
     assert slow != source
     journal.write_text(slow, "utf-8")
     command = [sys.executable, "-m", "benchmarks", "journal", "--rounds=1", "--json", "f.json"]
