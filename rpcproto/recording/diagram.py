@@ -18,7 +18,8 @@ _TIME_WIDTH: Final = 12
 _NOTE_ROOM: Final = 14
 """A note with less room than this goes over lifelines, in columns."""
 _LABEL_ROOM: Final = 10
-"""A label with at least this room is cut rather than drawn over lifelines, in columns."""
+"""If neighbouring lifelines leave at least this room, a label is cut rather than drawn over
+others, in columns."""
 _CUT: Final = "…"
 """The end of a text that did not fit."""
 
@@ -155,7 +156,7 @@ def lay_out(participants: Sequence[str], rows: Sequence[Row], width: int) -> Lay
     for row in rows:
         items.append(Text(line, 0, f"{row.at:8.3f} s", Style.LINE))
         if isinstance(row, Arrow):
-            more = _arrow(row, line, columns, width)
+            more = _arrow(row, line, columns, gap, width)
         else:
             column = columns[row.participant]
             end = width if row.participant == participants[-1] else column + gap
@@ -170,18 +171,19 @@ def _fit(text: str, room: int) -> str:
     return text if len(text) <= room else text[: max(room - 1, 0)] + _CUT[:room]
 
 
-def _arrow(arrow: Arrow, line: int, columns: dict[str, int], width: int) -> list[Item]:
+def _arrow(arrow: Arrow, line: int, columns: dict[str, int], gap: int, width: int) -> list[Item]:
     start, end = columns[arrow.sender], columns[arrow.receiver]
     left, right = min(start, end), max(start, end)
     room = max(right - left - 5, 0)
     label, detail = printable(arrow.label), printable(arrow.detail)
+    are_close = gap - 5 < _LABEL_ROOM
 
     def crosses(place: Text) -> bool:
         return any(0 <= one - place.column < len(place.text) for one in columns.values())
 
     def beside(text: str, line: int) -> list[Item]:
         """A text that does not fit between the ends goes beside them. It goes over other lifelines,
-        as if it were about those, only where there is no room for its beginning either."""
+        as if it were about those, only where they are too close together for most labels."""
         if len(text) <= room:
             return []
         places: list[Text] = []
@@ -190,7 +192,7 @@ def _arrow(arrow: Arrow, line: int, columns: dict[str, int], width: int) -> list
         if left - 2 - len(text) >= _TIME_WIDTH:
             places.append(Text(line, left - 2 - len(text), f" {text} ", arrow.style))
         free = [one for one in places if not crosses(one)]
-        return [*(free if room >= _LABEL_ROOM else free or places)[:1]]
+        return [*(free or places if are_close else free)[:1]]
 
     elsewhere = beside(label, line)
     shown = "" if elsewhere else _fit(label, room)
