@@ -329,7 +329,7 @@ def test_an_answer_in_place_of_an_error_is_told_by_its_payload() -> None:
         ([], "give either --exec COMMAND, --tcp HOST:PORT or --room"),
         (["--exec", "a", "--only", "RPC-99"], "no case is selected; --list shows all of them"),
         (
-            ["--exec", run_testee("bare"), "--timeout-scale", "0.02"],
+            ["--exec", run_testee("bare"), "--timeout-scale", "0.5"],
             (
                 "the testee serves none of its methods: each testee must answer a call of "
                 "conform.echo"
