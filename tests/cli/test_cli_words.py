@@ -1,11 +1,10 @@
 """What the command line says of itself: help, completion, and what was mistyped."""
 
-import asyncio
 import io
 import shlex
+import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,15 +138,8 @@ def test_whatever_is_typed_ends_with_a_line_and_an_exit_code(arguments: list[str
 @pytest.fixture
 def silent_port() -> Iterator[int]:
     """The port of a server that says nothing."""
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(lambda *_: None, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    server.close()
-    loop.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
 
 
 @pytest.mark.environments

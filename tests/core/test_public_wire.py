@@ -1,11 +1,8 @@
 """`rpcproto.wire` in the hands of those who write packets themselves: its types, and misuse."""
 
-import ast
-import itertools
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
-import generated
 import pytest
 from helpers import short
 
@@ -29,27 +26,6 @@ HEADER = StreamHeader("s1", "topic", {}, None, 0)
 UINT32 = "must be from 0 to 2^32 - 1"
 UINT64 = "must be from 0 to 2^64 - 1"
 NO_TEXT = "is not valid Unicode text for UTF-8"
-
-
-def test_all_that_somebody_needs_who_writes_packets_is_in_one_module() -> None:
-    assert set(wire.__all__) <= set(vars(wire))
-    kinds = {kind.__name__: kind for kind in (Packet, *get_args(wire.Message))}
-    assert set(kinds) <= set(wire.__all__)
-    for kind in kinds.values():
-        assert fields_described(kind) == list(kind._fields), kind
-
-
-def fields_described(kind: type) -> list[str]:
-    """The fields of a message that have a description in the source."""
-    definition = generated.find("rpcproto.wire", kind.__name__)[1]
-    assert isinstance(definition, ast.ClassDef)
-    return [
-        field.target.id
-        for field, text in itertools.pairwise(definition.body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-    ]
 
 
 def test_a_header_names_its_call() -> None:

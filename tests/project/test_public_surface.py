@@ -1,8 +1,10 @@
 """What is public: the names in `__all__`, their types, and what may be subclassed."""
 
+import ast
 import asyncio
 import importlib
 import inspect
+import itertools
 import pickle
 import pkgutil
 import re
@@ -11,8 +13,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import assert_type, get_type_hints
+from typing import assert_type, get_args, get_type_hints
 
+import generated
 import pytest
 import trio
 
@@ -352,3 +355,24 @@ def test_no_public_name_needs_a_type_that_cannot_be_resolved() -> None:
     for module in MODULES:
         for function in definitions(module):
             get_type_hints(function)
+
+
+def test_all_that_somebody_needs_who_writes_packets_is_in_one_module() -> None:
+    assert set(wire.__all__) <= set(vars(wire))
+    kinds = {kind.__name__: kind for kind in (wire.Packet, *get_args(wire.Message))}
+    assert set(kinds) <= set(wire.__all__)
+    for kind in kinds.values():
+        assert fields_described(kind) == list(kind._fields), kind
+
+
+def fields_described(kind: type) -> list[str]:
+    """The fields of a message that have a description in the source."""
+    definition = generated.find("rpcproto.wire", kind.__name__)[1]
+    assert isinstance(definition, ast.ClassDef)
+    return [
+        field.target.id
+        for field, text in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+    ]
