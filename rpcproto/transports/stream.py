@@ -230,8 +230,6 @@ class StreamTransport(AsyncResource):
             await anyio.lowlevel.checkpoint()
             self._is_connected = True
             return [*self.take_welcome(), Connected(participants_complete=True)]
-        if self._link.has_bytes:
-            await anyio.lowlevel.checkpoint()
         try:
             packets = self._packets or self._link.next_packets()
             while not packets and await self._read():

@@ -14,7 +14,7 @@ HOST_LAYERS = {
     "memory": ("memory_room",),
     "streams": ("framing", "stream"),
     "websocket": ("websocket",),
-    "floods": ("floods",),
+    "floods": ("floods", "turns"),
     "presence": ("presence", "inbox"),
     "nats": ("nats_client", "nats_tls", "nats"),
     "livekit": ("livekit_signalling",),
@@ -52,6 +52,7 @@ _batches = partial(Fault, folder="transports", module="batches", layer="memory")
 _links = partial(Fault, folder="transports", module="links", layer="memory")
 _framing = partial(Fault, folder="transports", module="framing", layer="streams")
 _stream = partial(Fault, folder="transports", module="stream", layer="streams")
+_turns = partial(Fault, folder="transports", module="turns", layer="floods")
 _pipes = partial(Fault, folder="transports", module="pipes", layer="streams")
 _websocket = partial(Fault, folder="transports", module="websocket", layer="websocket")
 _presence = partial(Fault, folder="transports", module="presence", layer="presence")
@@ -699,11 +700,15 @@ HOST_FAULTS = [
         original="self._max_frame_bytes, BATCH_EVENTS, BATCH_BYTES)",
         faulty="self._max_frame_bytes, 1 << 30, 1 << 30)",
     ),
-    _stream(
+    _turns(
         name="packets that have come give nobody a turn",
-        layer="floods",
-        original="        if self._link.has_bytes:\n",
-        faulty="        if False:\n",
+        original="        if self._left > 0 and not self._waiting:\n",
+        faulty="        if True:\n",
+    ),
+    _turns(
+        name="each stream has a round of its own",
+        original="    if found is None:\n",
+        faulty="    if True:\n",
     ),
     _websocket(
         name="a WebSocket is read in large pieces",

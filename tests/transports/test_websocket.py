@@ -362,6 +362,8 @@ async def test_a_peer_that_sends_pings_and_reads_no_pongs_is_dropped() -> None:
                     await asyncio.sleep(0)
                 if served.state is State.CLOSED:
                     break
+            else:
+                pytest.fail("the answers to a million pings are kept")
         await served.wait_closed()
         connection.transport.abort()
 
