@@ -244,7 +244,18 @@ class Participant:
         message = unsealed(packet.message, self._stage.facts.identity, self.cryptor)
         if isinstance(message, StreamHeader):
             self._streams.setdefault(message.stream_id, message.request_id)
+        elif self._is_part_of_another_conversation(packet, message):
+            return
         self.inbox.append(Seen(now, data, packet, message, self._request_of(message)))
+
+    def _is_part_of_another_conversation(self, packet: Packet, message: Message) -> bool:
+        """Some SDKs send the chunks of each stream to the whole room, and its header to the
+        recipient alone."""
+        return (
+            isinstance(message, StreamChunk | StreamTrailer)
+            and message.stream_id not in self._streams
+            and not packet.destination_identities
+        )
 
     def _request_of(self, message: Message) -> str:
         match message:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(EXAMPLES))
 import peer  # noqa: E402
 from peer import Testee, cryptor_for, write  # noqa: E402
 
-from rpcproto import InvocationReceived, RpcConfig  # noqa: E402
+from rpcproto import InvocationReceived, RpcConfig, wire  # noqa: E402
 
 
 def frames(testee: Testee | None) -> Iterator[bytes]:
@@ -122,7 +122,19 @@ class Forgetful(Testee):
         self.counts[invocation.payload] += 1
 
 
+class Spilling(Testee):
+    """Sends everybody the chunks of a stream whose header only its recipient has, as some SDKs
+    do."""
+
+    def handle(self, invocation: InvocationReceived) -> None:
+        chunk = wire.StreamChunk("of another conversation", 0, b"x")
+        to_nobody = b"*\0"
+        write(wire.encode(chunk, "testee", "").replace(to_nobody, b"", 1))
+        super().handle(invocation)
+
+
 TESTEES = {
+    "spilling": Spilling,
     "wrong": Wrong,
     "unreadable": Unreadable,
     "poor": Poor,

@@ -67,6 +67,11 @@ def conform(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+def test_chunks_of_other_conversations_that_everybody_gets_are_no_answer(conform: Conform) -> None:
+    ran = conform("--exec", run_testee("spilling"), "--only", "RPC-9.13", "--only", "RPC-9.14")
+    assert ran.code == 0, ran.out
+
+
 # the cases
 
 

@@ -102,7 +102,7 @@ async def half_a_request(scene: Scene) -> str:
     alice.send(*parts[:2])
     await alice.gets_ack(request)
     await scene.sleep(17)
-    said_of_it = [describe(seen.message) for seen in alice.inbox]
+    said_of_it = [describe(seen.message) for seen in alice.outcomes_of(request)]
     return f"half a request, and then silence for 17 s: {', '.join(said_of_it) or 'nothing'}"
 
 
@@ -157,7 +157,7 @@ async def half_a_request_beside_another(scene: Scene) -> str:
     await scene.sleep(8)
     alice.send(second)
     await scene.sleep(9)
-    said_of_it = [describe(seen.message) for seen in bob.inbox]
+    said_of_it = [describe(seen.message) for seen in bob.outcomes_of(two)]
     what = ", ".join(said_of_it) or "nothing"
     return f"half a request beside another one, and then silence for 17 s: {what}"
 

@@ -382,7 +382,7 @@ async def empty_blocks(scene: Scene) -> str:
     await mallory.gets_ack(stream.request_id)
     await scene.until(lambda: mallory.has_outcome(stream.request_id), INFLATING_TIME)
     await scene.settle()
-    came = [describe(seen.message) for seen in mallory.inbox]
+    came = [describe(seen.message) for seen in mallory.outcomes_of(stream.request_id)]
     return f"40 KB of compressed input of which nothing comes out: {', '.join(came) or 'nothing'}"
 
 
@@ -406,5 +406,5 @@ async def an_empty_block_now_and_then(scene: Scene) -> str:
     for chunk in stream.chunks:
         mallory.send(chunk)
         await scene.sleep(4.5)
-    came = [describe(seen.message) for seen in mallory.inbox]
+    came = [describe(seen.message) for seen in mallory.outcomes_of(stream.request_id)]
     return f"a compressed request of which nothing comes out: {', '.join(came) or 'nothing'}"
