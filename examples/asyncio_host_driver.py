@@ -44,7 +44,7 @@ class KitLoop(asyncio.SelectorEventLoop):
         return timer
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, and return when nothing more is to happen at its end."""
+        """Let time pass, and return when nothing is ready to run any more."""
         over = self.create_future()
         self._kit_clock.schedule(seconds, partial(over.set_result, None))
         await over
