@@ -77,7 +77,7 @@ def _stacks() -> list[str]:
     """The WebRTC stacks that are installed, with their versions, the one that is taken first."""
     try:
         from rpcproto.livekit.stacks import installed_stacks, stack_version  # noqa: PLC0415
-    except ModuleNotFoundError:
+    except ImportError:
         return []
     return [f"{stack} {stack_version(stack)}" for stack in installed_stacks()]
 

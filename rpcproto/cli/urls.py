@@ -145,7 +145,7 @@ def _read_livekit(url: str, parts: SplitResult) -> Address:
         from rpcproto.livekit.transport import checked_url  # noqa: PLC0415
 
         peer_connection(None)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name is None or error.name.partition(".")[0] == "rpcproto":
             raise
         raise NoConnection(

@@ -16,21 +16,24 @@ from rpcproto.asyncio import (
     RpcInterceptor,
     RpcInvocationData,
 )
-from rpcproto.livekit.errors import (
-    ConnectError,
-    LeaveError,
-    NotDeliveredError,
-    RefusedError,
-    TokenError,
-    UnreachableError,
-)
-from rpcproto.livekit.participants import RemoteParticipant
-from rpcproto.livekit.room import LocalParticipant, Room, connect
-from rpcproto.livekit.server_api import perform_rpc_by_server
-from rpcproto.livekit.stacks import Stack
-from rpcproto.livekit.tokens import access_token
-from rpcproto.livekit.transport import ConnectionState, LiveKitTransport, join_room
+from rpcproto.extras import extra
 from rpcproto.publishing import publish
+
+with extra("livekit", __name__):
+    from rpcproto.livekit.errors import (
+        ConnectError,
+        LeaveError,
+        NotDeliveredError,
+        RefusedError,
+        TokenError,
+        UnreachableError,
+    )
+    from rpcproto.livekit.participants import RemoteParticipant
+    from rpcproto.livekit.room import LocalParticipant, Room, connect
+    from rpcproto.livekit.server_api import perform_rpc_by_server
+    from rpcproto.livekit.stacks import Stack
+    from rpcproto.livekit.tokens import access_token
+    from rpcproto.livekit.transport import ConnectionState, LiveKitTransport, join_room
 
 __all__ = [
     "ConnectError",

@@ -319,19 +319,20 @@ def test_where_nobody_listens_that_is_told(typed: Typed) -> None:
     )
 
 
+@pytest.mark.parametrize("missing", [("wrtc", "aiortc"), ("jwt",)])
 def test_without_its_extra_a_room_says_how_to_get_it(
-    typed: Typed, monkeypatch: pytest.MonkeyPatch
+    missing: tuple[str, ...], typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rpcproto, "livekit", sys.modules["rpcproto.livekit"])  # to come back
     for name in [name for name in sys.modules if name.startswith("rpcproto.livekit")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("rpcproto.livekit")
-    monkeypatch.setitem(sys.modules, "wrtc", None)
-    monkeypatch.setitem(sys.modules, "aiortc", None)
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
     code, out, err = typed("serve", "--transport", "wss://example.org", "--identity", "bob")
     assert (code, out) == (3, "")
     assert err == (
-        "rpcproto: a LiveKit room needs the package 'wrtc', which is not installed; "
+        f"rpcproto: a LiveKit room needs the package {missing[0]!r}, which is not installed; "
         "install rpcproto with the extra 'livekit' (in a checkout: pip install '.[livekit]')\n"
     )
 
@@ -345,7 +346,7 @@ def test_the_version_tells_which_webrtc_stacks_there_are(typed: Typed) -> None:
     )
 
 
-@pytest.mark.parametrize("missing", [("wrtc", "aiortc"), ("rpcproto.livekit.stacks",)])
+@pytest.mark.parametrize("missing", [("wrtc", "aiortc"), ("jwt",), ("rpcproto.livekit.stacks",)])
 def test_the_version_tells_that_there_is_no_webrtc_stack(
     missing: tuple[str, ...], typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

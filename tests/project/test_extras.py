@@ -27,6 +27,9 @@ def import_without(package: str, module: str) -> str:
         ("rpcproto.transports.websocket", "websockets", "websockets"),
         ("rpcproto.transports.websocket", "anyio", "websockets"),
         ("rpcproto.transports.nats", "nats", "nats"),
+        ("rpcproto.livekit", "livekit", "livekit"),
+        ("rpcproto.livekit", "websockets", "livekit"),
+        ("rpcproto.livekit", "jwt", "livekit"),
         ("rpcproto.trio", "trio", "trio"),
     ],
 )
