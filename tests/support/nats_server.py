@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nats.aio.client import Client
+
 PROGRAM = Path(sysconfig.get_path("scripts")) / "nats-server"
 START_SECONDS = 60.0
 
@@ -79,6 +81,12 @@ class NatsServer:
             self._reader.join()
         assert self._process.stderr is not None
         self._process.stderr.close()
+
+
+async def round_trip(client: Client) -> None:
+    """Wait until the server has everything that a client of nats-py was given before."""
+    await client.flush()  # its ping overtakes what is waiting
+    await client.flush()
 
 
 @contextmanager

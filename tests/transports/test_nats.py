@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nats_permissions import credentials, guarded_server
-from nats_server import NatsServer, running
+from nats_server import NatsServer, round_trip, running
 from paths import ROOT, TESTS
 
 import rpcproto.transports.inbox as inbox
@@ -586,7 +586,7 @@ async def test_what_is_malformed_is_logged_and_ignored(
         ]
         for subject, data in malformed:
             await mallory.publish(subject, data)
-        await mallory.flush()
+        await round_trip(mallory)
         to_bob = f"{prefix}.to.bob.mallory.".encode()
         await raw(
             server,
@@ -680,8 +680,7 @@ async def test_with_permissions_nobody_can_speak_as_another(
             await mallory.publish(f"rpcproto.lobby.{subject}", b'{"kind":"leave"}')
         for subject in ("to.alice.>", ">"):
             await mallory.subscribe(f"rpcproto.lobby.{subject}")
-        await mallory.flush()
-        await mallory.flush()
+        await round_trip(mallory)
         assert len(errors) == 5
         assert all("permissions violation" in error for error in errors)
         assert await greet(alice, "bob") == "Hello, alice!"
@@ -1139,7 +1138,7 @@ async def test_what_waits_for_those_who_do_not_come_back_is_sent_in_time_and_in_
                     heard.append(message.data)
 
                 await watcher.subscribe("rpcproto.lobby.to.bob.>", cb=hear)
-                await watcher.flush()
+                await round_trip(watcher)
                 small = [packet("bob", b"%d" % number) for number in range(3)]
                 if is_too_much:
                     small.append(packet("bob", bytes(HIGH_WATER_MARK)))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nats.errors import Error as NatsError
 from nats_permissions import credentials, guarded_server
-from nats_server import NatsServer
+from nats_server import NatsServer, round_trip
 from profiles import choose
 
 from rpcproto.asyncio import RpcParticipant
@@ -185,7 +185,7 @@ class Everybody(AsyncExitStack):
 
     async def call_each_other(self) -> None:
         """Everybody knows everybody, and calls them."""
-        await self.mallory.flush()
+        await round_trip(self.mallory)
         for caller in self.participants.values():
             for name in self.participants:
                 if name != caller.identity:
@@ -256,7 +256,7 @@ def test_a_sid_that_was_claimed_before_it_was_heard_silences_nobody(
         claim = b'{"kind":"join","generation":9007199254740992,"heartbeat_interval":3600}'
         for _ in range(3):
             await everybody.publish(f"rpcproto.lobby.here.mallory.<next {name}>", claim)
-            await everybody.mallory.flush()
+            await round_trip(everybody.mallory)
             await everybody.come(name)
             await everybody.call_each_other()
 
@@ -274,9 +274,10 @@ def test_whoever_asks_without_end_is_answered_a_few_times(server: NatsServer) ->
         await everybody.publish(
             "rpcproto.lobby.here.mallory.PA_m", b'{"kind":"here","asks":true}', 500
         )
+        await round_trip(everybody.mallory)
         await everybody.come("carol")
         await everybody.call_each_other()
-        await everybody.mallory.flush()
+        await round_trip(everybody.mallory)
         assert {answer.split(".")[4] for answer in answers} >= {"alice", "bob"}
         assert len(answers) <= 2 * 3 * MAX_ANSWERS_EACH  # of three, and the second may turn
 
