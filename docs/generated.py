@@ -113,7 +113,7 @@ a healthy room ([R32](../rules.md#r32)).
 
 ERRORS_INTRODUCTION: Final = """
 The codes with which a call can fail. The protocol reserves 1001 to 1999; use other codes for the
-errors of your application. The code also tells you
+errors of your application. The code also indicates
 [whether the handler may have run](../asyncio-and-trio.md#calling).
 
 """

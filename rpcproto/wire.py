@@ -119,7 +119,7 @@ class StreamHeader(NamedTuple):
     stream_id: str
     """The sender's id for the stream: 1 to 128 bytes (R23)."""
     topic: str
-    """`REQUEST_TOPIC`, `RESPONSE_TOPIC`, or another one, which has no part in RPC."""
+    """`REQUEST_TOPIC`, `RESPONSE_TOPIC`, or one that does not belong to RPC."""
     attributes: Attributes
     """The attributes of the call: see `request_attributes` and `response_attributes`."""
     total_length: int | None
@@ -134,7 +134,7 @@ class StreamHeader(NamedTuple):
     """`UNCOMPRESSED`, `DEFLATE_RAW`, or another number from -2^31 to 2^31 - 1, which engines refuse
     (R27)."""
     is_text: bool = True
-    """Whether the header says that the body is text, as it must for RPC (R27)."""
+    """Whether the header declares the body as text, as RPC requires (R27)."""
     generated: bool = False
     """Whether an agent made the stream in another participant's name. Engines ignore such streams
     (R24). Written only if `is_text`."""
@@ -160,8 +160,7 @@ Message: TypeAlias = OutgoingMessage | Unread
 
 @final
 class Packet(NamedTuple):
-    """A packet that was read. The sender fields are what the packet claims, which can be wrong
-    (R36)."""
+    """A packet that was read. Its sender fields are not verified (R36)."""
 
     sender_identity: str
     """Up to 256 bytes; empty if it is not given, or if the sender is hidden."""
@@ -308,8 +307,8 @@ def encode(message: OutgoingMessage, sender_identity: str, destination_identity:
 
 
 def encode_payload(message: OutgoingMessage) -> bytes:
-    """Return what an engine with a cryptor encrypts to send `message`. Pass it to `Cryptor.seal`,
-    and the result to `encode`.
+    """Return the plaintext that an engine with a cryptor encrypts to send `message`. Pass it to
+    `Cryptor.seal`, and the result to `encode`.
 
     Raises:
         LocalProtocolError: As for `encode`, and if the message is encrypted already.

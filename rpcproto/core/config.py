@@ -32,7 +32,8 @@ class RpcConfig:
     stream_idle_timeout: float = 15.0
     """The maximum time in which the body of an incomplete stream does not grow (R28)."""
     departure_grace: float = 0.0
-    """How long a call can still be answered after its recipient left (R9). 0 ends it at once."""
+    """How long a call can still be answered after its recipient left (R9). With 0, it ends at
+    once."""
 
     max_payload_bytes: int = 16 * MIB
     """The maximum size of a payload, sent or received (R8, R17, R28)."""

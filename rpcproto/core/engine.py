@@ -131,7 +131,7 @@ class RpcEngine:
         default.
 
         If it is True, the host must answer these requests, usually with 1400. The engine itself
-        still refuses a method of 0 or more than 64 bytes. Setting this attribute is an input.
+        still refuses a method of 0 or more than 64 bytes.
 
         Raises:
             LocalProtocolError: The value is not a bool.
@@ -323,12 +323,12 @@ class RpcEngine:
         streams (RPC v2), and 2 also inline streams. Compressed streams also need the capability 2.
 
         A new sid means that the participant left and came back. A sid that is announced for another
-        participant is not accepted. A newcomer beyond `max_participants` counts as not announced.
+        participant counts as no sid. A newcomer beyond `max_participants` counts as not announced.
 
         Raises:
-            LocalProtocolError: The identity is empty, the identity or sid is not text or has
-                more than 256 bytes of UTF-8, or `client_protocol` or `capabilities` are not
-                numbers.
+            LocalProtocolError: The identity is empty, the identity or sid is not text or has more
+                than 256 bytes of UTF-8, `client_protocol` is not an int, or `capabilities` is not a
+                collection.
         """
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         require_name(participant_sid, "participant_sid", MAX_IDENTITY_BYTES, 0)
@@ -352,8 +352,8 @@ class RpcEngine:
         self._caller.recipient_joined(identity, participant_sid)
 
     def participant_left(self, identity: str, *, now: float, participant_sid: str = "") -> None:
-        """Report that a participant left, whether it was announced or not. Calls to it fail, and
-        its invocations are abandoned.
+        """Report that a participant left, whether it was announced or not. Calls to it fail after
+        `departure_grace`, and its invocations are abandoned.
 
         With a sid that is not the current one, the report is outdated and ignored (R40).
 
@@ -378,6 +378,9 @@ class RpcEngine:
         If `server_version` is below 1.8.0, calls fail with 1403 (R11). `participants_complete`
         means that all participants of the room are announced. Calls to others then fail with 1401
         at once (R12). Never set it in a LiveKit room, where participants can be hidden.
+
+        Raises:
+            LocalProtocolError: `server_version` is neither text nor None.
         """
         too_old = is_too_old(server_version)
         self._now = self._checked(now)

@@ -29,13 +29,14 @@ class ErrorCode(IntEnum):
     UNSUPPORTED_VERSION = 1404
     """The recipient does not support the version of the request (R15)."""
     APPLICATION_ERROR = 1500
-    """The handler failed, or the request or response could not be read (R18, R26)."""
+    """The handler failed, the request or response could not be read, or too many requests are
+    running (R18, R22, R26)."""
     CONNECTION_TIMEOUT = 1501
     """The recipient did not acknowledge the request in time (R3)."""
     RESPONSE_TIMEOUT = 1502
     """The recipient did not answer in time (R3)."""
     RECIPIENT_DISCONNECTED = 1503
-    """The recipient left, or the connection is lost (R9, R41)."""
+    """The recipient or the caller left, or the connection is lost (R9, R41, R42)."""
     RESPONSE_PAYLOAD_TOO_LARGE = 1504
     """The answer is larger than the recipient can send or the caller accepts (R17, R26)."""
     SEND_FAILED = 1505

@@ -128,7 +128,7 @@ class IgnoreReason(Enum):
     OVERLOADED = "overloaded"
     """Too many packets or events wait for the host, so the request was not accepted."""
     DISCONNECTED = "disconnected"
-    """The connection is lost (R41), or the engine is closed."""
+    """The connection is lost (R41)."""
     PLAIN = "plain"
     """The packet is not encrypted, and the engine has a cryptor (R45)."""
     NO_KEY = "no key"
@@ -170,7 +170,8 @@ Event: TypeAlias = (
 class Statistics:
     """The sizes of an engine's tables, and the numbers of packets since it was made.
 
-    `waiting_packets` and `waiting_bytes` wait for `next_packet`. `buffered_bytes` is the size of
+    `waiting_packets` counts the whole packets that wait for `next_packet`, and `waiting_bytes` is
+    the size of these packets and of the bodies of outgoing streams. `buffered_bytes` is the size of
     received payloads, which `max_buffered_bytes` limits. `ignored` counts packets by reason.
     """
 

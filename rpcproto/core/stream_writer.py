@@ -8,7 +8,8 @@ from rpcproto.core import wire
 from rpcproto.core.messages import PacketFields, PacketKind
 
 CHUNK_BYTES: Final = 15_000
-"""The maximum size of a chunk, and of an inline header packet, in bytes (R29)."""
+"""The maximum size of a chunk, and of an inline header packet without its sender field, in bytes
+(R29)."""
 MIN_COMPRESSED_BYTES: Final = 512
 """Smaller bodies are not worth compressing (R29)."""
 CANCELLED: Final = "cancelled"
