@@ -43,8 +43,8 @@ class RpcParticipant(AsyncParticipantBase):
     participant, which closes it on leaving. Methods can be registered before or inside the block.
     No request arrives before the first `await` in the block.
 
-    Leaving fails all calls with 1503, cancels all handlers, sends the small packets that still
-    wait, and closes the transport. That takes at most one second. Then it waits, without a limit,
+    Leaving fails all calls with 1503, cancels all handlers, sends the small packets that are still
+    queued, and closes the transport. That takes at most one second. Then it waits, without a limit,
     for handlers that do not end when they are cancelled.
 
     Not thread-safe: a participant belongs to the event loop in which it was entered. From another

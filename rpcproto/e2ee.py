@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 KEY_BYTES: Final = 16
-"""The length of a key."""
+"""The length of a key, in bytes."""
 MAX_KEY_INDEX: Final = 255
 """The largest index that a key can have. With their default options, LiveKit's SDKs have 16 keys,
 with the indices 0 to 15."""
@@ -136,9 +136,8 @@ class Keyring(ABC, Generic[_Key]):
     Keys can be changed at any time. Packets that are taken from the engine later are encrypted with
     the new key, and received ones are decrypted with the key at their index.
 
-    Raises:
-        LocalProtocolError: An index is not from 0 to 255, an identity is not text of 1 to 256
-            bytes of UTF-8, or no key to encrypt with would be left.
+    All methods except `open` raise `LocalProtocolError` if an index is not from 0 to 255, or an
+    identity is not text of 1 to 256 bytes of UTF-8.
     """
 
     def __init__(self, own_identity: str | None, new_iv: Callable[[], bytes]) -> None:
@@ -210,7 +209,8 @@ class Keyring(ABC, Generic[_Key]):
         """Encrypt with the own key, or the shared key, at this index (0 to 255) from now on.
 
         Raises:
-            LocalProtocolError: There is no such key.
+            LocalProtocolError: There is no such key. While the cryptor has neither shared keys nor
+                an own identity, `attach` checks this instead.
         """
         before, self._index = self._index, _index(index)
         self._find_sealing_key()
@@ -222,7 +222,7 @@ class Keyring(ABC, Generic[_Key]):
     # for the engine
 
     def attach(self, identity: str) -> None:
-        """Serve the engine of `identity`, which becomes the own identity if none was given."""
+        """Bind the cryptor to the participant `identity`. See `Cryptor.attach`."""
         require_name(identity, "identity", MAX_IDENTITY_BYTES)
         if self._own_identity not in (None, identity):
             raise LocalProtocolError(
@@ -239,7 +239,11 @@ class Keyring(ABC, Generic[_Key]):
         self._is_attached = True
 
     def seal(self, plaintext: bytes) -> Sealed:
-        """Encrypt with the key in use and a new IV."""
+        """Encrypt with the key in use and a new IV.
+
+        Raises:
+            LocalProtocolError: There is no key to encrypt with.
+        """
         key = self._sealing_key
         if key is None:
             raise LocalProtocolError("the cryptor has no key to encrypt with")
@@ -262,7 +266,7 @@ class Keyring(ABC, Generic[_Key]):
     def open(
         self, sender_identity: str, key_index: int, iv: bytes, ciphertext: bytes
     ) -> bytes | OpenFailure:
-        """Decrypt with the sender's key at this index. No other key is tried."""
+        """Decrypt with the sender's key at this index, and try no other. Never raises."""
         shared = self._shared
         key = shared.get(key_index) if shared else self._keys.get((sender_identity, key_index))
         if key is None:

@@ -57,11 +57,11 @@ class Allow(RpcInterceptor):
     """
 
     def __init__(self, rules: Mapping[str, Callers]) -> None:
-        """Take `rules`, which name the callers for each method. Changes of `rules` apply to later
-        requests.
+        """Take `rules`: for each method, the identities of its callers, or a function that returns
+        whether an identity can call it. Changes of `rules` apply to later requests.
 
         Raises:
-            LocalProtocolError: The callers of a method are a text instead of a collection.
+            LocalProtocolError: The callers of a method are a `str` or `bytes`.
         """
         for method, callers in rules.items():
             if isinstance(callers, str | bytes):
@@ -80,10 +80,10 @@ class Allow(RpcInterceptor):
 
 
 class Retry(RpcInterceptor):
-    """Repeats calls that fail with certain codes, after a growing delay.
+    """Retries calls that fail with certain codes, after a growing delay.
 
-    By default, these are codes for which no handler has run (`RETRIED`). A handler that raises one
-    of them itself can run several times. The timeouts of the call apply to each attempt.
+    The default codes mean that no handler has run (`RETRIED`), unless a handler raised one of them
+    itself: it can then run several times. The timeouts of the call apply to each attempt.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Retry(RpcInterceptor):
         """Make at most `attempts` calls (1 or more).
 
         The first delay is `delay` seconds. Each further one is `factor` times as long, up to
-        `max_delay`. The actual delay is between half of it and all of it, so that programs that
-        failed together do not retry together; `jitter` returns a number from 0 to 1, which selects
-        it. `codes` are the codes after which a call is repeated.
+        `max_delay` seconds. Each is multiplied by `(1 + jitter()) / 2`, so that programs that
+        failed together do not retry together; `jitter` returns a number from 0 to 1. Calls that
+        fail with one of `codes` are retried.
 
         Raises:
             LocalProtocolError: `attempts` is below 1.
@@ -132,8 +132,8 @@ class Log(RpcInterceptor):
     """Logs one line for each call and each request, with sizes and duration, without payloads."""
 
     def __init__(self, level: int = logging.INFO, logger: logging.Logger | None = None) -> None:
-        """Log at `level` to `logger`. None means the logger "rpcproto". If its handlers fail, calls
-        are not affected."""
+        """Log at `level` to `logger`. None means the logger "rpcproto". Exceptions of its logging
+        handlers do not affect calls."""
         self._level = level
         self._logger = guarded_logger if logger is None else logger
 

@@ -1,7 +1,9 @@
 """Traces and metrics of participants, for OpenTelemetry. Needs the extra `opentelemetry`.
 
-telemetry = Telemetry()
-telemetry.watch(participant)
+`Telemetry` makes them:
+
+    telemetry = Telemetry()
+    telemetry.watch(participant)
 """
 
 import weakref
@@ -129,10 +131,10 @@ class Telemetry(RpcInterceptor):
     def watch(self, participant: AsyncParticipantBase) -> None:
         """Make spans and metrics of a participant from now on. A second call changes nothing.
 
-        It adds the interceptor inside those that the participant already has, so call it first if
-        the spans should be around all others. It also reads the participant's statistics and its
-        registered methods. A `Telemetry` that is only added as an interceptor treats a method as
-        unregistered if its request ends with 1400.
+        It adds an interceptor inside those that the participant already has. To include their work
+        in the spans, call it before you add them. It also reads the participant's statistics and
+        its registered methods. If you add a `Telemetry` with `add_rpc_interceptor` instead, it
+        treats a method as unregistered when its request ends with 1400.
         """
         living = [watched for watched in self._watched if watched() is not None]
         if not any(watched() is participant for watched in living):

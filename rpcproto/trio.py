@@ -1,4 +1,5 @@
-"""The host for trio: calls and handlers as async functions, over any `Transport`."""
+"""The host for trio: calls and handlers as async functions, over any `Transport`. Needs the extra
+`trio`."""
 
 import contextvars
 import math
@@ -45,9 +46,10 @@ class RpcParticipant(AsyncParticipantBase):
     participant, which closes it on leaving. Methods can be registered before or inside the block.
     No request arrives before the first `await` in the block.
 
-    Leaving fails all calls with 1503, cancels all handlers, sends the small packets that still
-    wait, and closes the transport. That takes at most one second, even if the surrounding scope is
-    cancelled. Then it waits, without a limit, for handlers that do not end when they are cancelled.
+    Leaving fails all calls with 1503, cancels all handlers, sends the small packets that are still
+    queued, and closes the transport. That takes at most one second, even if the surrounding scope
+    is cancelled. Then it waits, without a limit, for handlers that do not end when they are
+    cancelled.
 
     Not thread-safe: a participant belongs to the trio run in which it was entered. From another
     thread, use `trio.from_thread.run`.

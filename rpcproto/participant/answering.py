@@ -12,7 +12,7 @@ from rpcproto.participant.root import ParticipantRoot
 
 
 class AnsweringParticipant(ParticipantRoot):
-    """Runs handlers, and answers with what becomes of them."""
+    """Runs handlers, and sends their results as answers."""
 
     def __init__(self, identity: str, config: RpcConfig) -> None:
         super().__init__(identity, config)
@@ -38,8 +38,8 @@ class AnsweringParticipant(ParticipantRoot):
 
         The handler runs in a task of its own, in a copy of the context in which the participant was
         entered. It is cancelled when its answer is no longer needed. The caller receives the text
-        that it returns, or an empty text for None. If it raises `RpcError` (or a group that
-        contains nothing else), the caller receives that error. Any other exception, and a result
+        that it returns, or an empty text for None. If it raises `RpcError` (alone or as the only
+        exception in a group), the caller receives that error. Any other exception, and a result
         that is not a text, is logged, and the caller receives 1500 without details.
 
         Raises:
@@ -57,7 +57,7 @@ class AnsweringParticipant(ParticipantRoot):
         """Answer requests for `method` with 1400 from now on. Running handlers continue.
 
         Raises:
-            LocalProtocolError: The name is not text, or too long.
+            LocalProtocolError: The name is not text of 1 to 64 bytes of UTF-8.
         """
         require_method(method)
         self.require_owner()
@@ -71,7 +71,7 @@ class AnsweringParticipant(ParticipantRoot):
 
         The task calls `run_handler`, awaits the result if it is awaitable, and passes it to
         `answer`, or the exception to `answer_exception`. It must not run before this method
-        returns. When the task has ended, in whatever way, the host calls `handler_ended`. The
+        returns. When the task has ended, even by cancellation, the host calls `handler_ended`. The
         function that cancels returns False if it did not cancel the task.
         """
 
@@ -87,8 +87,8 @@ class AnsweringParticipant(ParticipantRoot):
         self._pump()
 
     def answer_exception(self, invocation: InvocationReceived, error: BaseException) -> None:
-        """Answer with the exception of a handler: with an `RpcError` as it is, otherwise with 1500
-        (R18)."""
+        """Answer with the exception of a handler: with an `RpcError` unchanged if its fields are
+        valid, otherwise with 1500 (R18)."""
         self._handlers.answer_exception(self._engine, invocation, error, self._clock())
         self._pump()
 

@@ -27,7 +27,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         new_id: Callable[[], str] | None = None,
         engine_factory: Callable[..., RpcEngine] = RpcEngine,
     ) -> None:
-        """Make a participant over `transport`, which has the identity.
+        """Make a participant over `transport`, under the identity of the transport.
 
         With a `cryptor`, such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted end to end;
         if it has no key to encrypt with, entering the participant raises `LocalProtocolError`.
@@ -67,7 +67,8 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         Raises:
             RpcError: The error that the handler raised, or one of `ErrorCode`. With 1503,
                 `__cause__` is the exception that ended the connection, if there is one.
-            LocalProtocolError: An argument is invalid (R33), or too many calls are pending.
+            LocalProtocolError: An argument is invalid (R33), too many calls are pending, or this
+                participant was not entered or has left.
         """
         if self._interceptors.all:
             info = RpcCallInfo(
@@ -85,8 +86,9 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         To limit the wait, use `asyncio.timeout` or `trio.fail_after`.
 
         Raises:
-            RpcError: The transport ended before, or this participant left (1503).
-            LocalProtocolError: The identity is invalid.
+            RpcError: The transport ended first, or this participant left during the wait (1503).
+            LocalProtocolError: The identity is invalid, or this participant was not entered or has
+                left.
         """
         await self.outcome(partial(self.expect_participant, identity))
 
@@ -97,7 +99,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         interceptors do not see them. Running handlers can answer and make calls, and calls of this
         participant can end. Return True when no handler runs, no call is pending, and all packets
         were passed to the transport. Return False after `timeout` seconds (0 or more; None means no
-        limit), or if the participant leaves before. It can be called again. Do not call it in a
+        limit), or if the participant leaves first. It can be called again. Do not call it in a
         handler, which would wait for itself.
 
         Raises:
@@ -106,7 +108,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         return await self.outcome(partial(self.begin_drain, timeout)) == DRAINED
 
     def add_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
-        """Add an interceptor inside all others, for calls and handlers that start from now on.
+        """Add an interceptor as the innermost one, for calls and handlers that start from now on.
 
         The first interceptor is the outermost, for calls and for handlers. Adding the same object
         again changes nothing. While there is an interceptor, requests for methods that are not

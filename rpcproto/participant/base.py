@@ -67,7 +67,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     ) -> None:
         """Make a participant, for one use. `identity` has 1 to 256 bytes of UTF-8.
 
-        `departure_grace` is the transport's, in seconds. The engine gets the larger of this value
+        `departure_grace` is the transport's, in seconds. The engine uses the larger of this value
         and the config's (R9). With a `cryptor`, packets are encrypted end to end (R43); if it has
         no key to encrypt with, `open_engine` raises. Tests and tools can replace `new_id`, the
         source of ids (None: random ids), and `engine_factory`, which makes the engine.
@@ -124,7 +124,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     # for the host: what it brings about
 
     def open_engine(self, clock: Callable[[], float]) -> None:
-        """Make the engine. `clock` returns the time in seconds.
+        """Make the engine. `clock` returns the time of a monotonic clock, in seconds.
 
         Raises:
             LocalProtocolError: This is the second call, or the cryptor has no key to encrypt

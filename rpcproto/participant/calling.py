@@ -20,7 +20,7 @@ from rpcproto.wire import MAX_IDENTITY_BYTES
 
 
 class CallingParticipant(ParticipantRoot):
-    """Makes calls, and hands over their outcomes."""
+    """Makes calls, and reports their outcomes."""
 
     def __init__(self, identity: str, config: RpcConfig) -> None:
         super().__init__(identity, config)
@@ -34,7 +34,8 @@ class CallingParticipant(ParticipantRoot):
         and its timeouts begin then.
 
         Raises:
-            LocalProtocolError: An argument is invalid, or too many calls are pending.
+            LocalProtocolError: An argument is invalid, too many calls are pending, or this
+                participant was not entered or has left.
             RpcError: The connection is lost (1503).
         """
         if not self._is_open:
@@ -116,11 +117,12 @@ class CallingParticipant(ParticipantRoot):
     def expect_participant(self, identity: str, waiter: Waiter) -> Cancel:
         """Wait for a participant, and return a function that ends the wait.
 
-        `waiter` takes an empty text when the participant is in the room, which can be at once. If
-        no participant can join any more, it takes an `RpcError` (1503) to raise.
+        `waiter` takes an empty text when the participant is in the room, which can be at once. When
+        the transport has ended or this participant leaves, it takes an `RpcError` (1503) to raise.
 
         Raises:
-            LocalProtocolError: The identity is invalid.
+            LocalProtocolError: The identity is invalid, or this participant was not entered or has
+                left.
         """
         engine, waiting = self.engine, self._waiting
         self.require_owner()

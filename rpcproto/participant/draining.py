@@ -22,7 +22,7 @@ NOT_SENDING: Final = -1
 
 
 class DrainingParticipant(CallingParticipant, AnsweringParticipant):
-    """Can stop taking requests, and wait until nothing is under way."""
+    """Can refuse new requests, and wait until no handler, call or packet is left."""
 
     def __init__(self, identity: str, config: RpcConfig) -> None:
         super().__init__(identity, config)
@@ -35,8 +35,8 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         self._timer_at: float | None = None
 
     def begin_drain(self, timeout: float | None, waiter: Waiter) -> Cancel:
-        """Refuse new requests from now on, and return a function that ends the wait, but not the
-        refusing.
+        """Refuse new requests from now on, and return a function that ends the wait. Requests are
+        refused even then.
 
         `waiter` takes `DRAINED` when no handler, call or packet is left. It takes `NOT_DRAINED`
         after `timeout` seconds (None means no limit) and on leaving.
@@ -67,8 +67,8 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
 
     @abstractmethod
     def set_timer(self, at: float) -> None:
-        """Call `timer_fired` at the instant `at` (seconds on the clock), and not at the instant
-        given before.
+        """Call `timer_fired` at the instant `at` (seconds on the clock), which replaces the instant
+        of an earlier call.
 
         A timer can fire early or late.
         """

@@ -36,7 +36,7 @@ IncomingRpcNext: TypeAlias = Callable[[RpcInvocationData], Awaitable[str | None]
 class RpcInterceptor:
     """Code around the calls and handlers of a participant. See `add_rpc_interceptor`.
 
-    Unless they are overridden, both methods pass everything through.
+    By default, both methods just call `next`.
     """
 
     async def intercept_outgoing(self, call: RpcCallInfo, next: OutgoingRpcNext) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ParticipantRoot(ABC):
-    """The engine of a participant, and the clock that it counts by."""
+    """The engine of a participant, and its clock."""
 
     _engine: RpcEngine
     """From `open_engine` on; the methods that a program can call before use `engine`."""
