@@ -37,7 +37,8 @@ class LeaveError(ConnectionError):
 
 
 class NotDeliveredError(ConnectionError):
-    """Why a call was not acknowledged. It is the `__cause__` of an `RpcError` with code 1501."""
+    """The probable reason why a call was not acknowledged: the `__cause__` of an `RpcError`
+    (1501)."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)

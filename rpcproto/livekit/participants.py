@@ -48,7 +48,7 @@ class RemoteParticipant:
 
     identity: str
     sid: str
-    """The server's id of this session; another after the participant has joined again."""
+    """The server's id of this session. It changes when the participant joins again."""
     kind: str
     """`standard`, `agent`, `sip`, `ingress`, `egress`, `connector`, `bridge`, or the number of a
     kind that is newer."""

@@ -65,7 +65,7 @@ class Room:
     def __init__(self, local_participant: LocalParticipant, transport: LiveKitTransport) -> None:
         """Made by `connect`."""
         self.local_participant = local_participant
-        """Ourselves: makes calls, and answers them."""
+        """The local participant, which makes and answers calls."""
         self._transport = transport
         self._events = RoomEvents(transport.identity)
         transport.on_news = self._events.take
@@ -101,7 +101,7 @@ class Room:
         To limit the wait, use `asyncio.timeout`.
 
         Raises:
-            RpcError: The local participant left before, or the server removed it (1503).
+            RpcError: The local participant left first, or the server removed it (1503).
             LocalProtocolError: An argument is invalid.
         """
         if (identity is None) is (kind is None):
@@ -174,13 +174,13 @@ async def connect(
 ) -> AsyncIterator[Room]:
     """Join the room of `token`, and leave it at the end of the `async with` block.
 
-    `url` is the server's (`wss://...`). `token` is an access token with the grant to join, which
-    contains the identity, or a function that returns one, which can be `async`. The function is
-    called each time that the client joins, so a token can expire.
+    `url` is the URL of the server (`wss://...`). `token` is an access token with the grant to join,
+    which contains the identity, or a function that returns one, which can be `async`. The function
+    is called each time that the client joins, so a token can expire.
 
-    Joining can take `connect_timeout` seconds. It is complete when packets can be sent. `stack` is
-    the WebRTC stack, `"wrtc"` or `"aiortc"`; None means the one that is installed. `config`,
-    `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
+    `connect_timeout` limits joining, in seconds (15 by default). Joining is complete when packets
+    can be sent. `stack` is the WebRTC stack, `"wrtc"` or `"aiortc"`; None means the one that is
+    installed. `config`, `cryptor`, `new_id` and `engine_factory` are those of `RpcParticipant`.
 
     If the connection is lost, the client resumes the session. If that is impossible, it joins
     again, without a limit of attempts. Pending calls then fail with 1503, and so do new calls until

@@ -58,11 +58,12 @@ async def perform_rpc_by_server(
     """Let the server call a method of a participant in `room`, and return the payload of the
     response.
 
-    This takes one HTTPS request, and does not join the room. `url` is the server's (`wss://...` or
-    `https://...`), and `api_key` and `api_secret` are its key. The call is of RPC v1: `payload` and
-    response have at most 15,360 bytes of UTF-8. The handler sees a random caller identity.
-    `response_timeout` limits the call, and `response_timeout + connect_timeout` the whole request,
-    both in seconds. For asyncio. If you cancel it, the handler is not cancelled.
+    This takes one HTTPS request, and does not join the room. `url` is the URL of the server
+    (`wss://...` or `https://...`), and `api_key` and `api_secret` are its API key. The call is of
+    RPC v1: `payload` and response have at most 15,360 bytes of UTF-8. The handler sees a random
+    caller identity. `response_timeout` (10 by default, at most 4,294,967) limits the call, and
+    `response_timeout + connect_timeout` (15 by default) the whole request, in seconds. For asyncio.
+    If you cancel it, the handler is not cancelled.
 
     Raises:
         RpcError: As for a call in the room. 1401 (after 3 seconds): no participant in the room

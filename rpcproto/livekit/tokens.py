@@ -25,7 +25,8 @@ _NOT_BEFORE: Final = 10
 def access_token(
     api_key: str, api_secret: str, room: str, identity: str, *, lifetime: float = LIFETIME
 ) -> str:
-    """Return a token with which `identity` can join `room` and send data, for `lifetime` seconds.
+    """Return a token with which `identity` can join `room` and send data, for `lifetime` seconds (6
+    hours by default).
 
     The key and its secret are the server's; with them, every operation is possible. `room` and
     `identity` have 1 to 256 bytes of UTF-8.

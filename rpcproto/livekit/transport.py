@@ -63,8 +63,8 @@ async def join_room(
 ) -> "LiveKitTransport":
     """Join the room of `token`, and return the participant's transport.
 
-    `url`, `token` and `stack` are those of `connect`. `connect_timeout`, in seconds, limits
-    joining, also each time that it is repeated.
+    `url`, `token` and `stack` are those of `connect`. `connect_timeout` limits each attempt to
+    join, in seconds (15 by default).
 
     Raises:
         ConnectError: The room can't be joined. `TokenError`, `RefusedError` and
@@ -144,9 +144,9 @@ class LiveKitTransport:
         self._connect_timeout = connect_timeout
         self._stack = stack
         self.on_state: Callable[[ConnectionState, ConnectionError | None], None] = lambda *_: None
-        """Called with each new state, and the reason for it."""
+        """A function that takes each new state, with the error that caused it or None."""
         self.on_news: Callable[[News], None] = lambda _: None
-        """Called when the host has taken in something else than a packet."""
+        """A function that takes each event other than a packet, after the host has processed it."""
         self._state = ConnectionState.CONNECTED
         self._token = token
         self._inbox = Inbox()
@@ -185,8 +185,8 @@ class LiveKitTransport:
 
     @property
     def departure_grace(self) -> float:
-        """The number of seconds by which the report of a departure can overtake packets, because
-        the two use different channels."""
+        """2 seconds: departures and packets use different channels, so the report of a departure
+        can overtake packets by this time."""
         return DEPARTURE_GRACE
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
