@@ -36,7 +36,7 @@ BATCH_EVENTS: Final = 64
 BATCH_BYTES: Final = 262_144
 """The maximum size of all packets that one `Transport.receive` returns, in bytes."""
 HIGH_WATER_MARK: Final = 65_536
-"""A transport takes no more packets while it holds this many bytes."""
+"""The number of bytes in its send buffer at which a transport stops taking packets."""
 
 
 @final
@@ -120,7 +120,7 @@ class Transport(Protocol):
     """Carries packets for one participant.
 
     A host has one task that sends and one that receives. An exception from either, except
-    `PacketsNotSent`, means that the connection is lost. A host goes on calling `receive`, which can
+    `PacketsNotSent`, means that the connection is lost. The host keeps calling `receive`, which can
     return `Connected` when the connection is restored.
     """
 
@@ -136,10 +136,10 @@ class Transport(Protocol):
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:
         """Send packets, each to its `destination_identity`, in the order of `take`.
 
-        Wait until there is room. Then take packets until `take` returns None, or until
-        HIGH_WATER_MARK bytes wait here. The host calls `send` again while there are more packets;
-        after 64 calls in a row that took none, it treats the connection as lost.
-        If a packet can't be sent, continue with the others, and raise `PacketsNotSent` at the end.
+        Wait until the send buffer has room. Then take packets until `take` returns None, or until
+        the buffer holds HIGH_WATER_MARK bytes. The host calls `send` again while there are more
+        packets; after 64 calls in a row that took none, it treats the connection as lost. If a
+        packet can't be sent, continue with the others, and raise `PacketsNotSent` at the end.
         """
 
     async def receive(self) -> Sequence[TransportEvent]:
@@ -151,7 +151,8 @@ class Transport(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Release all resources. A host calls this once, and waits at most one second in all."""
+        """Release all resources. A host calls this once, and cancels it at most one second after it
+        began to leave."""
 
 
 @runtime_checkable
@@ -168,7 +169,7 @@ class WelcomingTransport(Protocol):
 
 @runtime_checkable
 class ExplainingTransport(Protocol):
-    """A `Transport` that can know why a call was not acknowledged."""
+    """A `Transport` that may know why a call was not acknowledged."""
 
     def explain(self, identity: str, since: float) -> Exception | None:
         """Return the probable reason why a call to `identity` was not acknowledged (1501), or None.

@@ -1,6 +1,6 @@
 """Packets on a byte stream, without I/O: frames and the hello.
 
-A frame is its length, 4 bytes, big-endian, and that many bytes, at least one. The first frame of
+A frame is a length (4 bytes, big-endian, at least 1), followed by as many bytes. The first frame of
 each side is its hello, a small JSON object. Every later frame is a packet. Bytes from outside raise
 only `BadPeer`, and never need more memory than one frame.
 """
@@ -30,7 +30,7 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class BadPeer(ConnectionError):  # noqa: N818 (who it was, not an error of the program)
-    """The peer violated the framing. The text names the reason."""
+    """The peer violated the framing. The message names the reason."""
 
 
 def frame(*contents: bytes) -> bytes:
@@ -178,7 +178,7 @@ class Link:
         self.hello: bytes = frame(ours.write())
         """The first bytes to write."""
         self.peer: Hello | None = None
-        """The peer's hello, once it has come."""
+        """The peer's hello, or None before it has arrived."""
         self._our_identity = ours.identity
         self._max_frame_bytes = max_frame_bytes
         self._reader = FrameReader()
@@ -192,7 +192,7 @@ class Link:
         """Process the next bytes of the peer.
 
         Raises:
-            BadPeer: The hello is invalid.
+            BadPeer: The hello is invalid, or contains this side's identity.
         """
         self._reader.feed(data)
         if self.peer is not None:

@@ -60,12 +60,12 @@ _NOTHING: Final = _Held()
 class Inbox:
     """A queue of events from a transport to its host.
 
-    Before `put`, a transport asks `has_room` if the event can be dropped; `put` keeps everything.
-    If senders are named, no sender can use up the room of others.
+    Before a transport puts an event that can be dropped, it calls `has_room`. `put` itself never
+    drops. If transports name senders, one sender can use at most half of the queue.
     """
 
     def __init__(self, owner: str = "") -> None:
-        """Name `owner`, an identity, in the log."""
+        """Make an empty queue. `owner` is the identity that log messages name."""
         self.owner: str = owner
         self._events: deque[TransportEvent] = deque()
         self._all = _Held()
@@ -106,7 +106,7 @@ class Inbox:
         return has_room
 
     def put(self, event: TransportEvent) -> None:
-        """Add an event, however many wait."""
+        """Add an event, even if the queue is full."""
         self._all.add(event)
         sender = _sender(event)
         if sender is not None:
@@ -133,11 +133,12 @@ class Inbox:
         self._of_sender.clear()
 
     def end(self) -> None:
-        """Accept no further events. Waiting events can still be received."""
+        """Let `receive` return the end after the waiting events. A `receive` that already waits
+        needs `wake`."""
         self._is_over = True
 
     def wake(self) -> None:
-        """Let `receive` check again whether this is the end."""
+        """Wake a waiting `receive`, which then checks for the end."""
         self._wake.set()
 
     async def receive(self) -> Sequence[TransportEvent]:

@@ -64,8 +64,8 @@ class Fate(Enum):
     CARRIED = "carried"
     """It arrived, or it is under way."""
     LOST = "lost"
-    """The network lost it, or its destination was not connected when it would have arrived. A
-    replay can still have delivered it."""
+    """The network lost it, or its destination was not connected when it would have arrived. A later
+    replay can still deliver it."""
     NOT_SENT = "not sent"
     """Its sender could not send it."""
 
@@ -80,10 +80,10 @@ class SentPacket:
     sender_sid: str
     destination_identity: str
     data: bytes
-    """As the engine gave it, without what the network adds."""
+    """The packet as the engine returned it, without the fields that the network adds."""
     request_id: str = ""
     kind: PacketKind | None = None
-    """None for one that no engine made; it has no request id either."""
+    """None if no engine made the packet; `request_id` is empty then."""
     fate: Fate = Fate.CARRIED
     is_repeated: bool = False
     is_held_back: bool = False

@@ -1,4 +1,5 @@
-"""A room inside one process, which routes packets as LiveKit's server does."""
+"""A room inside one process, which routes packets as LiveKit's server does. Needs the extra
+`anyio`."""
 
 import heapq
 import itertools
@@ -41,7 +42,7 @@ RoomObserver: TypeAlias = Callable[[SentPacket | ParticipantJoined | Participant
 
 @final
 class MemoryRoom:
-    """Routes packets by destination identity, and announces who joins and leaves.
+    """Routes packets by destination identity, and announces joins and departures.
 
     Like LiveKit's server, it never sends a packet back to its sender, silently drops packets to
     unknown identities, names the true sender of each packet with a sid (`PA_1`, `PA_2`, ...), and
@@ -243,7 +244,7 @@ class MemoryTransport:
         self.arrival: ParticipantJoined = arrival
         self.is_connected: bool = False
         self.is_announced: bool = True
-        """Whether the others have been told that it is here, and not that it left."""
+        """Whether its join was announced to the others, and its departure was not."""
         self._room = room
         self._events: deque[TransportEvent] = deque()
         """What has arrived."""
@@ -272,7 +273,7 @@ class MemoryTransport:
         self._waker.wake()
 
     def deliver_at(self, at: float, event: TransportEvent, sent: SentPacket | None = None) -> None:
-        """For the room: report `event` at an instant, and enter that into `sent`."""
+        """For the room: report `event` at the instant `at`, and record that in `sent`."""
         heapq.heappush(self._under_way, (at, next(self._numbers), event, sent))
         self._waker.wake()
 

@@ -1,4 +1,5 @@
-"""A byte stream over two pipes, such as standard input and output. Not on Windows."""
+"""A byte stream over two pipes, such as standard input and output. Not on Windows. Needs the extra
+`anyio`."""
 
 import os
 import stat
@@ -116,8 +117,8 @@ def stdio() -> PipeStream:
     process.
 
     From then on, even after the stream is closed, the output of the process goes to standard error,
-    and its standard input is empty. So nothing but packets is written to the stream. Call this
-    function before anything is read from standard input.
+    and its standard input is empty. So only the stream writes to the original output. Call this
+    function before you read from standard input.
 
     Raises:
         ValueError: Standard input or output is a file or a terminal. Nothing has changed.

@@ -1,4 +1,4 @@
-"""The participants of a room without a server that lists them: they announce themselves.
+"""The list of participants of a room, from their own announcements.
 
 For transports over a broker that carries messages and does not know about rooms. The objects do no
 I/O: the transport passes announcements with the time, and acts on the result.
@@ -63,8 +63,8 @@ class Kind(StrEnum):
 
 @final
 class Announcement(NamedTuple):
-    """What a participant announces. Its identity and sid are not part of it, because they come from
-    the broker, which can vouch for them (R36)."""
+    """The announcement of a participant. It does not contain identity and sid: the broker names
+    them, and can verify them (R36)."""
 
     kind: Kind
     generation: int = 1
@@ -82,7 +82,8 @@ class Announcement(NamedTuple):
 
 
 def decode_announcement(data: bytes) -> Announcement | None:
-    """Return the announcement in any bytes, or None. Unknown fields are ignored (R34)."""
+    """Return the announcement in `data`, or None if there is none. Unknown fields are ignored
+    (R34)."""
     # Deep nesting takes json longer than all the rest.
     if len(data) > MAX_ANNOUNCEMENT_BYTES or data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
         return None
@@ -128,9 +129,9 @@ class Heard(NamedTuple):
 
     events: tuple[ParticipantJoined | ParticipantLeft, ...] = ()
     answer: Kind | None = None
-    """The announcement to send as an answer, if any. Send HERE only to the participant that was
-    heard, and JOIN to all. If that participant has the same identity as this one, send HERE to all
-    too, so that it receives the announcements in order."""
+    """The announcement to send as an answer, if any. Send HERE only to the participant that
+    announced itself, and JOIN to all. If that participant has the same identity as this one, send
+    HERE to all too, so that it receives the announcements in order."""
     is_put_out: bool = False
     """Another participant has this identity now, and this participant must leave."""
     is_one_too_many: bool = False
@@ -162,11 +163,10 @@ _NEVER: Final = float("inf")
 
 @final
 class Presence:
-    """The participants of a room, as one of them knows them from announcements.
+    """The participants of a room, as far as one participant knows them from announcements.
 
-    If an identity announces the sid of another identity, or of this participant, it counts as one
-    without a sid. So the order of the two announcements does not matter: both participants are
-    recorded, and both can be called.
+    A participant that announces the sid of another one counts as one without a sid. So both
+    participants are recorded and can be called, in whatever order they announce themselves.
     """
 
     def __init__(
@@ -179,14 +179,14 @@ class Presence:
         capabilities: Collection[int] = (),
         heartbeat_interval: float = HEARTBEAT_INTERVAL,
     ) -> None:
-        """Set what is announced of ourselves. `heartbeat_interval` is in seconds, 0.05 to 3600.
+        """Set the content of our announcements. `heartbeat_interval` is in seconds, 0.05 to 3600.
 
         `generation`, 0 to 2^53, should be higher than that of an earlier participant under our
-        identity. Then all others know at once which participant keeps the identity; otherwise, that
-        takes some more messages. The Unix time in microseconds is such a number.
+        identity. Otherwise, the others need more messages to find out which participant keeps the
+        identity. Use the Unix time in microseconds, for example.
 
         Raises:
-            LocalProtocolError: Other participants could not read the announcement.
+            LocalProtocolError: An argument is out of range.
         """
         require_finite(heartbeat_interval, "heartbeat_interval")
         self._announcement = Announcement(
@@ -205,7 +205,8 @@ class Presence:
         self.identity: Final = identity
         self.sid: str = sid
         self.heartbeat_by: float = _NEVER
-        """When everybody must have heard of us, because somebody asked and was not answered."""
+        """The instant by which to send a heartbeat to all, in place of answers that were left out.
+        Infinite if none were."""
         self._generation = generation
         self._is_fresh = True
         self._present: dict[str, _Present] = {}
@@ -227,7 +228,7 @@ class Presence:
 
     @property
     def longest_announcement(self) -> int:
-        """Return the maximum size of an announcement, in bytes."""
+        """The maximum size of an announcement of this participant, in bytes."""
         longest = self._announcement._replace(kind=Kind.LEAVE, generation=MAX_GENERATION)
         return len(longest.encode())
 

@@ -29,8 +29,8 @@ MAX_SENDERS: Final = 1_024
 """The maximum number of senders that a receiver remembers. Beyond it, the one that has been silent
 for the longest time is forgotten."""
 WINDOW: Final = 1_024
-"""How far below the highest number of a sender a number can still be new. Lower ones count as
-received (R37)."""
+"""The number of sequence numbers, up to the highest one of a sender, that are tracked. Lower ones
+count as received (R37)."""
 
 
 @final
@@ -63,7 +63,7 @@ class ReliableSender:
         return self._size
 
     def number(self, write: Callable[[int], bytes], max_bytes: int) -> bytes | None:
-        """Return the packet that `write` makes of the next number.
+        """Return the packet that `write` returns for the next number.
 
         If the packet has more than `max_bytes` bytes, return None, and use the number for the next
         packet.
@@ -96,8 +96,7 @@ class ReliableSender:
         return sequence + 1 < first
 
     def restart(self) -> None:
-        """Begin at 1 again and keep nothing, because the other side has no memory of this
-        sender."""
+        """Restart at 1 and drop all kept packets, for a new session."""
         self._kept.clear()
         self._size = self._last = 0
 
@@ -133,7 +132,7 @@ class ReliableReceiver:
         return seen.mark(sequence)
 
     def last_sequences(self) -> dict[str, int]:
-        """The highest number of each sender that has arrived."""
+        """Return the highest number that has arrived from each sender."""
         return {sender: seen.highest for sender, seen in self._senders.items()}
 
 

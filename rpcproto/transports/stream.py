@@ -1,8 +1,8 @@
 """Packets over a byte stream between two participants: TCP, Unix sockets, pipes.
 
 Written with anyio, for asyncio and trio. Needs the extra `anyio`. `rpcproto.transports.framing`
-defines what is on the stream. Nothing is encrypted without a cryptor, and a peer's identity is
-whatever its hello claims. So restrict who can connect, or use a stream that authenticates.
+defines the format. Without a cryptor, nothing is encrypted. The identity in a peer's hello is not
+verified, so restrict who can connect, or use a stream that authenticates its peer.
 """
 
 import errno
@@ -94,7 +94,8 @@ class StreamTransport(AsyncResource):
 
     Each side first sends a hello with its identity and capabilities. When the peer's hello arrives,
     the peer has joined, and the list of participants is complete (R12). Every packet counts as sent
-    by the peer, whatever it claims (R36). A packet to another participant is silently dropped.
+    by the peer. Its sender fields are ignored (R36). A packet to another participant is silently
+    dropped.
 
     `receive` returns an empty sequence when the peer ends the stream between two packets. Any other
     end raises ConnectionError and closes the stream. The exception is `BadPeer` if the peer sent
@@ -119,9 +120,8 @@ class StreamTransport(AsyncResource):
         """Announce `identity`, `client_protocol` and `capabilities` to the peer.
 
         `max_frame_bytes` limits a packet, sent or received. `hello_timeout` limits the exchange of
-        hellos, and `send_timeout` limits how long the peer takes to read 64 KiB, or a smaller
-        write. Both are in seconds. The stream belongs to the transport. It must be able to buffer a
-        hello, at most 4 KiB, as sockets and pipes do.
+        hellos, and `send_timeout` each write of up to 64 KiB, both in seconds. The stream belongs
+        to the transport. It must be able to buffer a hello, at most 4 KiB, as sockets and pipes do.
 
         Raises:
             LocalProtocolError: An argument is invalid.
@@ -166,7 +166,7 @@ class StreamTransport(AsyncResource):
         knows its peer from the beginning.
 
         Raises:
-            BadPeer: The hello of the peer is invalid or too late.
+            BadPeer: The hello of the peer is invalid or too late, or contains this side's identity.
             ConnectionError: The stream ended or failed.
         """
         if self._link.peer is not None:
@@ -497,8 +497,8 @@ async def serve(
 
     `handle` is called in a task of its own with each connection, after both sides have exchanged
     hellos. When it returns, the connection is closed. A connection beyond `max_connections` is
-    closed at once; connections without a hello count too. Refused peers are logged, at most one a
-    minute. If `handle` raises, the exception is logged. Other connections are not affected.
+    closed at once. Connections before their hello count too. Refused peers are logged, at most one
+    a minute. If `handle` raises, the exception is logged. Other connections are not affected.
 
     Runs until it is cancelled. If the listener is closed, it returns after the last connection.
 

@@ -32,8 +32,8 @@ READ_BYTES: Final = 2_048
 """The maximum number of bytes that are read and parsed at once. The library parses them without
 yielding to other tasks, and a message can be as short as 6 bytes."""
 MAX_UNREAD_PONGS: Final = 262_144
-"""The maximum size of the send buffer, in bytes. Pings are answered even if the peer does not read,
-so a peer beyond this limit is disconnected."""
+"""The maximum size of the send buffer, in bytes. The library answers pings even if the peer does
+not read the pongs. A peer beyond this limit is disconnected."""
 CLOSING_TIME: Final = 0.4
 """How long the closing handshake may take, in seconds: less than a participant has for leaving."""
 
@@ -58,8 +58,8 @@ class BoundedServerConnection(_Bounded, ServerConnection):
     """A connection for `websockets.asyncio.server.serve(...,
     create_connection=BoundedServerConnection)`.
 
-    It reads 2 KiB at a time, from the handshake on, except with TLS and on uvloop, and drops a peer
-    that sends pings and does not read the pongs.
+    It reads at most 2 KiB at a time from the handshake on, except with TLS or on uvloop. It
+    disconnects a peer that sends pings and does not read the pongs.
     """
 
 
@@ -101,7 +101,7 @@ class WebSocketStream(ByteStream):
         _bound(connection)
 
     async def receive(self, max_bytes: int = 65_536) -> bytes:
-        """Return at least one byte; see anyio's `ByteReceiveStream.receive`."""
+        """Return at least one byte. Errors are those of anyio's `ByteReceiveStream.receive`."""
         await asyncio.sleep(0)  # neither a rest nor a message that is there already makes one wait
         while not self._rest:
             self._rest = memoryview(await self._next_message())
@@ -123,6 +123,7 @@ class WebSocketStream(ByteStream):
 
         Raises:
             EndOfStream: The peer has closed the connection.
+            BrokenResourceError: The connection is lost.
         """
         try:
             await self._connection.send(item)
@@ -132,7 +133,7 @@ class WebSocketStream(ByteStream):
             raise anyio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
-        """A WebSocket closes only as a whole.
+        """Raise NotImplementedError: a WebSocket can't be half-closed.
 
         Raises:
             NotImplementedError: Always.
@@ -140,8 +141,8 @@ class WebSocketStream(ByteStream):
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        """Close the connection with a closing handshake, within CLOSING_TIME. What still arrives is
-        dropped."""
+        """Close the connection with a closing handshake, within CLOSING_TIME, and drop data that
+        still arrives."""
         dropping = asyncio.create_task(self._drop_what_comes())
         try:
             async with asyncio.timeout(CLOSING_TIME):

@@ -51,7 +51,8 @@ class NatsOptions(TypedDict, total=False):
     nkeys_seed: str
     """The path of a seed file; needs the package `nkeys`."""
     tls: SSLContext
-    """Requires TLS, like a URL that begins with `tls://`, and says how to verify the server."""
+    """Requires TLS, like a URL that begins with `tls://`, and configures the verification of the
+    server."""
     tls_hostname: str
 
 

@@ -42,8 +42,8 @@ class NatsTransport:
     """
 
     departure_grace: float = 0.0
-    """NATS keeps the order of what one connection publishes, and so does this transport: a
-    departure is reported after the packets that were sent before it."""
+    """0: NATS delivers the messages of one connection in order, so a departure is reported after
+    the packets that were sent before it."""
 
     def __init__(
         self,
