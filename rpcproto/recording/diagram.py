@@ -42,9 +42,10 @@ class Style(Enum):
 
 @final
 class Arrow(NamedTuple):
-    """A packet. `at` is the instant at which it was sent, in seconds. A lost one ends in a cross.
+    """A packet. `at` is the instant at which it was sent, in seconds. The arrow of a lost packet
+    ends in a cross.
 
-    `detail` is a line of its own below the arrow.
+    `detail` is a text for the line below the arrow.
     """
 
     at: float
@@ -318,8 +319,8 @@ _DARK: Final = {
 
 
 def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False) -> str:
-    """Return the diagram as a self-contained picture, with colours for light and dark pages, and
-    with its content as text for screen readers.
+    """Return the diagram as a self-contained SVG picture, with colours for light and dark pages,
+    and with its content as text for screen readers.
 
     With `inline`, return a picture for an HTML page that contains `svg_style()` once. It then has
     no title and no description for screen readers.
@@ -346,7 +347,7 @@ def as_svg(layout: Layout, title: str, description: str, *, inline: bool = False
 
 
 def svg_style() -> str:
-    """The style sheet of pictures."""
+    """Return the CSS for SVG diagrams in an HTML page."""
     return "\n".join(_css())
 
 

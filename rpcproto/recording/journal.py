@@ -38,11 +38,11 @@ class Journal:
     """Whether long texts stay in memory, as a replay needs."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
-        """Begin a journal by writing its first line. If `write` raises for it, so does this."""
+        """Write the first line of a journal. An exception of `write` is raised here."""
         self._write = write
         self._engines = 0
         self.error: BaseException | None = None
-        """What `write` raised; nothing has been recorded since."""
+        """The exception that `write` raised, or None. Nothing is recorded after it."""
         head = {"journal": FORMAT, "rpcproto": rpcproto.__version__, "zlib": zlib_version()}
         write(write_json(head) + "\n")
 

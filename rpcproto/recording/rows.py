@@ -210,8 +210,8 @@ class Trace:
         return "" if not self.rows else as_text(self.layout(width), glyphs)
 
     def svg(self, *, inline: bool = False) -> str:
-        """Return the diagram as a self-contained SVG picture, or for a page of HTML that contains
-        `svg_style()`."""
+        """Return the diagram as a self-contained SVG picture. With `inline`, return one for an HTML
+        page that contains `svg_style()`."""
         title = f"RPC between {' and '.join(self.participants)}" if self.rows else "No RPC"
         width = max(_SVG_WIDTH, self._width_each() * len(self.participants))
         return as_svg(

@@ -46,9 +46,9 @@ def trace(
 ) -> Trace:
     """Return the content of a journal as a diagram.
 
-    With `request_ids`, it has only these calls, and what happened to their participants meanwhile.
-    `cryptor` decrypts packets that came from engines outside the journal. Times count from the
-    first row.
+    With `request_ids`, it shows only these calls, and the other events of their participants in
+    that time. `cryptor` decrypts packets that came from engines outside the journal. Times are
+    relative to the first row.
 
     Raises:
         JournalError: The lines are not a journal of this format.

@@ -50,7 +50,8 @@ class Exchange:
     is_whole: bool = True
     """Whether all its packets arrive, in time and in order. Then a correct responder runs its
     handler once, with this payload, and at a correct caller the call ends with this answer. If not,
-    the handler runs at most once, and the call ends at most once; only a whole body counts."""
+    the handler runs at most once, and the call ends at most once. A payload is never delivered in
+    part."""
 
 
 @final
@@ -220,7 +221,7 @@ def conversations(
 ) -> Conversation:
     """Draw up to three calls to the receiver, and answers to each of `setting.call_ids`.
 
-    Make the calls of `call_ids` before you play the conversation. Calls overlap, and have any form
+    Make the calls of `call_ids` before you deliver the packets. Calls overlap, and have any form
     that `setting.client_protocol` allows. With `mischief`, some packets are then duplicated, lost,
     cut off, swapped with the next, forged by a third participant, or late. `Exchange.is_whole` says
     whether a call must still succeed.

@@ -11,10 +11,10 @@ _TAG_BYTES: Final = 16
 
 
 def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
-    """Return a source of IVs that count, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
+    """Return a source of IVs with a counter, for `ToyCryptor` and, in tests, for `AesGcmCryptor`.
 
-    `prefix` (0 to 2^32 - 1) distinguishes sources. It is the first of three numbers in an IV, and
-    the others count from 1.
+    `prefix` (0 to 2^32 - 1) distinguishes sources. It is the first 4 bytes of an IV. The other 8
+    bytes are one counter from 1, big-endian.
 
     Raises:
         OverflowError: The prefix is out of range.
@@ -27,8 +27,8 @@ def counting_ivs(prefix: int = 0) -> Callable[[], bytes]:
 class ToyCryptor(Keyring[bytes]):
     """A cryptor with the keys and sizes of `rpcproto.e2ee.AesGcmCryptor` that keeps nothing secret.
 
-    It combines the text with a repeated hash of key and IV, and its tag is a checksum. IVs count,
-    unless another source is given.
+    It XORs the plaintext with a repeated hash of key and IV, and its tag is a hash of key, IV and
+    ciphertext. By default, IVs come from `counting_ivs()`.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ def _ids(prefix: str, count: int) -> tuple[str, ...]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """The knowledge of the receiver under test: participants, methods, and pending calls."""
+    """The state of the receiver under test: participants, methods, and pending calls."""
 
     receiver: str = "alice"
     """The identity of the receiver."""
@@ -79,7 +79,7 @@ class Verdict(Enum):
 
     @property
     def is_policy(self) -> bool:
-        """Whether it is this engine's decision, and not the protocol's demand."""
+        """Whether this engine decides it, and the protocol does not require it."""
         return self.name.endswith("_BY_POLICY")
 
     @property
@@ -96,12 +96,12 @@ class Verdict(Enum):
 @final
 @dataclass(frozen=True, slots=True)
 class DrawnPacket:
-    """The bytes of a packet, and what is known of them."""
+    """The bytes of a packet, with the expected verdict."""
 
     what: str
     """A description of the packet, to be read in a failing example."""
     data: bytes
-    """The serialized DataPacket, as a server would hand it over."""
+    """The serialized DataPacket, as a server would deliver it."""
     sender_identity: str
     """The true sender, for transports that know it."""
     verdict: Verdict = Verdict.OPEN

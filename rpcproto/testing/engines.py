@@ -24,7 +24,8 @@ class WorldEngine(Protocol):
     @property
     def next_deadline(self) -> float | None:
         """The instant at which to call `handle_deadline`, in seconds, or None. An adapter that does
-        not know its deadlines returns an instant in the near future while any may be pending."""
+        not know its deadlines returns an instant in the near future while a call or invocation may
+        be pending."""
         ...
 
     @property

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 def counting_ids(prefix: str = "a") -> Callable[[], str]:
-    """Return a source of ids for `RpcEngine(new_id=...)`: valid lower-case UUIDv4s that count.
+    """Return a source of ids for `RpcEngine(new_id=...)`: valid lower-case UUIDv4s with a counter.
 
-    `prefix` distinguishes sources: 1 to 8 hexadecimal digits, filled up with zeros, so
-    `counting_ids("a")` begins with a0000000-0000-4000-8000-000000000001.
+    `prefix` distinguishes sources: 1 to 8 lower-case hexadecimal digits, padded with zeros on the
+    right. The first id of `counting_ids("a")` is a0000000-0000-4000-8000-000000000001.
 
     Raises:
         ValueError: The prefix is invalid.

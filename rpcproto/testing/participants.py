@@ -47,7 +47,7 @@ class WorldCall:
         self.acknowledged_at: float | None = None
         self.ended_at: float | None = None
         self.outcome: str | RpcError | None = None
-        """The payload or the error; None while there is none, and for a call that was cancelled."""
+        """The payload or the error; None while the call is pending, or if it was cancelled."""
         self.cancel: Callable[[], bool] = cancel
         """Cancels the call; False if it has ended already."""
 
@@ -89,7 +89,7 @@ class WorldParticipant:
         self.is_present: bool = False
         """Whether the others see it in the room. It stays True after a cut that was not noticed."""
         self.has_left: bool = False
-        """Whether it has closed its engine, and comes back with a new one."""
+        """Whether it has left. `World.come_back` then makes a new engine."""
         self.events: list[tuple[float, Event]] = []
         """All events of its engines, each with its instant in seconds."""
         self._agenda = agenda
@@ -107,7 +107,8 @@ class WorldParticipant:
     # what the program wants
 
     def register(self, method: str, handler: Handler) -> None:
-        """Answer requests for `method` with a handler.
+        """Answer requests for `method` with a handler. It takes the `InvocationReceived`, and
+        returns a payload, an `RpcError`, a `Later`, or None to answer later with `answer`.
 
         The handler can raise RpcError instead of returning it. Other exceptions are raised by
         `World.run`.

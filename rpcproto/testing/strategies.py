@@ -1,8 +1,8 @@
 """Hypothesis strategies for packets, engine inputs and conversations.
 
 Use them to test any implementation of the protocol that Python can pass bytes to. Every strategy
-takes a `Setting`, which describes what the receiver under test knows and waits for. Each packet has
-a `Verdict`: what a correct receiver does with it, as far as the packet alone determines that.
+takes a `Setting`, which describes the state of the receiver under test. Each packet has a
+`Verdict`: what a correct receiver does with it, as far as the packet alone determines that.
 
 Needs the extra `testing`.
 """

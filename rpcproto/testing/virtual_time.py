@@ -20,11 +20,11 @@ def virtual_time_run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine like `asyncio.run`, on virtual time, and return its result.
 
     The loop's clock starts at 0, and does not move while a task is ready. Threads, sockets, pipes
-    and subprocesses take real time, which a virtual clock can't wait for. If the program starts one
-    through the loop, as `asyncio.to_thread` does, it raises RuntimeError.
+    and subprocesses take real time, which a virtual clock can't wait for.
 
     Raises:
         Deadlock: All tasks wait, and no timer is set.
+        RuntimeError: The program uses one of these through the loop, as `asyncio.to_thread` does.
     """
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         return runner.run(main)

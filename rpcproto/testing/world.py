@@ -182,7 +182,7 @@ class World:
         return participant
 
     def leave(self, identity: str) -> None:
-        """Let a participant close its engine, send the small packets that wait, and leave."""
+        """Let a participant close its engine, send the small packets that are queued, and leave."""
         participant = self.participants[identity]
         participant.engine.close(now=self.now)
         if participant.is_connected:
@@ -194,7 +194,8 @@ class World:
     def cut(self, identity: str, *, noticed: bool = True) -> None:
         """Break the connection of a participant, and lose all packets in flight to it.
 
-        Its engine receives `disconnected`. If the cut is `noticed`, the others learn that it left.
+        Its engine receives `disconnected`. If `noticed` is true, its departure is announced to the
+        others.
         """
         participant = self.participants[identity]
         if participant.is_connected:

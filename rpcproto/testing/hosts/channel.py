@@ -17,9 +17,9 @@ class Channel:
 
     def __init__(self, clock: VirtualClock, departure_grace: float = 0.0) -> None:
         self.departure_grace: float = departure_grace
-        """For how long a departure can overtake packets, in seconds; see `Transport`."""
+        """The number of seconds by which a departure can overtake packets; see `Transport`."""
         self.on_events: Callable[[Sequence[TransportEvent]], object] = lambda events: None
-        """Called with what happened, in order; perhaps from within `send`."""
+        """Called with events, in order; possibly within `send`."""
         self.on_room: Callable[[], object] = lambda: None
         """Called when there is room again."""
         self.is_full: bool = False
@@ -30,7 +30,7 @@ class Channel:
         self.unsent: int = 0
         self.sent: list[OutgoingPacket] = []
         self.misuse: list[str] = []
-        """What the host did that no host may do."""
+        """Violations by the host: sending after `close`, or without room."""
         self.times_closed: int = 0
         self.carry: Callable[[OutgoingPacket], object] = lambda packet: None
         self.reported: Callable[[], object] = lambda: None
@@ -71,7 +71,7 @@ class Channel:
         self.reported()
 
     def report_room(self) -> None:
-        """For the kit: report that there is room again, if that is so."""
+        """For the kit: call `on_room` if there is room."""
         if self.has_room():
             with self._clock.reporting():
                 self.on_room()

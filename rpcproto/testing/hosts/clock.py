@@ -37,7 +37,8 @@ class VirtualClock:
     def __init__(self) -> None:
         self._now = 0.0
         self.early: float = 0.0
-        """By how many seconds timers fire too early; an event loop of the driver's reads it."""
+        """The number of seconds by which timers fire early. An event loop on this clock reads
+        it."""
         self.stale: bool = False
         """Whether timers fire that were cancelled."""
         self.repeated: bool = False
@@ -110,7 +111,7 @@ class VirtualClock:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """For the kit: something is being reported to the host, in this thread."""
+        """For the kit: mark code of this thread that reports to the host."""
         self._reporting.append(threading.get_ident())
         try:
             yield
@@ -119,7 +120,8 @@ class VirtualClock:
 
     @property
     def is_reporting(self) -> bool:
-        """Whether this code was called by the host from within one of its callbacks."""
+        """Whether this thread is reporting to the host, so that this code runs within a
+        callback."""
         return threading.get_ident() in self._reporting
 
     def _add(self, at: float, timer: Timer) -> Timer:

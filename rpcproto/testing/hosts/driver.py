@@ -18,8 +18,8 @@ class CallHandle:
         self.outcomes: list[str | Exception] = []
         """The outcomes so far: none, or one."""
         self.cancel: Callable[[], object] = lambda: None
-        """For the driver: what cancels the call, and returns at once; False means that it was too
-        late, and that the outcome may still come."""
+        """Set by the driver: a function that cancels the call without waiting. It returns False if
+        it is too late, and the outcome may still be reported."""
         self.noticed: Callable[[], object] = lambda: None
         """For the kit: called when there is an outcome."""
 
@@ -60,7 +60,7 @@ class Invocation(Protocol):
 
 
 class Work(Future[str]):
-    """The result of a handler that takes time: a future that ends by the kit's clock.
+    """The result of a handler that takes time: a future that is completed by the kit's clock.
 
     The task of the handler waits for it. When the host cancels the handler, the task calls
     `cancel`, and ends when the future is done: at once, or some seconds later.
@@ -71,7 +71,7 @@ class Work(Future[str]):
         self.was_cancelled: bool = False
         self._clock = clock
         self.stubborn_for: float = stubborn_for
-        """How long it goes on when it is cancelled, in seconds."""
+        """How long it continues after it is cancelled, in seconds."""
 
     def end_in(self, seconds: float, outcome: str | Exception) -> None:
         """For the kit: end after this number of seconds, unless it has ended before."""
@@ -105,7 +105,7 @@ or raises."""
 @final
 @dataclass(frozen=True, slots=True)
 class HostSetup:
-    """What a driver is given to make its host."""
+    """The arguments from which a driver makes its host."""
 
     identity: str
     channel: Channel
@@ -135,4 +135,5 @@ class HostDriver(Protocol):
         """Let time pass (0 or more seconds), from timer to timer."""
 
     def close(self) -> None:
-        """Leave. Raise AssertionError if the host left something behind that the kit can't see."""
+        """Leave. Raise AssertionError if the host leaks resources that the kit can't see, such as
+        tasks."""

@@ -18,7 +18,7 @@ class HostFailed(AssertionError):  # noqa: N818 (what happened)
 @final
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """An account of the scenarios that a host has passed. `str` returns it as text."""
+    """A summary of the scenarios that a host has passed. `str` returns it as text."""
 
     scenarios: int
     topics: tuple[tuple[str, int], ...]
@@ -33,7 +33,7 @@ class Summary:
     """How many handlers have run."""
     handlers_cancelled: int
     hours: float
-    """How much virtual time has passed."""
+    """The virtual time that has passed, in hours."""
 
     def __str__(self) -> str:
         topics = ", ".join(f"{topic} {number}" for topic, number in self.topics)
@@ -50,7 +50,7 @@ class Summary:
 def play(scenario: Scenario, driver: HostDriver) -> None:
     """Run one scenario with a host, which then leaves. A driver is for one use.
 
-    The story of a failure contains the log records of `rpcproto`, which are not logged otherwise.
+    The message of a failure contains the log records of `rpcproto`, which are not logged elsewhere.
 
     Raises:
         HostFailed: The host did not pass.

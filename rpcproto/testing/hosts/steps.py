@@ -184,7 +184,7 @@ class Network:
 @final
 @dataclass(frozen=True, slots=True)
 class Room:
-    """From now on, the channel is full or not, or takes some time to send each packet (seconds)."""
+    """Set whether the channel is full, and how many seconds it takes to send each packet."""
 
     is_full: bool = False
     seconds_per_packet: float = 0.0
@@ -203,7 +203,7 @@ class NotSent:
 @final
 @dataclass(frozen=True, slots=True)
 class Breaks:
-    """From now on, `send` raises this exception. None means that it works again."""
+    """From now on, `Channel.send` raises this exception. None ends that."""
 
     cause: Exception | None
 
@@ -267,10 +267,10 @@ class Scenario:
     topic: str = "of your own"
     """The topic, for the summary."""
     is_connected: bool = True
-    """Whether the peer is here and the channel connected before the first step."""
+    """Whether the peer has joined and the channel is connected before the first step."""
     config: RpcConfig = RpcConfig()  # noqa: RUF009 (frozen)
     departure_grace: float = 0.0
-    """The channel's, in seconds."""
+    """The departure grace of the channel, in seconds."""
 
     def __str__(self) -> str:
         return self.name
