@@ -62,8 +62,8 @@ class RpcConfig:
     remembered_requests_per_caller: int = 256
     """The number of these requests from one caller (R16)."""
     sequence_window: int = 1_024
-    """How many sequence numbers, up to the highest one of a sender, can be told from duplicates
-    (R37). Lower ones count as duplicates."""
+    """The number of sequence numbers, up to the highest one of a sender, that are tracked to
+    recognize duplicates (R37). Lower ones count as duplicates."""
     max_participants: int = 10_000
     """The maximum number of announced participants. Further ones count as not announced (R40)."""
 

@@ -19,7 +19,9 @@ class OpenFailure(Enum):
     """Why an encrypted packet could not be decrypted."""
 
     NO_KEY = "no key"
+    """There is no key of the sender at the index."""
     UNDECRYPTABLE = "undecryptable"
+    """The packet was encrypted with another key, or modified."""
 
 
 class Cryptor(Protocol):

@@ -50,8 +50,8 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     """The synchronous part of a host: the engine, the handlers, the pending calls and the timer.
 
     A host implements three methods: `wake_writer`, `set_timer` and `start_handler`. It calls
-    `open_engine` once, and then the other methods as things happen; docs/hosting.md describes when.
-    Only `run_handler` runs code of the application.
+    `open_engine` once, and then reports events with the other methods; docs/hosting.md describes
+    when. Only `run_handler` runs code of the application.
     """
 
     def __init__(

@@ -56,7 +56,8 @@ class PacketReceived:
 @final
 @dataclass(frozen=True, slots=True)
 class ParticipantJoined:
-    """Another participant joined, or its announcement changed (R40)."""
+    """Another participant joined, or its announcement changed (R40). The fields are the arguments
+    of `RpcEngine.participant_joined`."""
 
     identity: str
     participant_sid: str = ""

@@ -73,6 +73,7 @@ class Announcement(NamedTuple):
     asks: bool = False
     """Whether all participants should answer."""
     heartbeat_interval: float = HEARTBEAT_INTERVAL
+    """Seconds between two heartbeats, 0.05 to 3600."""
     client_protocol: int = 0
     capabilities: tuple[int, ...] = ()
 

@@ -154,8 +154,8 @@ class Jump:
 @final
 @dataclass(frozen=True, slots=True)
 class Timers:
-    """From now on, timers fire `early` (by so many seconds), although they were cancelled
-    (`stale`), or twice (`repeated`)."""
+    """From now on, timers fire `early` seconds too early, even after they were cancelled (`stale`),
+    or twice (`repeated`)."""
 
     early: float = 0.0
     stale: bool = False
