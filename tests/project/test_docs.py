@@ -241,6 +241,42 @@ def test_a_public_name_without_a_docstring_is_not_documented(
     generated.find.cache_clear()
 
 
+@pytest.mark.parametrize("module", generated.MODULES)
+def test_an_example_in_a_docstring_is_indented_as_code(module: str) -> None:
+    homes = {module, *(name.home for name in generated.names_of(module))}
+    for node in (node for home in homes for node in ast.walk(generated.tree_of(home))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
+                assert not is_code(paragraph), paragraph
+
+
+def is_code(text: str) -> bool:
+    """Whether a text that is not indented consists of Python statements."""
+    try:
+        statements = ast.parse(text).body
+    except SyntaxError:
+        return False
+    return any(
+        isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.With | ast.AsyncWith)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call | ast.Await))
+        for node in statements
+    )
+
+
+@pytest.mark.parametrize("module", generated.MODULES)
+def test_a_module_names_the_extra_without_which_it_cannot_be_imported(module: str) -> None:
+    needed = {
+        ast.literal_eval(item.context_expr.args[0])
+        for node in generated.tree_of(module).body
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Call)
+        and ast.unparse(item.context_expr.func) == "extra"
+    }
+    text = " ".join((ast.get_docstring(generated.tree_of(module)) or "").split())
+    assert all(f"Needs the extra `{name}`" in text for name in needed), needed
+
+
 def test_every_page_is_on_the_site_and_every_page_of_the_site_is_there() -> None:
     listed = set(
         re.findall(r"([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
