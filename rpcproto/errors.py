@@ -8,8 +8,9 @@ from rpcproto.core.errors import STANDARD_MESSAGES, ErrorCode
 class RpcError(Exception):
     """A failed call. A handler raises it to fail a call, as in LiveKit's Python SDK.
 
-    `code` is 0 to 2^32 - 1. `message` and `data` are cut to 256 and 15,360 bytes of UTF-8 when they
-    are sent (R18). A code of the protocol with an empty message gets its standard message.
+    `code` is 0 to 2^32 - 1; if a handler uses another code, the caller receives 1500. `message` and
+    `data` are cut to 256 and 15,360 bytes of UTF-8 when they are sent (R18). A code of the protocol
+    with an empty message gets its standard message.
     """
 
     ErrorCode: TypeAlias = ErrorCode
