@@ -206,11 +206,11 @@ class Keyring(ABC, Generic[_Key]):
             self._keys.pop((identity, index), None)
 
     def use(self, index: int) -> None:
-        """Encrypt with the own key, or the shared key, at this index (0 to 255) from now on.
+        """From now on, encrypt with this participant's or the shared key at this index (0 to 255).
 
         Raises:
             LocalProtocolError: There is no such key. While the cryptor has neither shared keys nor
-                an own identity, `attach` checks this instead.
+                `own_identity`, `attach` checks this instead.
         """
         before, self._index = self._index, _index(index)
         self._find_sealing_key()

@@ -39,7 +39,7 @@ RETRIED: Final = frozenset(
         ErrorCode.UNSUPPORTED_VERSION,
     }
 )
-"""The codes after which no handler has run, unless it raises one of them itself."""
+"""The codes that mean that no handler has run, unless a handler raised one of them itself."""
 
 
 def ANYONE(caller_identity: str) -> bool:  # noqa: N802 (stands where a collection may stand)

@@ -40,11 +40,11 @@ class RpcConfig:
     max_packet_bytes: int = 128 * KIB
     """The maximum size of a received packet. A larger one is ignored without being parsed (R28)."""
     max_buffered_bytes: int = 64 * MIB
-    """The maximum size of all received payloads whose invocation or call has not ended (R28)."""
+    """The maximum total size of received payloads whose invocation or call has not ended (R28)."""
     max_buffered_bytes_per_sender: int = 32 * MIB
-    """The maximum size of such payloads from one participant (R28)."""
+    """The maximum total size of these payloads from one participant (R28)."""
     max_waiting_bytes: int = 64 * MIB
-    """The maximum size of all packets and bodies that wait for `next_packet`."""
+    """The maximum total size of packets and bodies that wait for `next_packet`."""
     max_pending_calls: int = 10_000
     """The maximum number of this participant's calls that have not ended (R1)."""
     max_invocations: int = 10_000
@@ -58,12 +58,12 @@ class RpcConfig:
     """The maximum number of events that wait for `take_events`. Beyond it, requests are ignored,
     and `call`, `cancel`, `respond`, `respond_error` and `register_method` raise."""
     remembered_requests: int = 4_096
-    """The number of ended requests that are remembered to recognize duplicates, in all (R16)."""
+    """The total number of ended requests that are remembered to recognize duplicates (R16)."""
     remembered_requests_per_caller: int = 256
     """The number of these requests from one caller (R16)."""
     sequence_window: int = 1_024
-    """The number of sequence numbers, up to the highest one of a sender, that are tracked to
-    recognize duplicates (R37). Lower ones count as duplicates."""
+    """The size of the window, up to a sender's highest sequence number, in which duplicates are
+    recognized (R37). Lower numbers count as duplicates."""
     max_participants: int = 10_000
     """The maximum number of announced participants. Further ones count as not announced (R40)."""
 

@@ -79,9 +79,9 @@ class RpcEngine:
         """Make an engine for the participant `identity` (1 to 256 bytes of UTF-8).
 
         `new_id` returns a new lower-case UUIDv4 of 36 characters at each call (R13), such as
-        `rpcproto.random_ids()`. It must not call the engine. `unix_time_offset` is the difference
-        between Unix time and `now`, in seconds, for the time stamps in stream headers. With a
-        `cryptor`, such as `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted end to end (R43).
+        `rpcproto.random_ids()`. It must not call the engine. `unix_time_offset` is Unix time minus
+        `now`, in seconds, for the time stamps in stream headers. With a `cryptor`, such as
+        `rpcproto.e2ee.AesGcmCryptor`, packets are encrypted end to end (R43).
 
         Raises:
             LocalProtocolError: An argument is invalid, or the cryptor has no key to encrypt
@@ -190,7 +190,7 @@ class RpcEngine:
     ) -> None:
         """Check the arguments of a call without changing anything.
 
-        Whether the engine is connected and how many calls are pending is not checked.
+        This does not check whether the engine is connected, or how many calls are pending.
 
         Raises:
             LocalProtocolError: `call` would raise it for these arguments.

@@ -170,7 +170,7 @@ Event: TypeAlias = (
 class Statistics:
     """The sizes of an engine's tables, and the numbers of packets since it was made.
 
-    `waiting_packets` counts the whole packets that wait for `next_packet`, and `waiting_bytes` is
+    `waiting_packets` counts the small packets that wait for `next_packet`, and `waiting_bytes` is
     the size of these packets and of the bodies of outgoing streams. `buffered_bytes` is the size of
     received payloads, which `max_buffered_bytes` limits. `ignored` counts packets by reason.
     """

@@ -28,7 +28,7 @@ class Cryptor(Protocol):
     """Encrypts and decrypts the packets of one participant. It does no I/O and never blocks."""
 
     def attach(self, identity: str) -> None:
-        """Bind the cryptor to the participant `identity`. The engine calls this when it is made.
+        """Bind the cryptor to the participant `identity`. A new engine calls this once.
 
         Raises:
             LocalProtocolError: The cryptor belongs to another participant, or has no key to

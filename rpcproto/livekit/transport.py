@@ -131,9 +131,9 @@ class LiveKitTransport:
 
     If the signalling connection is lost, the transport resumes the session. If that fails, or if
     the data channel is lost, it joins again under a new sid, without a limit of attempts. `receive`
-    returns the end when the server removes the participant, or does not let it join again. The list
-    of participants is never complete (R12), because some can be hidden. The server names the sender
-    of each packet.
+    returns an empty sequence when the server removes the participant, or does not let it join
+    again. The list of participants is never complete (R12), because some can be hidden. The server
+    names the sender of each packet.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class LiveKitTransport:
     @property
     def departure_grace(self) -> float:
         """2 seconds: departures and packets use different channels, so the report of a departure
-        can overtake packets by this time."""
+        can arrive this long before earlier packets."""
         return DEPARTURE_GRACE
 
     async def send(self, take: Callable[[], OutgoingPacket | None]) -> None:

@@ -60,9 +60,10 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         """Call a method of a participant, and return the payload of the response.
 
         `response_timeout` limits the whole call, and `max_round_trip_latency` the wait for an
-        acknowledgement. Both are in seconds; None means the value of the config. The call waits
-        until the transport is connected, and the timeouts start then. If you cancel the call, it
-        ends at once, but the handler of the other participant is not cancelled.
+        acknowledgement. Both are in seconds; None means the value of the config. Until the
+        transport is connected for the first time, the call waits, and its timeouts start then. If
+        you cancel the call, it ends at once, but the handler of the other participant is not
+        cancelled.
 
         Raises:
             RpcError: The error that the handler raised, or one of `ErrorCode`. With 1503,
@@ -122,7 +123,7 @@ class AsyncParticipantBase(ParticipantBase[Transport]):
         self._interceptors_changed()
 
     def remove_rpc_interceptor(self, interceptor: RpcInterceptor) -> None:
-        """Remove an interceptor, found by identity. Calls and handlers that have begun keep it.
+        """Remove an interceptor (compared with `is`). Calls and handlers that have begun keep it.
 
         If it was not added, nothing happens.
         """

@@ -35,8 +35,8 @@ class DrainingParticipant(CallingParticipant, AnsweringParticipant):
         self._timer_at: float | None = None
 
     def begin_drain(self, timeout: float | None, waiter: Waiter) -> Cancel:
-        """Refuse new requests from now on, and return a function that ends the wait. Requests are
-        refused even then.
+        """Refuse new requests from now on, and return a function that ends the wait, but not
+        the refusal.
 
         `waiter` takes `DRAINED` when no handler, call or packet is left. It takes `NOT_DRAINED`
         after `timeout` seconds (None means no limit) and on leaving.

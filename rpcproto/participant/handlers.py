@@ -21,7 +21,7 @@ TOO_MANY_REQUESTS: Final = "too many requests"
 
 @dataclass
 class RpcInvocationData:
-    """The argument of a handler, which can change it.
+    """The mutable argument of a handler.
 
     `response_timeout` is the caller's value, in seconds. `cancel_reason` is set just before the
     handler is cancelled: RESPONSE_TIMEOUT if the invocation has expired, RECIPIENT_DISCONNECTED if

@@ -59,7 +59,7 @@ class Arrow(NamedTuple):
 
 @final
 class Note(NamedTuple):
-    """Something that happens at one participant, at `at` seconds."""
+    """An event of one participant. `at` is its instant, in seconds."""
 
     at: float
     participant: str

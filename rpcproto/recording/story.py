@@ -46,8 +46,8 @@ def trace(
 ) -> Trace:
     """Return the content of a journal as a diagram.
 
-    With `request_ids`, it shows only these calls, and the other events of their participants in
-    that time. `cryptor` decrypts packets that came from engines outside the journal. Times are
+    With `request_ids`, it shows only these calls, and the other events of their participants
+    meanwhile. `cryptor` decrypts packets that came from engines outside the journal. Times are
     relative to the first row.
 
     Raises:

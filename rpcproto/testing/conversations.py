@@ -49,7 +49,7 @@ class Exchange:
     """Code, message and data of the error; None if it was a payload."""
     is_whole: bool = True
     """Whether all its packets arrive, in time and in order. Then a correct responder runs its
-    handler once, with this payload, and at a correct caller the call ends with this answer. If not,
+    handler once, with this payload, and the call of a correct caller ends with this answer. If not,
     the handler runs at most once, and the call ends at most once. A payload is never delivered in
     part."""
 

@@ -70,26 +70,26 @@ class Verdict(Enum):
     IGNORED = "ignored"
     """Nothing is sent and no call changes (R32)."""
     REFUSED_BY_POLICY = "refused by policy"
-    """This engine refuses it, with `code`."""
+    """`RpcEngine` refuses it, with `code`."""
     IGNORED_BY_POLICY = "ignored by policy"
-    """This engine ignores it."""
+    """`RpcEngine` ignores it."""
     OPEN = "open"
     """The effect depends on earlier packets or on random values. In any case, the receiver must not
     raise, hang or use unbounded memory."""
 
     @property
     def is_policy(self) -> bool:
-        """Whether this engine decides it, and the protocol does not require it."""
+        """Whether `RpcEngine` does this although the protocol does not require it."""
         return self.name.endswith("_BY_POLICY")
 
     @property
     def is_refused(self) -> bool:
-        """Whether this engine refuses the packet."""
+        """Whether `RpcEngine` refuses the packet."""
         return self.name.startswith("REFUSED")
 
     @property
     def is_ignored(self) -> bool:
-        """Whether this engine ignores the packet."""
+        """Whether `RpcEngine` ignores the packet."""
         return self.name.startswith("IGNORED")
 
 

@@ -156,7 +156,7 @@ def forged_answers(setting: Setting) -> st.SearchStrategy[DrawnPacket]:
 
 def misdirected_packets(setting: Setting = USUAL) -> st.SearchStrategy[DrawnPacket]:
     """Draw valid messages in a wrong envelope: for another receiver, from the receiver itself,
-    without a sender, under a name that is too long, or under a sid of another participant."""
+    without a sender, with an identity or sid that is too long, or with another sender's sid."""
     first, *others = setting.senders
     envelopes = [
         ("for another", {"destination_identities": [first]}),

@@ -24,7 +24,7 @@ def virtual_time_run(main: Coroutine[Any, Any, T]) -> T:
 
     Raises:
         Deadlock: All tasks wait, and no timer is set.
-        RuntimeError: The program uses one of these through the loop, as `asyncio.to_thread` does.
+        RuntimeError: The program uses real time through the loop, as `asyncio.to_thread` does.
     """
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         return runner.run(main)

@@ -182,7 +182,11 @@ class World:
         return participant
 
     def leave(self, identity: str) -> None:
-        """Let a participant close its engine, send the small packets that are queued, and leave."""
+        """Let a participant close its engine, send the small packets that are queued, and leave.
+
+        Raises:
+            KeyError: The identity is unknown.
+        """
         participant = self.participants[identity]
         participant.engine.close(now=self.now)
         if participant.is_connected:
@@ -196,6 +200,9 @@ class World:
 
         Its engine receives `disconnected`. If `noticed` is true, its departure is announced to the
         others.
+
+        Raises:
+            KeyError: The identity is unknown.
         """
         participant = self.participants[identity]
         if participant.is_connected:
@@ -209,6 +216,9 @@ class World:
         After `leave` it has a new engine, with the same handlers. It has a new sid, unless the cut
         was not noticed and `new_session` is false. The newest `replay` packets to it arrive again
         (0 to 64).
+
+        Raises:
+            KeyError: The identity is unknown.
         """
         participant = self.participants[identity]
         if participant.is_connected:
@@ -237,7 +247,11 @@ class World:
             self.come_back(identity)
 
     def send(self, sender: str, receiver: str, data: bytes) -> SentPacket:
-        """Send any bytes from one participant to another, like a packet."""
+        """Send any bytes from one participant to another, like a packet.
+
+        Raises:
+            KeyError: The sender is unknown. A packet to an unknown receiver is lost.
+        """
         sid = self.participants[sender].sid
         sent = SentPacket(self.now, sender, sid, receiver, data)
         self._transmit(sent)

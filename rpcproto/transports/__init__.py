@@ -81,8 +81,8 @@ class Connected:
     """The connection is established, for the first time or again.
 
     Every transport reports this when it can carry packets, after it has reported the present
-    participants. Calls wait for it. `participants_complete` means that all participants of the room
-    were reported (R12).
+    participants. Calls wait for the first one. `participants_complete` means that all
+    participants of the room were reported (R12).
     """
 
     server_version: str | None = None
@@ -152,8 +152,8 @@ class Transport(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Release all resources. A host calls this once, and cancels it at most one second after it
-        began to leave."""
+        """Release all resources. A host calls this once, and cancels the call at most one second
+        after leaving began."""
 
 
 @runtime_checkable

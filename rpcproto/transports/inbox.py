@@ -61,7 +61,7 @@ class Inbox:
     """A queue of events from a transport to its host.
 
     Before a transport puts an event that can be dropped, it calls `has_room`. `put` itself never
-    drops. If transports name senders, one sender can use at most half of the queue.
+    drops. If the transport names senders, one sender can use at most half of the queue.
     """
 
     def __init__(self, owner: str = "") -> None:
@@ -133,8 +133,8 @@ class Inbox:
         self._of_sender.clear()
 
     def end(self) -> None:
-        """Let `receive` return the end after the waiting events. A `receive` that already waits
-        needs `wake`."""
+        """Let `receive` return an empty sequence after the waiting events. A `receive` that already
+        waits needs `wake`."""
         self._is_over = True
 
     def wake(self) -> None:

@@ -88,7 +88,7 @@ class SentPacket:
     is_repeated: bool = False
     is_held_back: bool = False
     arrived_at: list[float] = field(default_factory=list)
-    """When it was handed to its destination: more than once if it was repeated or replayed."""
+    """When it was handed to its destination: more than once if it was duplicated or replayed."""
 
 
 class Way:

@@ -70,7 +70,7 @@ class PipeStream(ByteStream):
                     return data
 
     async def send(self, item: bytes) -> None:
-        """Send all of `item`. If it is cancelled, a part of it was sent."""
+        """Send all of `item`. If the call is cancelled, a part may have been sent."""
         await anyio.lowlevel.checkpoint()
         with self._writing, memoryview(item) as view:
             sent = 0

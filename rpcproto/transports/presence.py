@@ -180,9 +180,11 @@ class Presence:
         capabilities: Collection[int] = (),
         heartbeat_interval: float = HEARTBEAT_INTERVAL,
     ) -> None:
-        """Set the content of our announcements. `heartbeat_interval` is in seconds, 0.05 to 3600.
+        """Set the content of this participant's announcements.
 
-        `generation`, 0 to 2^53, should be higher than that of an earlier participant under our
+        `heartbeat_interval` is in seconds, 0.05 to 3600.
+
+        `generation`, 0 to 2^53, should be higher than that of an earlier participant under this
         identity. Otherwise, the others need more messages to find out which participant keeps the
         identity. Use the Unix time in microseconds, for example.
 
@@ -360,7 +362,7 @@ class Presence:
         return present is not None and present.sid == sid
 
     def remove_overdue(self, now: float) -> list[ParticipantLeft]:
-        """Remove participants whose heartbeats are missing, at most MAX_DEPARTURES at once."""
+        """Remove participants whose heartbeats are missing, at most 256 at once."""
         departures: list[ParticipantLeft] = []
         while len(departures) < MAX_DEPARTURES:
             present = self._first_due()

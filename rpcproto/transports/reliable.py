@@ -29,7 +29,7 @@ MAX_SENDERS: Final = 1_024
 """The maximum number of senders that a receiver remembers. Beyond it, the one that has been silent
 for the longest time is forgotten."""
 WINDOW: Final = 1_024
-"""The number of sequence numbers, up to the highest one of a sender, that are tracked. Lower ones
+"""The size of the window, up to a sender's highest number, in which numbers are tracked. Lower ones
 count as received (R37)."""
 
 

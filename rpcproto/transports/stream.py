@@ -101,7 +101,8 @@ class StreamTransport(AsyncResource):
     end raises ConnectionError and closes the stream. The exception is `BadPeer` if the peer sent
     invalid bytes. If the peer does not read, the message names `send_timeout`.
 
-    One task sends and one receives. As an async context manager, the transport closes on leaving.
+    One task at a time can send, and one can receive. As an async context manager, the transport
+    closes on leaving.
     """
 
     departure_grace: float = 0.0
@@ -497,10 +498,10 @@ async def serve(
 
     `handle` is called in a task of its own with each connection, after both sides have exchanged
     hellos. When it returns, the connection is closed. A connection beyond `max_connections` is
-    closed at once. Connections before their hello count too. Refused peers are logged, at most one
-    a minute. If `handle` raises, the exception is logged. Other connections are not affected.
+    closed at once. Connections that wait for a hello count too. Refused peers are logged, at most
+    one a minute. If `handle` raises, the exception is logged. Other connections are not affected.
 
-    Runs until it is cancelled. If the listener is closed, it returns after the last connection.
+    Runs until it is cancelled. If the listener is closed, it returns when all connections end.
 
     Raises:
         LocalProtocolError: An argument is invalid.

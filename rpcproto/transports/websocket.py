@@ -30,7 +30,7 @@ __all__ = [
 
 READ_BYTES: Final = 2_048
 """The maximum number of bytes that are read and parsed at once. The library parses them without
-yielding to other tasks, and a message can be as short as 6 bytes."""
+yielding to other tasks, and they can be hundreds of messages."""
 MAX_UNREAD_PONGS: Final = 262_144
 """The maximum size of the send buffer, in bytes. The library answers pings even if the peer does
 not read the pongs. A peer beyond this limit is disconnected."""

@@ -12,7 +12,7 @@ from rpcproto.transports import PacketsNotSent, TransportEvent
 class Channel:
     """The host's end of the connection to its peer.
 
-    The driver sets `on_events`, and `on_room` if the host needs to know when there is room again.
+    The driver sets `on_events`, and `on_room` if the host needs to know when it can send again.
     """
 
     def __init__(self, clock: VirtualClock, departure_grace: float = 0.0) -> None:
@@ -71,7 +71,7 @@ class Channel:
         self.reported()
 
     def report_room(self) -> None:
-        """For the kit: call `on_room` if there is room."""
+        """For the kit: call `on_room` if a packet can be sent."""
         if self.has_room():
             with self._clock.reporting():
                 self.on_room()

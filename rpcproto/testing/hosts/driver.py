@@ -98,8 +98,8 @@ class Work(Future[str]):
 
 
 Handler: TypeAlias = Callable[[Any], Any]
-"""A handler of the kit: takes an `Invocation`. It returns whatever a handler may return, or `Work`,
-or raises."""
+"""A handler of the kit. It takes an `Invocation`, and returns `Work` or what any handler can
+return, or raises."""
 
 
 @final

@@ -11,8 +11,8 @@ from rpcproto.testing.hosts.steps import Scenario
 def scenarios(*, slow_handlers: bool = True, config: bool = True) -> tuple[Scenario, ...]:
     """Return the scenarios that every host must pass. A minor version can add some.
 
-    Leave out those with handlers that take time if a host supports only plain functions as
-    handlers, and those with a config if a host can't set one. For pytest:
+    Pass `slow_handlers=False` if the host supports only plain functions as handlers, and
+    `config=False` if it can't set a config. For pytest:
     `@pytest.mark.parametrize("scenario", scenarios(), ids=str)`.
     """
     return tuple(

@@ -53,7 +53,7 @@ class Cancel:
 
     name: str
     after_report: bool = False
-    """Whether it does so right after the next events are reported, before anything else runs."""
+    """Whether to cancel right after the next events are reported, before anything else runs."""
 
 
 @final
@@ -165,7 +165,7 @@ class Timers:
 @final
 @dataclass(frozen=True, slots=True)
 class Network:
-    """From now on, the network treats packets like this, in both directions unless one is given."""
+    """From now on, the network treats packets like this, in both directions unless stated below."""
 
     latency: float | None = LATENCY
     """The time that a packet takes, in seconds. None means that it arrives during `send`."""

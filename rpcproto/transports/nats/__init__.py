@@ -82,7 +82,7 @@ async def join_room(
     `new_sid` returns the sid of each connection; by default, sids are random.
 
     Raises:
-        ConnectionError: No server accepts the connection, or carries announcements.
+        ConnectionError: No server accepts the connection, or it can't carry announcements.
         PermissionError: The server does not allow this identity or room.
         LocalProtocolError: An argument is invalid, or no asyncio loop is running.
     """

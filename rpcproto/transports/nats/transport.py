@@ -38,7 +38,7 @@ class NatsTransport:
     If the connection is lost, the transport reconnects, without a limit of attempts. Each
     connection has a new sid, so that the others notice that earlier calls have ended (R41). The
     list of participants is never complete (R12). When another participant joins under the same
-    identity, this one is disconnected, and `receive` returns the end.
+    identity, this one is disconnected, and `receive` returns an empty sequence.
     """
 
     departure_grace: float = 0.0
