@@ -132,8 +132,8 @@ class Telemetry(RpcInterceptor):
         """Make spans and metrics of a participant from now on. A second call changes nothing.
 
         It adds an interceptor inside those that the participant already has. To include their work
-        in the spans, call it before you add them. It also reads the participant's statistics and
-        its registered methods. If you add a `Telemetry` with `add_rpc_interceptor` instead, it
+        in the spans, call `watch` before you add them. It also reads the participant's statistics
+        and its registered methods. If you add a `Telemetry` with `add_rpc_interceptor` instead, it
         treats a method as unregistered when its request ends with 1400.
         """
         living = [watched for watched in self._watched if watched() is not None]

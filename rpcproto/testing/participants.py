@@ -29,7 +29,7 @@ class Later(NamedTuple):
 
 
 Handler: TypeAlias = Callable[[InvocationReceived], str | RpcError | Later | None]
-"""Answers an invocation with a payload or an error, at once or later; None does not answer."""
+"""Answers an invocation with a payload or an error, at once or later. None answers nothing yet."""
 
 
 @final

@@ -209,7 +209,7 @@ class Presence:
         self.sid: str = sid
         self.heartbeat_by: float = _NEVER
         """The instant by which to send a heartbeat to all, in place of answers that were left out.
-        Infinite if none were."""
+        Infinite if no answer was left out."""
         self._generation = generation
         self._is_fresh = True
         self._present: dict[str, _Present] = {}

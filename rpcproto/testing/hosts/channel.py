@@ -21,7 +21,7 @@ class Channel:
         self.on_events: Callable[[Sequence[TransportEvent]], object] = lambda events: None
         """Called with events, in order; possibly within `send`."""
         self.on_room: Callable[[], object] = lambda: None
-        """Called when there is room again."""
+        """Called when the host can send again."""
         self.is_full: bool = False
         self.seconds_per_packet: float = 0.0
         self.broken_by: Exception | None = None
@@ -30,7 +30,7 @@ class Channel:
         self.unsent: int = 0
         self.sent: list[OutgoingPacket] = []
         self.misuse: list[str] = []
-        """Violations by the host: sending after `close`, or without room."""
+        """Violations by the host: sending after `close`, or while it is full."""
         self.times_closed: int = 0
         self.carry: Callable[[OutgoingPacket], object] = lambda packet: None
         self.reported: Callable[[], object] = lambda: None
