@@ -192,7 +192,7 @@ class Keyring(ABC, Generic[_Key]):
         nothing happens.
 
         Raises:
-            LocalProtocolError: The key is in use for encrypting.
+            LocalProtocolError: The index is in use, and `identity` is None or this participant's.
         """
         index = _index(index)
         if identity is not None:

@@ -188,7 +188,7 @@ def decode(data: bytes) -> Packet | None:
 
     It is malformed if it is not protobuf, if a text that is read is not valid UTF-8, if the request
     id or stream id of its message is empty or has more than 128 bytes, or if the identity or sid of
-    its sender has more than 256 bytes (R28, R34). An engine ignores them as `MALFORMED`.
+    its sender has more than 256 bytes (R28, R34). An engine ignores it as `MALFORMED`.
     The size of a packet is not limited here; an engine has `max_packet_bytes`.
 
     Raises:

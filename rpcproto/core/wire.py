@@ -58,8 +58,8 @@ VERSION: Final = "lk.rpc_request_version"
 STREAM_VERSION: Final = "2"
 """The value of the attribute `VERSION` (RPC v2)."""
 UNSTATED_TIMEOUT_MS: Final = 15_000
-"""The timeout of a request stream without this attribute, in milliseconds, as in native clients
-(R27)."""
+"""The timeout of a request stream without `RESPONSE_TIMEOUT_MS`, in milliseconds, as in native
+clients (R27)."""
 MAX_TIMEOUT_DIGITS: Final = 20
 MAX_DESTINATIONS: Final = 1_024
 """The maximum number of destinations of a packet that are read (R39, R47)."""

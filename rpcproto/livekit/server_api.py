@@ -61,9 +61,9 @@ async def perform_rpc_by_server(
     This takes one HTTPS request, and does not join the room. `url` is the URL of the server
     (`wss://...` or `https://...`), and `api_key` and `api_secret` are its API key. The call is of
     RPC v1: `payload` and response have at most 15,360 bytes of UTF-8. The handler sees a random
-    caller identity. `response_timeout` (10 by default, at most 4,294,967) limits the call, and
-    `response_timeout + connect_timeout` (15 by default) the whole request, in seconds. For asyncio.
-    If you cancel it, the handler is not cancelled.
+    caller identity. `response_timeout` (10 by default, at most 4,294,967) limits the call, in
+    seconds. The whole request can take `connect_timeout` (15 by default) longer. For asyncio. If
+    you cancel it, the handler is not cancelled.
 
     Raises:
         RpcError: As for a call in the room. 1401 (after 3 seconds): no participant in the room

@@ -92,8 +92,8 @@ def engine_inputs(setting: Setting = Setting()) -> st.SearchStrategy[EngineInput
     """Draw inputs for an engine of `setting.receiver`.
 
     Invocations have the numbers 1 to 8, which an engine uses first. Calls are those of
-    `setting.call_ids`. Two inputs are left to the test: `send_failed`, because it takes a packet
-    from the engine, and `close`, after which nothing happens.
+    `setting.call_ids`. Two inputs with `now` are left to the test: `send_failed`, which takes a
+    packet from the engine, and `close`, after which nothing happens.
     """
     sender, invocation = st.sampled_from(setting.senders), st.integers(1, 8)
     sid = st.sampled_from(["", "PA_1", *setting.sids.values()])

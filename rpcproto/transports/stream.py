@@ -97,8 +97,8 @@ class StreamTransport(AsyncResource):
     by the peer. Its sender fields are ignored (R36). A packet to another participant is silently
     dropped.
 
-    `receive` returns an empty sequence when the peer ends the stream between two packets. Any other
-    end raises ConnectionError and closes the stream. The exception is `BadPeer` if the peer sent
+    `receive` returns an empty sequence after `aclose`, or if the peer ends the stream between two
+    packets. Any other end raises ConnectionError and closes the stream: `BadPeer` if the peer sent
     invalid bytes. If the peer does not read, the message names `send_timeout`.
 
     One task at a time can send, and one can receive. As an async context manager, the transport

@@ -115,7 +115,7 @@ class Handlers:
 @final
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Check that requests with these payloads have reached the peer, in this order."""
+    """Check the payloads of all requests that have reached the peer, in order."""
 
     payloads: tuple[str, ...]
 
@@ -132,7 +132,7 @@ class Sent:
 @final
 @dataclass(frozen=True, slots=True)
 class SentNothing:
-    """Check that the host has sent nothing since the previous step."""
+    """Check that the host sent nothing during the previous step."""
 
 
 @final
@@ -211,7 +211,7 @@ class Breaks:
 @final
 @dataclass(frozen=True, slots=True)
 class Happens:
-    """The channel reports events in one batch, after packets that were held back."""
+    """The channel reports one batch: packets that were held back, then `events`."""
 
     events: tuple[TransportEvent, ...] = ()
 
