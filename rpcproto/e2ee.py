@@ -192,12 +192,13 @@ class Keyring(ABC, Generic[_Key]):
         nothing happens.
 
         Raises:
-            LocalProtocolError: The index is in use, and `identity` is None or this participant's.
+            LocalProtocolError: The key is in use: this participant encrypts with it.
         """
         index = _index(index)
         if identity is not None:
             require_name(identity, "identity", MAX_IDENTITY_BYTES)
-        is_own = identity is None or identity == self._own_identity
+        # There are keys of one kind only.
+        is_own = (None if self._shared else self._own_identity) == identity
         if is_own and index == self._index and self._sealing_key is not None:
             raise LocalProtocolError(f"the key at index {index} is in use: use another one first")
         if identity is None:

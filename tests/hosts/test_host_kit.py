@@ -28,8 +28,10 @@ from rpcproto.testing.hosts import (
     PeerCall,
     PeerEnded,
     PeerStarts,
+    Pending,
     Room,
     Scenario,
+    SentNothing,
     Step,
     VirtualClock,
     check,
@@ -221,6 +223,7 @@ def test_no_scenario_is_passed_by_doing_nothing(scenario: Scenario) -> None:
         ((PeerStarts("a", "slow"), PeerEnded("a", "Hi")), "the peer's call ended with None"),
         ((PeerStarts("a", "slow"), Advance(1.0), Handlers()), "1 handlers are running"),
         ((Network(latency=9.0), PeerCall("echo", "Hi")), "the peer's call ended with None"),
+        ((Network(latency=9.0), Call("a"), Pending("a"), SentNothing()), "the host sent 1 packets"),
     ],
 )
 def test_what_is_not_so_is_told(steps: tuple[Step, ...], reason: str) -> None:

@@ -107,6 +107,7 @@ class Stage:
                 self._set(step)
             case _:
                 self._look(step)
+                return
         self._sent_before = sent
 
     def end(self) -> None:

@@ -132,7 +132,7 @@ class Sent:
 @final
 @dataclass(frozen=True, slots=True)
 class SentNothing:
-    """Check that the host sent nothing during the previous step."""
+    """Check that the host sent nothing during the last step that was not a check."""
 
 
 @final
