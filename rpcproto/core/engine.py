@@ -56,8 +56,8 @@ class RpcEngine:
     * reports from outside: `receive_packet`, `participant_joined`, `participant_left`, `connected`,
       `disconnected`, `send_failed`, `handle_deadline`, `close`;
     * results, to be taken after each input: `next_packet`, `take_events`;
-    * state, which can be read at any time: `next_deadline`, `participants`, `statistics`,
-      `check_call`.
+    * state, which can be read at any time: `next_deadline`, `has_packets`, `participants`,
+      `statistics`, `check_call`.
 
     `now` is the time of the host's monotonic clock in seconds, any finite number. A `now` that is
     lower than an earlier one counts as equal to it. Local misuse raises `LocalProtocolError` before
@@ -102,16 +102,13 @@ class RpcEngine:
         self._ignored: dict[IgnoreReason, int] = {}
 
         shared = Shared(identity, config, float(unix_time_offset), new_id)
-        self._events = shared.events
-        self._deadlines = shared.deadlines
+        self._events, self._deadlines = shared.events, shared.deadlines
         self._roster = shared.roster
         self._senders = shared.roster.senders
         self._known = shared.roster.greetings, len(envelope("", identity)) + 2
         self._outbox = shared.outbox
-        self._small = shared.outbox.small
-        self._take = shared.outbox.take
-        self._reader = shared.reader
-        self._half_read = shared.reader.streams
+        self._small, self._take = shared.outbox.small, shared.outbox.take
+        self._reader, self._half_read = shared.reader, shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
         self._pending, self._invocations = self._caller.pending, self._responder.invocations
@@ -459,6 +456,11 @@ class RpcEngine:
             self._everyone_leaves(AbandonReason.CLOSED)
 
     # what comes of it
+
+    @property
+    def has_packets(self) -> bool:
+        """Whether packets are waiting, or bodies that are not yet cut into packets."""
+        return bool(self._outbox.small or self._outbox.streams)
 
     def next_packet(self) -> OutgoingPacket | None:
         """Return the packet to send next, or None.

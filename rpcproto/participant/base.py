@@ -117,8 +117,9 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
     def wake_writer(self) -> None:
         """Make the writer send packets as long as `has_packets` is True.
 
-        Other methods of this class call this after every input, so it must not block. It can send
-        packets itself if sending does not block, but not in a nested call of this method.
+        Other methods of this class call this after every input that leaves packets waiting, on
+        leaving and during a drain, so it must not block. It can send packets itself if sending does
+        not block, but not in a nested call of this method.
         """
 
     # for the host: what it brings about
@@ -311,8 +312,10 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
         if deadline is not None and (self._timer_at is None or deadline < self._timer_at):
             self._timer_at = deadline
             self.set_timer(deadline)
-        self._is_drained = False
-        self.wake_writer()
+        # The writer also ends drains, and ends itself.
+        if engine.has_packets or self._drains or self._is_closed:
+            self._is_drained = False
+            self.wake_writer()
 
     def _dispatch(self, event: Event) -> None:
         match event:

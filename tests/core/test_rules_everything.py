@@ -490,6 +490,7 @@ def test_r32_the_statistics_count_what_is_open_and_what_has_passed() -> None:
     assert (counts.packets_in, counts.packets_out, counts.waiting_packets) == (2, 0, 2)
     assert counts.buffered_bytes == 2
     assert counts.ignored == {IgnoreReason.MALFORMED: 1}
+    assert alice.engine.has_packets
     packets = alice.packets()
     assert counts.waiting_bytes == sum(len(packet.data) for packet in packets)
     alice.cancel(call)

@@ -206,7 +206,7 @@ _CALLBACK: Final = (
         "the flag against re-entry is never taken back",
         ("        self._is_sending = False\n\n    def set_timer"),
         ("\n    def set_timer"),
-        "a call that is cancelled has",
+        "many calls are answered",
     ),
     _F(
         "packets are sent in the wrong order",
@@ -395,7 +395,7 @@ _BLOCKING: Final = (
         "the writer never stops writing for itself",
         ("                    self._is_writing = False\n                    return"),
         "                    return",
-        "a call that is cancelled has",
+        "many calls are answered",
     ),
     _F(
         "a thread is started after leaving",
@@ -700,8 +700,8 @@ _BASE_ON_CALLBACK: Final = (
     ),
     _F(
         "nobody is told of packets",
-        ("        self._is_drained = False\n        self.wake_writer()"),
-        "        self._is_drained = False",
+        ("            self._is_drained = False\n            self.wake_writer()"),
+        "            self._is_drained = False",
         "a call that is cancelled has",
     ),
     _F(

@@ -217,6 +217,7 @@ def test_types_of_an_engine() -> None:
     assert_type(engine.call("bob", "greet", "Hi", now=0.0), str)
     assert_type(engine.next_packet(), OutgoingPacket | None)
     assert_type(engine.next_deadline, float | None)
+    assert_type(engine.has_packets, bool)
     assert_type(engine.respond(1, "Hello", now=0.0), bool)
     assert_type(engine.cancel("nobody's", now=0.0), bool)
     assert_type(engine.participants, tuple[str, ...])

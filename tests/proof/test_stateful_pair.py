@@ -198,7 +198,8 @@ class Pair(RuleBasedStateMachine):
     def take(self, end: End) -> OutgoingPacket | None:
         """The next packet: a small one as long as there is one (R30)."""
         waiting = end.statistics.waiting_packets
-        packet = end.engine.next_packet()
+        had_packets, packet = end.engine.has_packets, end.engine.next_packet()
+        assert had_packets == (packet is not None)
         assert end.statistics.waiting_packets == max(0, waiting - 1)
         if packet is None:
             return None

@@ -124,7 +124,10 @@ class Participant:
         return list(self.engine.take_events())
 
     def packets(self) -> list[OutgoingPacket]:
-        return list(iter(self.engine.next_packet, None))
+        had_packets, packets = self.engine.has_packets, list(iter(self.engine.next_packet, None))
+        assert had_packets == bool(packets)
+        assert not self.engine.has_packets
+        return packets
 
     def sent(self) -> list[Message]:
         """What was sent, in order."""
