@@ -14,7 +14,10 @@ from rpcproto.transports import (
 
 def take_batch(events: deque[TransportEvent]) -> list[TransportEvent]:
     """Remove what `Transport.receive` may return at once from the front, and return it."""
-    batch, size = list[TransportEvent](), 0
+    if len(events) == 1:
+        return [events.popleft()]
+    batch: list[TransportEvent] = []
+    size = 0
     while events and len(batch) < BATCH_EVENTS:
         event = events[0]
         if type(event) is PacketReceived:
