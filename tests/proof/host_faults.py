@@ -324,6 +324,12 @@ HOST_FAULTS = [
         original="        if self.is_draining:\n",
         faulty="        if False:\n",
     ),
+    _base(
+        name="a drain does not see the end of the last call",
+        layer="draining",
+        original="engine.has_packets or self._drains or",
+        faulty="engine.has_packets or",
+    ),
     _draining(
         name="draining does not wait for calls that wait for the connection",
         original="self._waiting.delayed or self._chains_of_calls",
