@@ -129,9 +129,9 @@ class Room:
         | `reconnected` | | the connection is established again |
         | `disconnected` | `ConnectionError` or None | the session has ended; None if you left it |
 
-        Participants that are in the room when `connect` returns are not reported. In the changed
-        attributes, a removed attribute has an empty value. If a function raises, the exception is
-        logged.
+        No `participant_connected` is reported for participants that are in the room when `connect`
+        returns. In the changed attributes, a removed attribute has an empty value. If a function
+        raises, the exception is logged.
 
         Raises:
             LocalProtocolError: The event is unknown, or the function is `async`.

@@ -91,8 +91,9 @@ _TIMEOUTS = st.sampled_from([None, 1.0, 7.0, 30.0])
 def engine_inputs(setting: Setting = Setting()) -> st.SearchStrategy[EngineInput]:  # noqa: B008 (frozen)
     """Draw inputs for an engine of `setting.receiver`.
 
-    Invocations have the numbers 1 to 8, which an engine uses first. Calls are those of
-    `setting.call_ids`. Two inputs with `now` are left to the test: `send_failed`, which takes a
+    Invocations have the numbers 1 to 8, which an engine uses first. Answers name the calls of
+    `setting.call_ids`, not those that a drawn `call` begins; `cancel` also names a call that does
+    not exist. Two inputs with `now` are left to the test: `send_failed`, which takes a
     packet from the engine, and `close`, after which nothing happens.
     """
     sender, invocation = st.sampled_from(setting.senders), st.integers(1, 8)

@@ -120,9 +120,10 @@ class PacketsNotSent(Exception):  # noqa: N818 (what happened, not an error of t
 class Transport(Protocol):
     """Carries packets for one participant.
 
-    A host has one task that sends and one that receives. An exception from either, except
-    `PacketsNotSent`, means that the connection is lost. The host keeps calling `receive`, which can
-    return `Connected` when the connection is restored.
+    A host has one task that sends and one that receives. If `send` raises, except `PacketsNotSent`,
+    the connection is lost. The host keeps calling `receive`, which can return `Connected` when the
+    connection is restored. If `receive` raises, the transport has ended, and the host does not call
+    it again. To report a connection that can be restored, return `Disconnected` instead.
     """
 
     @property

@@ -83,8 +83,8 @@ class ReliableSender:
     def seen(self, sequence: int) -> tuple[bytes, ...]:
         """Return the kept packets after `sequence`, in order, and forget the others.
 
-        `sequence` is the last number that the other side has received. A number that was never used
-        counts as the newest one.
+        `sequence` is the last number that the other side has received, or 0 if it has received
+        none. A number above the newest one counts as the newest one.
         """
         while self._kept and self._kept[0][0] <= sequence:
             self._forget()

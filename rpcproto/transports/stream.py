@@ -99,7 +99,8 @@ class StreamTransport(AsyncResource):
 
     `receive` returns an empty sequence after `aclose`, or if the peer ends the stream between two
     packets. Any other end raises ConnectionError and closes the stream: `BadPeer` if the peer sent
-    invalid bytes. If the peer does not read, the message names `send_timeout`.
+    invalid bytes. If the peer does not read, the exception of `send` names `send_timeout`, and that
+    of `receive` has it as its `__cause__`.
 
     One task at a time can send, and one can receive. As an async context manager, the transport
     closes on leaving.
