@@ -178,8 +178,7 @@ class ParticipantBase(DrainingParticipant, ABC, Generic[TransportT]):
             self._engine.send_failed(packet, now=self._clock())
         self._pump()
         # A transport that fails again and again, with nothing to send, would be asked for ever.
-        waiting = self._engine.statistics()
-        if was_drained and not (waiting.waiting_packets or waiting.open_streams_out):
+        if was_drained and not self._engine.has_packets:
             self._is_drained = True
 
     def send_was_empty(self) -> bool:

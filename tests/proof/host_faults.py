@@ -121,8 +121,8 @@ HOST_FAULTS = [
     _base(
         name="a transport that fails with nothing to send is asked for ever",
         layer="hosts",
-        original="        if was_drained and not (waiting",
-        faulty="        if False and not (waiting",
+        original="        if was_drained and not self._engine",
+        faulty="        if False and not self._engine",
     ),
     _base(
         name="a send without a packet lets nobody else have a turn",
