@@ -1,6 +1,6 @@
 """One call through two engines: its packets, carried by hand."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from typing import Final
 
@@ -79,6 +79,38 @@ class Pair:
             responder.respond(event.invocation_id, event.payload, now=now)
             packet = responder.next_packet()
             assert packet
+            caller.receive_packet(packet.data, now=now)
+            _, done = caller.take_events()
+            assert isinstance(done, CallSucceeded)
+        self.now = now
+
+    def echo_beside(
+        self, calls: int, payload: str, cryptors: tuple[Cryptor, Cryptor], texts: Sequence[bytes]
+    ) -> None:
+        """Make calls of three packets, and seal and open something as each of them leaves and
+        arrives: of `texts`, the one of the request first, then of the ack and the response."""
+        caller, responder, now = self.caller, self.responder, self.now
+        (alice, bob), (request, ack, response) = cryptors, texts
+        for _ in range(calls):
+            now += SECONDS_PER_CALL
+            caller.call("bob", "echo", payload, now=now)
+            packet = caller.next_packet()
+            assert packet
+            key_index, iv, ciphertext = alice.seal(request)
+            bob.open("alice", key_index, iv, ciphertext)
+            responder.receive_packet(packet.data, now=now)
+            [event] = responder.take_events()
+            assert isinstance(event, InvocationReceived)
+            packet = responder.next_packet()
+            assert packet
+            key_index, iv, ciphertext = bob.seal(ack)
+            alice.open("bob", key_index, iv, ciphertext)
+            caller.receive_packet(packet.data, now=now)
+            responder.respond(event.invocation_id, event.payload, now=now)
+            packet = responder.next_packet()
+            assert packet
+            key_index, iv, ciphertext = bob.seal(response)
+            alice.open("bob", key_index, iv, ciphertext)
             caller.receive_packet(packet.data, now=now)
             _, done = caller.take_events()
             assert isinstance(done, CallSucceeded)

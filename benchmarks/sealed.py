@@ -90,10 +90,11 @@ def receive(data: bytes, reason: IgnoreReason) -> None:
 
 
 def plaintexts_of_echo(request: bytes, response: bytes) -> list[bytes]:
-    """What is sealed in a call: these two packets of the caller and the responder, and an ack."""
-    packets = [wire.decode(data) for data in (request, response)]
-    messages = [packet.message for packet in packets if packet is not None]
-    return [
-        *(wire.encode_payload(m) for m in messages if not isinstance(m, wire.Unread)),
-        wire.encode_payload(Ack(STREAM_ID)),
-    ]
+    """What is sealed in a call: these two packets of the caller and the responder, and an ack
+    between them."""
+    first, last = (wire.decode(data) for data in (request, response))
+    assert first
+    assert last
+    assert not isinstance(first.message, wire.Unread)
+    assert not isinstance(last.message, wire.Unread)
+    return [wire.encode_payload(m) for m in (first.message, Ack(STREAM_ID), last.message)]
