@@ -5,8 +5,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
+from rpcproto import IgnoreReason
+from rpcproto.core import wire as core_wire
 from rpcproto.core.packets_pb2 import DataPacket
-from rpcproto.core.wire import Envelope, envelope
+from rpcproto.core.wire import PAYLOAD_READERS, Envelope, Kind, envelope, read_any, read_sole
 from rpcproto.wire import (
     MAX_DESTINATIONS,
     MAX_ID_BYTES,
@@ -160,22 +162,30 @@ def _stream_message(packet: DataPacket) -> Message:
 # --- what an engine looks at
 
 
-def known(us: str, *identities: str) -> tuple[dict[bytes, str], int]:
-    """What an engine knows to whom these were announced."""
-    greetings = {envelope(identity, us): identity for identity in identities}
-    return greetings, len(envelope("x", us)) - 1
+Readings: TypeAlias = tuple[Envelope, Kind, tuple[Any, ...]] | None
 
 
-Readings: TypeAlias = tuple[Envelope, type[Message] | str, tuple[Any, ...]] | None
-
-
-def in_full(reading: tuple[Any, tuple[Any, ...], Any, Envelope | None] | None) -> Readings:
-    """What an engine has read, with the envelope also where it is left out: there the packet begins
-    as a known sender greets us, and says nothing else."""
+def read(data: bytes, us: str, *announced: str) -> Readings:
+    """What an engine reads of a packet to whom these were announced: a packet that begins as one of
+    them greets us, and is one message of the usual layout, is read by that."""
+    for identity in announced:
+        greeting = envelope(identity, us)
+        sole = read_sole(data, len(greeting)) if data.startswith(greeting) else None
+        if sole is not None:
+            return Envelope(identity, "", True, 0), *in_words(*sole)
+    reading = read_any(data, us)
     if reading is None:
         return None
-    kind, fields, sender, envelope = reading
-    return envelope or Envelope(sender, "", True, 0), *in_words(kind, fields)
+    kind, fields, origin = reading
+    return origin, *in_words(kind, fields)
+
+
+def read_payload(plaintext: bytes) -> tuple[Kind, tuple[Any, ...]] | None:
+    """What an engine reads of what was sealed in a packet; by the layout it is the same."""
+    kind, fields = in_words(*core_wire.read_payload(plaintext))
+    sole = read_sole(plaintext, 0, None, PAYLOAD_READERS)
+    assert sole is None or in_words(*sole) == (kind, fields)
+    return None if kind is IgnoreReason.MALFORMED else (kind, fields)
 
 
 def in_words(kind: Any, fields: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
@@ -191,10 +201,10 @@ def is_for(us: str, destinations: tuple[str, ...]) -> bool:
     return not destinations or us in destinations[:MAX_DESTINATIONS]
 
 
-def as_read(message: Message) -> tuple[type[Message] | str, tuple[Any, ...]]:
+def as_read(message: Message) -> tuple[Kind, tuple[Any, ...]]:
     """The kind of a message and what an engine reads of it: of the header of a stream only some."""
-    if isinstance(message, Sealed):
-        return Sealed, ("", *message)
+    if isinstance(message, Unread):
+        return IgnoreReason.UNKNOWN_KIND, ("",)
     if not isinstance(message, StreamHeader):
         return type(message), tuple(message)
     attributes, topic = message.attributes, message.topic

@@ -4,9 +4,9 @@ has at an engine without a cryptor, to which it comes plain."""
 
 from google.protobuf.message import DecodeError
 
-from fuzz.choices import Choices
+from fuzz.choices import Choices, with_new
 from rpcproto import IgnoreReason, PacketIgnored, RpcConfig, RpcEngine
-from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacket, EncryptedPacketPayload
+from rpcproto.core.packets_pb2 import DataPacket, EncryptedPacketPayload, Encryption
 from rpcproto.e2ee import OpenFailure
 from rpcproto.testing import ToyCryptor, counting_ids
 from rpcproto.wire import (
@@ -23,7 +23,8 @@ from rpcproto.wire import (
 
 US, PEER = "alice", "bob"
 INDICES = (0, 0, 0, 0, 1, 3, 16, 255, 256, 2**32 - 1)
-PLAINTEXTS = (
+USUAL_ID = "x" * 36
+_PLAINTEXTS = (
     encode_payload(Request("r1", "greet", "hi", 8_000)),
     encode_payload(Ack("c")),
     encode_payload(Response("c", "hello")),
@@ -35,6 +36,14 @@ PLAINTEXTS = (
     b"\x92\x01\x00",
     b"\xff",
 )
+PLAINTEXTS = with_new(
+    _PLAINTEXTS,
+    encode_payload(Request(USUAL_ID, "greet", "hi", 8_000)),
+    encode_payload(Ack(USUAL_ID)),
+    encode_payload(Response(USUAL_ID, "hello")),
+    encode_payload(StreamChunk(USUAL_ID, 0, b"hi")),
+    encode_payload(StreamTrailer(USUAL_ID, "")),
+)
 OURS = {
     *("rpc_request", "rpc_ack", "rpc_response", "stream_header", "stream_chunk", "stream_trailer")
 }
@@ -42,7 +51,9 @@ OURS = {
 
 def test_one_input(data: bytes) -> None:
     choices = Choices(data)
-    accepts_plain, is_announced = choices.flag(), not choices.flag()
+    accepts_plain, form = choices.flag(), choices.byte()
+    is_announced = form % 2 == 0
+    destinations = [US] if form % 4 >= 2 else []
     sealed, plain = engine(ring(), accepts_plain), engine(None, False)
     if is_announced:
         sealed.participant_joined(PEER, now=0.0)
@@ -50,7 +61,8 @@ def test_one_input(data: bytes) -> None:
     for _ in range(20):
         if choices.are_over:
             return
-        if not check(sealed, plain, choices, accepts_plain):
+        packet = DataPacket(participant_identity=PEER, destination_identities=destinations)
+        if not check(sealed, plain, packet, choices, accepts_plain):
             return
 
 
@@ -72,8 +84,10 @@ def engine(cryptor: ToyCryptor | None, accepts_plain: bool) -> RpcEngine:
     return made
 
 
-def check(sealed: RpcEngine, plain: RpcEngine, choices: Choices, accepts_plain: bool) -> bool:
-    """One packet; False if the two engines need not agree any more."""
+def check(
+    sealed: RpcEngine, plain: RpcEngine, packet: DataPacket, choices: Choices, accepts_plain: bool
+) -> bool:
+    """One packet with this envelope; False if the two engines need not agree any more."""
     plaintext = choices.of(PLAINTEXTS) if choices.flag() else choices.short_bytes()
     key_index, iv, ciphertext = ring().seal(plaintext)
     if choices.flag():
@@ -82,10 +96,9 @@ def check(sealed: RpcEngine, plain: RpcEngine, choices: Choices, accepts_plain: 
         iv = choices.short_bytes()
     if choices.flag():
         ciphertext = choices.short_bytes() + ciphertext[choices.byte() :]
-    packet = DataPacket(
-        participant_identity=PEER,
-        encrypted_packet=EncryptedPacket(iv=iv, key_index=key_index, encrypted_value=ciphertext),
-    )
+    encrypted = packet.encrypted_packet
+    encrypted.encryption_type = Encryption.GCM if packet.destination_identities else Encryption.NONE
+    encrypted.iv, encrypted.key_index, encrypted.encrypted_value = iv, key_index, ciphertext
     expected, payload = plain_look(key_index, iv, ciphertext)
     before = sealed.statistics().ignored
     sealed.receive_packet(packet.SerializeToString(), now=1.0)

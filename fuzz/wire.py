@@ -3,7 +3,7 @@
 import zlib
 
 from fuzz.differential import written_by_an_engine
-from fuzz.plain import as_read, in_full, in_words, is_for, known
+from fuzz.plain import as_read, is_for, read, read_payload
 from rpcproto import wire
 from rpcproto.core import wire as core_wire
 from rpcproto.wire import (
@@ -21,7 +21,7 @@ from rpcproto.wire import (
 )
 
 US = "alice"
-SENDERS = known(US, "bob", "python", "js")
+SENDERS = "bob", "python", "js"
 """Those who were announced."""
 
 EXACT = 2**53
@@ -30,7 +30,7 @@ EXACT = 2**53
 
 def test_one_input(data: bytes) -> None:
     packet = wire.decode(data)
-    reading = in_full(core_wire.read(data, US, SENDERS))
+    reading = read(data, US, *SENDERS)
     check_payload(data)
     if packet is None:
         assert reading is None
@@ -47,12 +47,7 @@ def test_one_input(data: bytes) -> None:
 def check_payload(data: bytes) -> None:
     """The bytes as what is sealed in a packet: the engine reads what the public wire does."""
     message = wire.decode_payload(data)
-    reading = core_wire.read_payload(data)
-    if message is None:
-        assert reading is None
-    else:
-        assert reading is not None
-        assert in_words(*reading) == as_read(message)
+    assert read_payload(data) == (None if message is None else as_read(message))
 
 
 def check_stamps(data: bytes, packet: Packet) -> None:

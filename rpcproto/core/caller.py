@@ -12,6 +12,7 @@ from rpcproto.core.errors import (
 )
 from rpcproto.core.events import CallAcknowledged, CallFailed, CallSucceeded, Ignored, IgnoreReason
 from rpcproto.core.messages import (
+    RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
     HeaderFields,
@@ -23,7 +24,7 @@ from rpcproto.core.messages import (
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES, TOO_MANY_WAITING_PACKETS
 from rpcproto.core.recipients import Call, Recipients, Route, require_names
-from rpcproto.core.roster import Origin
+from rpcproto.core.roster import Handlers, Origin
 from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import CALL_TABLE, CallInput, CallState
 from rpcproto.core.stream_reader import OVER_CAP, Body, Fault, IncomingStream
@@ -53,6 +54,7 @@ class Caller(Side):
         config = shared.config
         self._max_pending = config.max_pending_calls
         self._max_payload = config.max_payload_bytes
+        self._any_packet_fits = config.max_packet_bytes <= config.max_payload_bytes
         self._sender_of = shared.reader.senders.by_identity
         timeout, window = config.response_timeout, config.ack_timeout
         self._usual_wire_ms = wire_timeout_ms(config)
@@ -68,6 +70,12 @@ class Caller(Side):
         self._routes = self._recipients.routes
         self._reading: dict[str, IncomingStream] = {}
         """By request id, the response that a call reads."""
+        self.handlers: Handlers = {
+            Ack: self.receive_ack,
+            Response: self.receive_response,
+            ErrorResponse: self.receive_error,
+            RESPONSE_TOPIC: self.receive_header,
+        }
 
     # what the application wants
 
@@ -99,14 +107,9 @@ class Caller(Side):
         # From here on nothing raises.
         recipient, token, timeout_ms = route.recipient, next(self._orders), self._usual_wire_ms
         pending[request_id] = call = Call(request_id, token, recipient, now)
-        calls, line = recipient.calls, self._line
-        calls.append(call)
-        if len(calls) > calls.limit:
-            calls.sweep()
+        recipient.calls.append(call)
         if own is None:
-            line.append(call)
-            if len(line) > line.limit:
-                line.sweep()
+            self._line.append(call)
         else:
             self._deadlines.start(call, *own)
             timeout_ms = wire_timeout_ms(self._config, own[0])
@@ -160,7 +163,8 @@ class Caller(Side):
             return self._why_not(call, request_id)
         outcome: Body | Fault = NO_PAYLOAD
         if payload is not None:
-            outcome = (payload, 0) if fits(payload, self._max_payload) else OVER_CAP
+            is_small = self._any_packet_fits or fits(payload, self._max_payload)
+            outcome = (payload, 0) if is_small else OVER_CAP
         self._body_ended(call, outcome)
         return None
 
@@ -278,9 +282,15 @@ class Caller(Side):
         if recipient.calls_in_grace:
             self._recipients.call_in_grace_ended(recipient)
         del self.pending[request_id]
-        for line in (self._line, recipient.calls):
-            if line and line[0] is call:
-                line.popleft()
+        line, calls = self._line, recipient.calls
+        if line and line[0] is call:
+            line.popleft()
+        elif len(line) > line.limit:
+            line.sweep()
+        if calls and calls[0] is call:
+            calls.popleft()
+        elif len(calls) > calls.limit:
+            calls.sweep()
         ended = self._ended
         ended[request_id] = None
         if len(ended) >= self._max_ended:

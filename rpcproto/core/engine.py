@@ -1,7 +1,6 @@
 """The one door: everything a host does with the protocol, and everything it learns from it."""
 
 import math
-from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
 from types import MappingProxyType
@@ -9,7 +8,7 @@ from typing import Final
 
 from rpcproto.core.caller import Caller
 from rpcproto.core.config import RpcConfig
-from rpcproto.core.errors import LocalProtocolError, require_finite, require_name
+from rpcproto.core.errors import LocalProtocolError, require_bytes, require_finite, require_name
 from rpcproto.core.events import (
     ONLY_COUNTED,
     AbandonReason,
@@ -18,28 +17,13 @@ from rpcproto.core.events import (
     PacketIgnored,
     Statistics,
 )
-from rpcproto.core.messages import (
-    MAX_IDENTITY_BYTES,
-    REQUEST_TOPIC,
-    RESPONSE_TOPIC,
-    Ack,
-    ErrorResponse,
-    OutgoingPacket,
-    Request,
-    Response,
-    Sealed,
-    StreamChunk,
-    StreamTrailer,
-    Unread,
-    new_value,
-)
+from rpcproto.core.messages import MAX_IDENTITY_BYTES, OutgoingPacket, Sealed, new_value
 from rpcproto.core.recipients import Call
 from rpcproto.core.responder import Invocation, Responder
-from rpcproto.core.roster import abilities_from, is_too_old
-from rpcproto.core.sealing import Cryptor, Handler, Sealing
+from rpcproto.core.roster import Handlers, ReadSole, abilities_from, is_too_old
+from rpcproto.core.sealing import Cryptor, Sealing
 from rpcproto.core.shared import Shared
-from rpcproto.core.stream_reader import StreamReader
-from rpcproto.core.wire import Envelope, Kind, envelope, read
+from rpcproto.core.wire import Envelope, Read, envelope, read_any, read_sole
 
 _NEVER: Final = math.inf
 _GREETING: Final = Envelope("", "", True, 0)
@@ -103,22 +87,21 @@ class RpcEngine:
 
         shared = Shared(identity, config, float(unix_time_offset), new_id)
         self._events, self._deadlines = shared.events, shared.deadlines
-        self._roster = shared.roster
-        self._senders = shared.roster.senders
-        self._known = shared.roster.greetings, len(envelope("", identity)) + 2
-        self._outbox = shared.outbox
-        self._small, self._take = shared.outbox.small, shared.outbox.take
+        self._senders_by_greeting = shared.roster.greetings
+        self._greeting_bytes = len(envelope("", identity)) + 2
+        """Without the sender's name."""
+        self._roster, self._outbox = shared.roster, shared.outbox
         self._reader, self._half_read = shared.reader, shared.reader.streams
         self._caller = Caller(shared)
         self._responder = Responder(shared)
         self._pending, self._invocations = self._caller.pending, self._responder.invocations
-        self._marks = cryptor is None
-        """Whether the number of a packet is marked before its content is looked at (R37)."""
-        self._handlers = _handlers(self._caller, self._responder, shared.reader)
+        sides = self._caller.handlers | self._responder.handlers | shared.reader.handlers
+        self._handlers = self._handlers_of_all = {**_IGNORED, **sides}
+        self._read: ReadSole = read_sole
+        self._sealing: Sealing | None = None
         if cryptor is not None:
-            sealing = Sealing(cryptor, shared, self._handlers)
-            # No packet leaves unsealed by the short way.
-            self._handlers, self._small, self._take = sealing.handlers, deque(), sealing.take
+            self._sealing = sealing = Sealing(cryptor, shared, self._handlers)
+            self._read, self._handlers_of_all = sealing.read_sole, sealing.handlers
 
     # what the application wants
 
@@ -283,24 +266,28 @@ class RpcEngine:
                 is not bytes.
         """
         if type(data) is not bytes:
-            data = _as_bytes(data, self._max_packet_bytes)
+            data = require_bytes(data, self._max_packet_bytes)
         if sender_identity is not None or sender_sid is not None:
             require_name(sender_identity, "sender_identity", MAX_IDENTITY_BYTES, 0)
             require_name(sender_sid or "", "sender_sid", MAX_IDENTITY_BYTES, 0)
         if now is not self._now:
             self._now = now = self._checked(now)
-        if (
-            len(data) > self._max_readable_bytes
-            or (packet := read(data, self._identity, self._known)) is None
-        ):
+        if len(data) > self._max_readable_bytes:
             self._receive_unreadable(data, sender_identity or "")
             return
+        try:
+            start = data[1] + self._greeting_bytes  # the length of its name is in the second byte
+            sender = self._senders_by_greeting[data[:start]]
+        except LookupError:
+            self._receive_any(data, None, sender_identity, sender_sid)
+            return
+        read = self._read if sender_identity is None else read_sole
+        message = read(data, start, sender)
+        if message is None or sender_identity is not None:
+            self._receive_any(data, message, sender_identity, sender_sid)
+            return
         self._packets_in += 1
-        kind, fields, sender, envelope = packet
-        if envelope is not None or sender_identity is not None:
-            sender = self._judged(envelope or _GREETING, sender_identity, sender_sid)
-            if sender is None:
-                return
+        kind, fields = message
         reason = self._handlers[kind](fields, sender, now)
         if reason is not None:
             self._ignore(reason, sender.identity)
@@ -467,13 +454,15 @@ class RpcEngine:
 
         The engine chooses the packet at this moment (R30). So call this only when you can send.
         """
-        small = self._small
-        if not small:
-            return self._take()
-        # What `Outbox.take` does, in line.
-        packet, outbox = small.popleft(), self._outbox
+        outbox = self._outbox
+        small = outbox.small
+        packet = small.popleft() if small else outbox.take_part()
+        if packet is None:
+            return None
         outbox.waiting_bytes -= len(packet[0])
         outbox.packets_out += 1
+        if self._sealing is not None:
+            packet = self._sealing.sealed(packet)
         return new_value(OutgoingPacket, packet)
 
     def take_events(self) -> tuple[Event, ...]:
@@ -490,9 +479,7 @@ class RpcEngine:
         deadline = self._deadlines.next_deadline()
         if not self._half_read:
             return deadline
-        idle, turn_at = self._reader.first(), self._reader.turn_at
-        others = (deadline, idle[0] if idle else None, turn_at)
-        return min(instant for instant in others if instant is not None)
+        return self._reader.next_deadline(deadline)
 
     @property
     def participants(self) -> tuple[str, ...]:
@@ -516,6 +503,25 @@ class RpcEngine:
 
     # within
 
+    def _receive_any(
+        self, data: bytes, message: Read | None, sender_identity: str | None, sender_sid: str | None
+    ) -> None:
+        """A packet of any form, or a message whose sender the host names, which counts before what
+        the packet says (R36)."""
+        packet = read_any(data, self._identity) if message is None else (*message, _GREETING)
+        if packet is None:
+            self._receive_unreadable(data, sender_identity or "")
+            return
+        self._packets_in += 1
+        kind, fields, origin = packet
+        if sender_identity is not None:
+            origin = origin._replace(identity=sender_identity, sid=sender_sid or "")
+        reason = self._roster.why_not(origin, sender_identity is not None, self._sealing is None)
+        if reason is None:
+            reason = self._handlers_of_all[kind](fields, self._roster.as_known(origin), self._now)
+        if reason is not None:
+            self._ignore(reason, origin.identity)
+
     def _receive_unreadable(self, data: bytes, sender_identity: str) -> None:
         """There is no packet to look at, and unless the engine is closed, a reason for it."""
         if self._is_closed:
@@ -525,32 +531,6 @@ class RpcEngine:
         if len(data) > self._max_packet_bytes:
             reason = IgnoreReason.TOO_LARGE
         self._ignore(reason, sender_identity)
-
-    def _judged(
-        self, envelope: Envelope, sender_identity: str | None, sender_sid: str | None
-    ) -> Envelope | None:
-        """The envelope as it counts, the host's word before the packet's (R36); None if the packet
-        is ignored for it."""
-        identity, sid, is_for_us, sequence = envelope
-        if sender_identity is not None:
-            identity, sid = sender_identity, sender_sid or ""
-        reason = None
-        if not is_for_us:
-            reason = IgnoreReason.NOT_FOR_US
-        elif identity == self._identity:
-            reason = IgnoreReason.FROM_OURSELVES
-        elif sid and sender_identity is None and self._roster.is_of_another(sid, identity):
-            reason = IgnoreReason.IMPERSONATION
-        elif sequence and not self._roster.is_new_packet(identity, sid, sequence, self._marks):
-            reason = IgnoreReason.REPEAT
-        if reason is not None:
-            self._ignore(reason, identity)
-            return None
-        known = self._senders.get(identity)
-        if known is None:
-            return Envelope(identity, sid, is_for_us, sequence)
-        # One string for all that is kept of it.
-        return Envelope(known.identity, sid or known.sid, is_for_us, sequence if sid else 0)
 
     def _ignore(self, reason: IgnoreReason, sender_identity: str) -> None:
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
@@ -584,29 +564,13 @@ class RpcEngine:
         return max(require_finite(now, "now"), self._now)
 
 
-def _handlers(caller: Caller, responder: Responder, reader: StreamReader) -> dict[Kind, Handler]:
-    """Who takes packets of which kind."""
-    return {
-        Request: responder.receive_request,
-        Ack: caller.receive_ack,
-        Response: caller.receive_response,
-        ErrorResponse: caller.receive_error,
-        REQUEST_TOPIC: responder.receive_header,
-        RESPONSE_TOPIC: caller.receive_header,
-        "": partial(_ignored, IgnoreReason.UNKNOWN_TOPIC),
-        StreamChunk: reader.receive_chunk,
-        StreamTrailer: reader.receive_trailer,
-        Sealed: partial(_ignored, IgnoreReason.ENCRYPTED),
-        Unread: partial(_ignored, IgnoreReason.UNKNOWN_KIND),
-    }
-
-
 def _ignored(reason: IgnoreReason, *_: object) -> IgnoreReason:
     return reason
 
 
-def _as_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:
-    """The packet as bytes; of one that is too large, no more than shows it."""
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise LocalProtocolError(f"a packet is bytes, not {type(data).__name__}")
-    return bytes(data) if memoryview(data).nbytes <= max_bytes else bytes(max_bytes + 1)
+_IGNORED: Final[Handlers] = {
+    **{reason: partial(_ignored, reason) for reason in IgnoreReason},
+    "": partial(_ignored, IgnoreReason.UNKNOWN_TOPIC),
+    Sealed: partial(_ignored, IgnoreReason.ENCRYPTED),
+}
+"""Who takes packets of the kinds that nobody wants."""

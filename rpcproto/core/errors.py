@@ -97,6 +97,14 @@ def require_name(value: object, name: str, max_bytes: int, min_bytes: int = 1) -
         raise LocalProtocolError(f"{name} is {length} bytes of UTF-8, more than {max_bytes}")
 
 
+def require_bytes(data: bytes | bytearray | memoryview, max_bytes: int) -> bytes:
+    """A packet as bytes, or LocalProtocolError (R33); of one that is too large, no more than shows
+    it."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise LocalProtocolError(f"a packet is bytes, not {type(data).__name__}")
+    return bytes(data) if memoryview(data).nbytes <= max_bytes else bytes(max_bytes + 1)
+
+
 def require_finite(value: object, name: str) -> float:
     """A local instant or duration in seconds, or LocalProtocolError (R33)."""
     if not isinstance(value, int | float):

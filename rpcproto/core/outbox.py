@@ -10,7 +10,6 @@ from rpcproto.core.messages import (
     OutgoingPacket,
     PacketFields,
     PacketKind,
-    new_value,
 )
 from rpcproto.core.roster import Abilities
 from rpcproto.core.stream_writer import (
@@ -128,22 +127,19 @@ class Outbox:
             self.small.append((chunk, identity, request_id, _CHUNK, token))
         self.small.append((trailer, identity, request_id, _TRAILER, token))
 
-    def take(self) -> OutgoingPacket | None:
-        """What leaves next: while nothing small waits, a part of the body whose turn it is."""
-        if self.small:
-            packet = self.small.popleft()
-            self.waiting_bytes -= len(packet[0])
-        elif not self.streams:
+    def take_part(self) -> PacketFields | None:
+        """A part of the body whose turn it is, which leaves if nothing small waits. It counts as
+        waiting."""
+        if not self.streams:
             return None
+        stream = next(iter(self.streams.values()))
+        packet = stream.next_packet()
+        if packet[3] is _TRAILER:
+            self._drop(stream)
         else:
-            stream = next(iter(self.streams.values()))
-            packet = stream.next_packet()
-            if packet[3] is _TRAILER:
-                self._drop(stream)
-            else:
-                self.streams.move_to_end(stream.token)
-        self.packets_out += 1
-        return new_value(OutgoingPacket, packet)
+            self.streams.move_to_end(stream.token)
+        self.waiting_bytes += len(packet[0])
+        return packet
 
     def end_stream(self, token: int, *, cancelled: bool = True) -> None:
         """Drop what is not made yet of a body, and tell the receiver if `cancelled` (R38)."""

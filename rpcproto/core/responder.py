@@ -25,16 +25,18 @@ from rpcproto.core.messages import (
     MAX_METHOD_BYTES,
     MAX_V1_PAYLOAD_BYTES,
     PACKET_VERSION,
+    REQUEST_TOPIC,
     HeaderFields,
     OutgoingPacket,
     PacketKind,
+    Request,
     RequestFields,
     fits,
     new_value,
 )
 from rpcproto.core.outbox import TOO_MANY_WAITING_BYTES
 from rpcproto.core.repeats import RequestKey, RequestMemory
-from rpcproto.core.roster import Origin
+from rpcproto.core.roster import Handlers, Origin
 from rpcproto.core.shared import Shared, Side, require_id, why_not_header, wire_timeout_ms
 from rpcproto.core.states import INVOCATION_TABLE, InvocationInput, InvocationState
 from rpcproto.core.stream_reader import OUT_OF_BYTES, OVER_CAP, Body, Fault, IncomingStream
@@ -106,6 +108,10 @@ class Responder(Side):
         self._answers = self._memory.answers
         self.hands_over_unknown_methods: bool = False
         """See `RpcEngine.hand_over_unknown_methods`."""
+        self.handlers: Handlers = {
+            Request: self.receive_request,
+            REQUEST_TOPIC: self.receive_header,
+        }
 
     # what the application wants
 
@@ -235,10 +241,7 @@ class Responder(Side):
         self.invocations[order] = of_caller[order] = invocation
         self._known[key] = order
         if timeout_ms == self._usual_timeout_ms:
-            line = self._usual_line
-            line.append(invocation)
-            if len(line) > line.limit:
-                line.sweep()
+            self._usual_line.append(invocation)
         else:
             self._deadlines.start(invocation, self._lifetime(timeout_ms))
         return invocation
@@ -342,6 +345,8 @@ class Responder(Side):
         line = self._usual_line
         if line and line[0] is invocation:
             line.popleft()
+        elif len(line) > line.limit:
+            line.sweep()
         self._memory.add(invocation.key)
         if invocation.held_bytes:
             self._senders.give_back(sender, invocation.held_bytes)

@@ -2,14 +2,15 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from rpcproto.core.config import RpcConfig
 from rpcproto.core.errors import LocalProtocolError
+from rpcproto.core.events import Ignored, IgnoreReason
 from rpcproto.core.repeats import REMEMBERED_WINDOWS, SequenceWindow
-from rpcproto.core.wire import Envelope, envelope
+from rpcproto.core.wire import Envelope, Kind, Read, envelope
 
 STREAMS_PROTOCOL: Final = 1
 """The client_protocol from which on a participant takes requests as streams (RPC v2)."""
@@ -48,6 +49,12 @@ class Participant:
 
 Origin: TypeAlias = Participant | Envelope
 """Where a packet comes from: an identity and a sid."""
+Handler: TypeAlias = Callable[[Any, Origin, float], Ignored]
+"""Takes the fields of a message, where it comes from, and the time."""
+Handlers: TypeAlias = dict[Kind, Handler]
+"""Who takes packets of which kind."""
+ReadSole: TypeAlias = Callable[[bytes, int, Participant], Read | None]
+"""Reads a packet of a known sender, whose message begins there: see `wire.read_sole`."""
 
 
 class Roster:
@@ -123,6 +130,29 @@ class Roster:
         """Forget all participants (R41)."""
         for identity in list(self.by_identity):
             self.leave(identity)
+
+    def why_not(self, origin: Envelope, is_named: bool, marks: bool) -> IgnoreReason | None:
+        """Why a packet is ignored for where it comes from, as the packet says, or the host if
+        `is_named`. `marks` says that its number is marked here."""
+        identity, sid, is_for_us, sequence = origin
+        if not is_for_us:
+            return IgnoreReason.NOT_FOR_US
+        if identity == self._our_identity:
+            return IgnoreReason.FROM_OURSELVES
+        if sid and not is_named and self.is_of_another(sid, identity):
+            return IgnoreReason.IMPERSONATION
+        if sequence and not self.is_new_packet(identity, sid, sequence, marks):
+            return IgnoreReason.REPEAT
+        return None
+
+    def as_known(self, origin: Envelope) -> Envelope:
+        """The same with what is known of the sender: its sid, and one string for all that is kept
+        of it."""
+        identity, sid, is_for_us, sequence = origin
+        known = self.senders.get(identity)
+        if known is None:
+            return origin
+        return Envelope(known.identity, sid or known.sid, is_for_us, sequence if sid else 0)
 
     def is_new_packet(self, identity: str, sid: str, sequence: int, marked: bool = True) -> bool:
         """Whether this number is new, or cannot be known; marks it on demand (R37)."""

@@ -3,16 +3,28 @@
 An engine without a cryptor has nothing of this on its way: with one, other methods are bound.
 """
 
-from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
-from rpcproto.core import messages, wire
+from rpcproto.core import messages
 from rpcproto.core.events import Ignored, IgnoreReason
-from rpcproto.core.messages import OutgoingPacket, Sealed, Unread, new_value
-from rpcproto.core.roster import Origin
+from rpcproto.core.messages import PacketFields, Sealed
+from rpcproto.core.roster import Handlers, Origin, Participant
 from rpcproto.core.shared import Shared
+from rpcproto.core.wire import (
+    AROUND_IV,
+    PAYLOAD_READERS,
+    PAYLOAD_TAGS,
+    SEALED_LAYOUTS,
+    Envelope,
+    Kind,
+    Made,
+    Read,
+    envelope,
+    read_payload,
+    read_sole,
+)
 
 
 class OpenFailure(Enum):
@@ -53,9 +65,6 @@ class Cryptor(Protocol):
 
 _MIXED: Final = "it is encrypted in part only"
 
-Handler: TypeAlias = Callable[[Any, Origin, float], Ignored]
-"""Takes the fields of a message, where it comes from, and the time."""
-
 
 class PlainId(str):
     """The id of a request that came plain from a participant that nobody announced: what is sent
@@ -67,37 +76,30 @@ class PlainId(str):
 class Sealing:
     """What an engine that has a cryptor does with each packet."""
 
-    def __init__(
-        self, cryptor: Cryptor, shared: Shared, handlers: Mapping[wire.Kind, Handler]
-    ) -> None:
+    def __init__(self, cryptor: Cryptor, shared: Shared, handlers: Handlers) -> None:
         self._seal = cryptor.seal
         self._open = cryptor.open
-        self._identity = shared.identity
         self._accepts_plain = shared.config.accept_plain_packets
-        self._outbox = shared.outbox
-        self._reader = shared.reader
-        self._roster = shared.roster
+        self._starts = Made(partial(_start, shared.identity))
+        self._reader, self._roster = shared.reader, shared.roster
         self._handlers = handlers
-        self.handlers: dict[wire.Kind, Handler] = {
-            kind: partial(self._receive_plain, kind) for kind in handlers
-        }
+        self.handlers: Handlers = {kind: partial(self._receive_plain, kind) for kind in handlers}
         self.handlers[Sealed] = self._receive_sealed
 
-    def take(self) -> OutgoingPacket | None:
-        """See `Outbox.take`: what leaves is sealed now."""
-        packet = self._outbox.take()
-        if packet is None or type(packet[2]) is PlainId:
-            return packet
+    def sealed(self, packet: PacketFields) -> PacketFields:
+        """A packet that leaves now, as it leaves (R43)."""
         data, destination, request_id, kind, token = packet
-        start = len(wire.envelope(self._identity, destination))
-        key_index, iv, ciphertext = self._seal(wire.payload_of(data, start))
-        before, after = wire.around_iv(len(ciphertext), key_index)
-        data = b"".join((data[:start], before, iv, after, ciphertext))
-        return new_value(OutgoingPacket, (data, destination, request_id, kind, token))
+        if self._accepts_plain and type(request_id) is PlainId:
+            return packet
+        start, size = self._starts[destination]
+        key_index, iv, ciphertext = self._seal(PAYLOAD_TAGS[data[size]] + data[size + 1 :])
+        before, after = AROUND_IV[key_index][len(ciphertext)]
+        data = b"".join((start, before, iv, after, ciphertext))
+        return data, destination, request_id, kind, token
 
-    def _receive_plain(self, kind: wire.Kind, fields: Any, origin: Origin, now: float) -> Ignored:
+    def _receive_plain(self, kind: Kind, fields: Any, origin: Origin, now: float) -> Ignored:
         """A packet that nobody has sealed (R45)."""
-        if kind is not Unread and not self._accepts_plain:
+        if kind is not IgnoreReason.UNKNOWN_KIND and not self._accepts_plain:
             return IgnoreReason.PLAIN
         if origin.identity not in self._roster.senders:
             if kind is messages.Request:
@@ -106,31 +108,36 @@ class Sealing:
                 fields = fields[0], PlainId(fields[1]), *fields[2:]
         return self._receive(kind, fields, origin, now, is_sealed=False)
 
-    def _receive_sealed(
-        self, fields: tuple[str, int, bytes, bytes], origin: Origin, now: float
-    ) -> Ignored:
+    def read_sole(self, data: bytes, start: int, sender: Participant) -> Read | None:
+        """See `wire.read_sole`: what is sealed in a packet of a known sender. Nothing of its way is
+        left to be judged, so it need not be read in two steps."""
+        take_apart, before_iv, after_iv, size = SEALED_LAYOUTS[len(data) - start]
+        before, iv, after = take_apart(data, start)
+        # Where plain packets are accepted, it must be known until it counts how a packet came.
+        if before != before_iv or after != after_iv or self._accepts_plain:
+            return None
+        plaintext = self._open(sender.identity, 0, iv, data[start + size :])
+        # `_message_in`, in line.
+        if not isinstance(plaintext, bytes):
+            return IgnoreReason(plaintext.value), ()
+        message = read_sole(plaintext, 0, None, PAYLOAD_READERS)
+        return read_payload(plaintext) if message is None else message
+
+    def _receive_sealed(self, fields: Any, origin: Origin, now: float) -> Ignored:
         """A packet that is sealed (R44)."""
-        _, key_index, iv, ciphertext = fields
+        key_index, iv, ciphertext = fields
         if len(iv) != messages.IV_BYTES or len(ciphertext) < messages.TAG_BYTES:
             return IgnoreReason.MALFORMED
-        plaintext = self._open(origin.identity, key_index, iv, ciphertext)
-        if not isinstance(plaintext, bytes):
-            return IgnoreReason(plaintext.value)
-        message = wire.read_payload(plaintext)
-        if message is None:
-            return IgnoreReason.MALFORMED
-        kind, fields = message
-        if kind is Unread:
-            return IgnoreReason.UNKNOWN_KIND
-        if self._accepts_plain or type(origin) is wire.Envelope:
-            return self._receive(kind, fields, origin, now, is_sealed=True)
-        return self._handlers[kind](fields, origin, now)
+        kind, message = _message_in(self._open(origin.identity, key_index, iv, ciphertext))
+        if isinstance(kind, IgnoreReason):
+            return kind
+        return self._receive(kind, message, origin, now, is_sealed=True)
 
     def _receive(
-        self, kind: wire.Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
+        self, kind: Kind, fields: Any, origin: Origin, now: float, *, is_sealed: bool
     ) -> Ignored:
         """A packet that counts: only now is its number marked (R37)."""
-        if isinstance(origin, wire.Envelope) and origin.sequence:
+        if isinstance(origin, Envelope) and origin.sequence:
             self._roster.is_new_packet(*origin[:2], origin.sequence)
         if not self._accepts_plain:
             return self._handlers[kind](fields, origin, now)
@@ -146,3 +153,17 @@ class Sealing:
         if opened is not None and opened.is_sealed is None:
             opened.is_sealed = is_sealed
         return reason
+
+
+def _start(sender_identity: str, destination_identity: str) -> tuple[bytes, int]:
+    """What a packet begins with before its message, and how many bytes that are."""
+    start = envelope(sender_identity, destination_identity)
+    return start, len(start)
+
+
+def _message_in(plaintext: bytes | OpenFailure) -> Read:
+    """What was sealed in a packet, or why it cannot be had."""
+    if not isinstance(plaintext, bytes):
+        return IgnoreReason(plaintext.value), ()
+    message = read_sole(plaintext, 0, None, PAYLOAD_READERS)
+    return read_payload(plaintext) if message is None else message

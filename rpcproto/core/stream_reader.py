@@ -11,7 +11,7 @@ from rpcproto.core.errors import ErrorCode
 from rpcproto.core.events import Ignored, IgnoreReason
 from rpcproto.core.inflating import Effort, InflateError, Inflater, inflated_at_once
 from rpcproto.core.messages import BodyFields, StreamChunk, StreamTrailer
-from rpcproto.core.roster import Origin
+from rpcproto.core.roster import Handlers, Origin
 
 TURN: Final = 1_048 / 2**20
 """Seconds after which what waits is inflated further (R47): a millisecond, rounded down to a
@@ -123,6 +123,8 @@ class StreamReader:
         """Senders with something left to inflate, in turn, by identity (R47)."""
         self.turn_at: float | None = None
         """When the next of them is due, in seconds."""
+        chunk, trailer = self.receive_chunk, self.receive_trailer
+        self.handlers: Handlers = {StreamChunk: chunk, StreamTrailer: trailer}
 
     def find(self, origin: Origin, stream_id: str) -> IncomingStream | None:
         """The half-read stream that a chunk or trailer belongs to (R23). One without a sid may be
@@ -180,7 +182,9 @@ class StreamReader:
             stream.inflater.is_complete = True
             stream.inflater.rest += inline
             self._inflate(stream, stream.inflater, Effort(), now)
-        return stream if order in self.streams else None
+            if order not in self.streams:
+                return None
+        return stream
 
     def receive_chunk(self, chunk: StreamChunk, origin: Origin, now: float) -> Ignored:
         """The next piece of a body (R25)."""
@@ -242,6 +246,12 @@ class StreamReader:
         for stream in self.streams.values():
             return stream.grown_at + self._idle_timeout, stream.order
         return None
+
+    def next_deadline(self, of_others: float | None) -> float:
+        """When something is due next, there being a stream."""
+        stream = next(iter(self.streams.values()))
+        instants = (of_others, stream.grown_at + self._idle_timeout, self.turn_at)
+        return min(instant for instant in instants if instant is not None)
 
     def expire_first(self) -> None:
         """The body of the first stream has not grown for too long (R28)."""

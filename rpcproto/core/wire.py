@@ -8,10 +8,12 @@ bytes are those that protobuf's deterministic serialization gives (R35).
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from struct import Struct
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from rpcproto.core.events import IgnoreReason
 from rpcproto.core.messages import (
     DEFLATE_RAW,
     IV_BYTES,
@@ -20,28 +22,25 @@ from rpcproto.core.messages import (
     PACKET_VERSION,
     REQUEST_TOPIC,
     RESPONSE_TOPIC,
+    TAG_BYTES,
     UNCOMPRESSED,
     USUAL_ID_BYTES,
     Ack,
     Attributes,
     ErrorResponse,
-    HeaderFields,
     Message,
     Request,
     Response,
     Sealed,
     StreamChunk,
     StreamTrailer,
-    Unread,
     fits,
     is_id,
 )
 from rpcproto.core.packets_pb2 import (
     DataPacket,
     DataStream,
-    EncryptedPacket,
     EncryptedPacketPayload,
-    RpcAck,
     RpcRequest,
     RpcResponse,
 )
@@ -86,15 +85,20 @@ def _milliseconds(text: str) -> int | None:
 
 _parse: Final = DataPacket.FromString
 parse_payload: Final = EncryptedPacketPayload.FromString
+_parse_request: Final = RpcRequest.FromString
+_parse_header: Final = DataStream.Header.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
 MALFORMED: Final = (DecodeError, ValueError, RecursionError)
+NOT_SOLE: Final = (LookupError, *MALFORMED)
+"""What is raised where there is no message alone, or none at all."""
 
 
 Value: TypeAlias = DataPacket | EncryptedPacketPayload
 """What has a message in it: a packet, or what was sealed in one."""
-Kind: TypeAlias = type[Message] | str
-"""What a packet is: the class of its message, or the topic of its header."""
+Kind: TypeAlias = type[Message] | str | IgnoreReason
+"""What a packet is: the class of its message, the topic of its header, or why nothing of it is
+read."""
 
 
 class Envelope(NamedTuple):
@@ -107,87 +111,77 @@ class Envelope(NamedTuple):
     sequence: int
 
 
-Greetings: TypeAlias = Mapping[bytes, Any]
-"""Known senders, each by what its packets to us begin with: its `envelope`."""
-Read: TypeAlias = tuple[Kind, Any, Any, Envelope | None]
+Read: TypeAlias = tuple[Kind, Any]
+"""The class of a message, and the fields of that, for an engine that takes them apart at once."""
+Layout: TypeAlias = tuple[Callable[[bytes, int], tuple[bytes, ...]], bytes, bytes, int]
+"""How a message lies in a packet, if the lengths of all of its fields follow from its size: what
+takes its beginning apart in three, of which the second is an id and the others are the next two;
+and how many bytes that are."""
+Finish: TypeAlias = Callable[[bytes, bytes], Read | None]
+"""Makes a message of what comes last, and the id; None if that cannot be one (R28)."""
+Reader: TypeAlias = tuple[Mapping[int, Layout], Finish]
+"""For one kind of message its layouts by the size of its field."""
+Readers: TypeAlias = Mapping[int, Reader]
+"""By the first byte of the field."""
 
 
-def read(data: bytes, our_identity: str, known: tuple[Greetings, int]) -> Read | None:
-    """A packet for the engine, which takes it apart at once: the class of its message, the fields
-    of that, and its sender. Nearly every packet is the greeting of a known sender and one message;
-    for any other there is an envelope in place of the sender. None if it is malformed: no protobuf,
-    or a name that is too long (R28).
-
-    `known` are the known senders, and how many bytes a greeting has without the sender's name.
-    """
-    senders, size = known
-    try:
-        start = data[1] + size
-        sender = senders.get(data[:start])
-        if sender is not None:
-            heads, parse, kind, take_apart = _BY_TAG[data[start]]
-            head = heads[len(data) - start]
-            if data.startswith(head, start):  # what follows is this message alone
-                fields = take_apart(parse(data[start + len(head) :]))
-                if kind is None:
-                    kind, fields = fields
-                name = fields[0]
-                is_usual = len(name) == USUAL_ID_BYTES and name.isascii()
-                if is_usual or is_id(name) or kind is Sealed:
-                    return kind, fields, sender, None
-                return None
-    except LookupError:  # it is too short, or has another kind of message
-        sender = None
-    except MALFORMED:
-        return None
-    return _read_any(data, our_identity, sender is not None)
-
-
-def _read_any(data: bytes, our_identity: str, is_for_us: bool) -> Read | None:
-    """Any other packet; whether it is for us is maybe known."""
+def read_any(data: bytes, our_identity: str) -> tuple[Kind, Any, Envelope] | None:
+    """Any packet, and what it says of its way; None if it is malformed: no protobuf, or a name that
+    is too long (R28)."""
     try:
         packet = _parse(data)
     except MALFORMED:
         return None
-    kind, fields = _read_value(packet)
+    message = _read_value(packet)
     identity, sid = packet.participant_identity, packet.participant_sid
-    if not fits(identity, MAX_IDENTITY_BYTES) or not fits(sid, MAX_IDENTITY_BYTES):
+    names_fit = fits(identity, MAX_IDENTITY_BYTES) and fits(sid, MAX_IDENTITY_BYTES)
+    if message is None or not names_fit:
         return None
-    if not (kind is Unread or kind is Sealed or is_id(fields[0])):
-        return None
-    if not is_for_us:
-        destinations = packet.destination_identities
-        is_for_us = our_identity in destinations[:MAX_DESTINATIONS] or not destinations
-    return kind, fields, None, Envelope(identity, sid, is_for_us, packet.sequence)
+    destinations = packet.destination_identities
+    is_for_us = our_identity in destinations[:MAX_DESTINATIONS] or not destinations
+    return *message, Envelope(identity, sid, is_for_us, packet.sequence)
 
 
-def read_payload(plaintext: bytes) -> tuple[Kind, Any] | None:
-    """What was sealed in a packet; None if it is malformed."""
+def read_payload(plaintext: bytes) -> Read:
+    """What was sealed in a packet, or why it cannot be read."""
     try:
-        kind, fields = _read_value(parse_payload(plaintext))
+        message = _read_value(parse_payload(plaintext))
     except MALFORMED:
-        return None
-    return (kind, fields) if kind is Unread or is_id(fields[0]) else None
+        message = None
+    return (IgnoreReason.MALFORMED, ()) if message is None else message
 
 
-def _read_value(value: Value) -> tuple[Kind, Any]:
-    """The message in a packet or payload, whatever else is there."""
+def _read_value(value: Value) -> Read | None:
+    """The message in a packet or payload, whatever else is there; None if its id cannot be one."""
     which = value.WhichOneof("value")
-    if which not in _BY_NAME:
-        return Unread, (which or "",)
-    kind, take_apart = _BY_NAME[which]
-    fields = take_apart(getattr(value, which))
-    return fields if kind is None else (kind, fields)
+    read = _READ_BY_NAME.get(which)
+    return (IgnoreReason.UNKNOWN_KIND, ("",)) if read is None else read(getattr(value, which))
+
+
+def _named(kind: Kind, fields: Any) -> Read | None:
+    """A message, if its id can be one (R28)."""
+    return (kind, fields) if is_id(fields[0]) else None
+
+
+_request_fields: Final = attrgetter(
+    "id", "method", "payload", "response_timeout_ms", "version", "compressed_payload"
+)
+_chunk_fields: Final = attrgetter("stream_id", "chunk_index", "content")
+_sealed_fields: Final = attrgetter("key_index", "iv", "encrypted_value")
 
 
 _NO_REQUEST: Final = "", 0, False
 """What the header of a response says of a request."""
 
 
-def _read_rpc_header(header: DataStream.Header) -> tuple[str, HeaderFields | tuple[str]]:
+def _read_header(header: DataStream.Header | bytes, _: bytes = b"") -> Read | None:
     """The topic of a header, empty if it is not about RPC, and what an engine wants of it. What is
     only there for show is not read (R27)."""
+    if isinstance(header, bytes):
+        header = _parse_header(header)
     topic, stream_id = header.topic, header.stream_id
+    if (len(stream_id) != USUAL_ID_BYTES or not stream_id.isascii()) and not is_id(stream_id):
+        return None
     if topic != REQUEST_TOPIC and topic != RESPONSE_TOPIC:
         return "", (stream_id,)
     # A number that is not 0 and content that is not empty are there for sure.
@@ -217,16 +211,9 @@ def _read_rpc_header(header: DataStream.Header) -> tuple[str, HeaderFields | tup
     return topic, (stream_id, request_id, generated, body, request)
 
 
-def _read_ack(ack: RpcAck) -> tuple[Kind, tuple[str]]:
-    return Ack, (ack.request_id,)
-
-
-def _read_response(response: RpcResponse) -> tuple[Kind, tuple[Any, ...]]:
-    payload = response.payload
-    if payload:  # one that is not empty is there for sure
-        return Response, (response.request_id, payload)
+def _read_response(response: RpcResponse) -> Read | None:
     message = read_response(response)
-    return type(message), message
+    return _named(type(message), message)
 
 
 def read_response(response: RpcResponse) -> Response | ErrorResponse:
@@ -236,10 +223,6 @@ def read_response(response: RpcResponse) -> Response | ErrorResponse:
         return Response(response.request_id, response.payload if value == "payload" else None)
     error = response.error
     return ErrorResponse(response.request_id, error.code, error.message, error.data)
-
-
-def _read_sealed(sealed: EncryptedPacket) -> tuple[Kind, tuple[str, int, bytes, bytes]]:
-    return Sealed, ("", sealed.key_index, sealed.iv, sealed.encrypted_value)
 
 
 # --- writing
@@ -262,22 +245,27 @@ def _varint(number: int) -> bytes:
 # give depends on nothing but their arguments.
 
 
-class _Made(dict[int, bytes]):
-    """What is written for a number. To look it up takes half the time that a function takes."""
+_Key = TypeVar("_Key")
+_Part = TypeVar("_Part")
 
-    def __init__(self, make: Callable[[int], bytes]) -> None:
+
+class Made(dict[_Key, _Part]):
+    """What is written for a number or a name. To look it up takes half the time that a function
+    takes."""
+
+    def __init__(self, make: Callable[[_Key], _Part]) -> None:
         super().__init__()
-        self._make = make
+        self._make: Callable[[_Key], _Part] = make
 
-    def __missing__(self, number: int) -> bytes:
+    def __missing__(self, key: _Key) -> _Part:
         if len(self) >= _MAX_MADE:
             self.clear()
-        made = self[number] = self._make(number)
+        made = self[key] = self._make(key)
         return made
 
 
 _MAX_MADE: Final = 4_096
-_VARINTS: Final = _Made(_varint)
+_VARINTS: Final = Made(_varint)
 
 
 def _head(number: int, length: int) -> bytes:
@@ -293,20 +281,28 @@ def _sole_head(number: int, size: int) -> bytes:
         length = size - len(tag) - width
         if length >= 0 and len(_varint(length)) == width:
             return tag + _varint(length)
-    return b"\0"
+    return _NO_HEAD
 
 
+_NO_HEAD: Final = b"\0"
 _BEFORE_ID, _BEFORE_RESULT, _BEFORE_INLINE, _BEFORE_REQUEST = (
-    _Made(partial(_head, number)) for number in (1, 2, 11, 10)
+    Made(partial(_head, number)) for number in (1, 2, 11, 10)
 )
-_BEFORE_RESPONSE, _BEFORE_HEADER, _BEFORE_CHUNK, _BEFORE_TRAILER = (
-    _Made(partial(_head, number)) for number in (12, 13, 14, 15)
+_BEFORE_RESPONSE, _BEFORE_HEADER, _BEFORE_CHUNK = (
+    Made(partial(_head, number)) for number in (12, 13, 14)
 )
-_BEFORE_CONTENT: Final = _Made(lambda length: _head(3, length) if length else b"")
-_BEFORE_ACK: Final = _Made(
-    lambda length: _head(11, len(_BEFORE_ID[length]) + length) + _BEFORE_ID[length]
+_BEFORE_CONTENT: Final[Mapping[int, bytes]] = Made(
+    lambda length: _head(3, length) if length else b""
 )
-"""What stands before the id of an ack, by the length of the id."""
+
+
+def _before_sole_id(number: int, length: int) -> bytes:
+    before_id = _BEFORE_ID[length]
+    return _head(number, len(before_id) + length) + before_id
+
+
+_BEFORE_ACK, _BEFORE_SHORT_TRAILER = (Made(partial(_before_sole_id, number)) for number in (11, 15))
+"""What stands before the id in a message that has nothing else, by the length of the id."""
 
 
 def sized_field(number: int, content: bytes) -> bytes:
@@ -390,7 +386,7 @@ def _before_request_id(length: int) -> bytes:
     return _head(8, len(before) + length) + before
 
 
-_BEFORE_REQUEST_ID: Final = _Made(_before_request_id)
+_BEFORE_REQUEST_ID: Final = Made(_before_request_id)
 """What stands before the id in the attributes, by the length of the id."""
 
 
@@ -474,23 +470,22 @@ _INDEX: Final = _varint(2 << 3)
 
 def write_trailer(envelope: bytes, stream_id: bytes, reason: str = "") -> bytes:
     """The packet of a trailer."""
-    ending = text_field(2, reason) if reason else b""
-    trailer = b"".join((_BEFORE_ID[len(stream_id)], stream_id, ending))
-    return b"".join((envelope, _BEFORE_TRAILER[len(trailer)], trailer))
+    if not reason:
+        return envelope + _BEFORE_SHORT_TRAILER[len(stream_id)] + stream_id
+    return envelope + sized_field(15, sized_field(1, stream_id) + text_field(2, reason))
 
 
 # A packet is an envelope, and a field from 10 to 15 with the message. In a payload the fields have
 # the numbers 4 to 9, in the same order.
-_PAYLOAD_TAGS: Final = {number << 3 | 2: _varint(number - 6 << 3 | 2) for number in range(10, 16)}
+PAYLOAD_TAGS: Final = {number << 3 | 2: _varint(number - 6 << 3 | 2) for number in range(10, 16)}
 
 
 def payload_of(data: bytes, start: int) -> bytes:
     """What is sealed of a packet whose envelope has so many bytes: a payload with its message."""
-    return _PAYLOAD_TAGS[data[start]] + data[start + 1 :]
+    return PAYLOAD_TAGS[data[start]] + data[start + 1 :]
 
 
-@lru_cache(4_096)
-def around_iv(size: int, key_index: int = 0, iv_bytes: int = IV_BYTES) -> tuple[bytes, bytes]:
+def around_iv(size: int, key_index: int, iv_bytes: int = IV_BYTES) -> tuple[bytes, bytes]:
     """What stands before and after the IV of a sealed packet, without envelope and ciphertext; of
     the latter the size is given (R43)."""
     before = uint_field(1, _GCM) + _head(2, iv_bytes)
@@ -498,7 +493,14 @@ def around_iv(size: int, key_index: int = 0, iv_bytes: int = IV_BYTES) -> tuple[
     return _head(18, len(before) + iv_bytes + len(after) + size) + before, after
 
 
+def _around_iv_at(key_index: int) -> Mapping[int, tuple[bytes, bytes]]:
+    return Made(partial(around_iv, key_index=key_index))
+
+
+AROUND_IV: Final = Made(_around_iv_at)
+"""The same by key index and size."""
 _GCM: Final = 1
+_BEFORE_IV: Final = uint_field(1, _GCM) + _head(2, IV_BYTES)
 
 
 def id_of_trailer(data: bytes) -> bytes:
@@ -506,34 +508,95 @@ def id_of_trailer(data: bytes) -> bytes:
     return _parse(data).stream_trailer.stream_id.encode()
 
 
-# How the messages are read, by the numbers of their fields in a packet: their classes, kinds, and
-# how they are taken apart, which tells the kind as well where that is None.
+# How messages are read.
 
-_MESSAGES: Final[Mapping[int, tuple[Any, Kind | None, Callable[[Any], Any]]]] = {
-    10: (
-        RpcRequest,
-        Request,
-        attrgetter(
-            "id", "method", "payload", "response_timeout_ms", "version", "compressed_payload"
-        ),
-    ),
-    11: (RpcAck, None, _read_ack),
-    12: (RpcResponse, None, _read_response),
-    13: (DataStream.Header, None, _read_rpc_header),
-    14: (DataStream.Chunk, StreamChunk, attrgetter("stream_id", "chunk_index", "content")),
-    15: (DataStream.Trailer, StreamTrailer, attrgetter("stream_id", "reason")),
-    18: (EncryptedPacket, None, _read_sealed),
+_READ_BY_NAME: Final[Mapping[str, Callable[[Any], Read | None]]] = {
+    "rpc_request": lambda message: _named(Request, _request_fields(message)),
+    "rpc_ack": lambda message: _named(Ack, (message.request_id,)),
+    "rpc_response": _read_response,
+    "stream_header": _read_header,
+    "stream_chunk": lambda message: _named(StreamChunk, _chunk_fields(message)),
+    "stream_trailer": lambda message: _named(StreamTrailer, (message.stream_id, message.reason)),
+    "encrypted_packet": lambda message: (Sealed, _sealed_fields(message)),
 }
-_BY_NAME: Final = {
-    DataPacket.DESCRIPTOR.fields_by_number[number].name: (kind, take_apart)
-    for number, (_, kind, take_apart) in _MESSAGES.items()
+"""By the names of their fields, which are the same in a packet and in a payload."""
+
+_NOTHING: Final = 0
+_ANYTHING: Final = -1
+
+
+def _layout(number: int, before: bytes, id_bytes: int, last: int, size: int) -> Layout:
+    """How a message lies in field `number` if that has `size` bytes in all: after `before` come an
+    id of `id_bytes`, and the field `last`, or nothing, or anything."""
+    head = _sole_head(number, size)
+    rest = size - len(head) - len(before) - id_bytes
+    after_id = _sole_head(last, rest) if last > 0 else b""
+    if _NO_HEAD in (head, after_id) or (last == _NOTHING and rest):
+        return _NO_LAYOUT
+    before_id = head + before
+    sizes = len(before_id), id_bytes, len(after_id)
+    return _parts(*sizes), before_id, after_id, sum(sizes)
+
+
+@lru_cache(64)
+def _parts(*sizes: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """What takes parts of these sizes, one after another, from a place in something."""
+    return Struct("".join(f"{size}s" for size in sizes)).unpack_from
+
+
+_NO_LAYOUT: Final[Layout] = _parts(0, 0, 0), _NO_HEAD, b"", 0
+"""That of nothing."""
+
+
+def _sealed_layout(size: int) -> Layout:
+    """The layout of a sealed packet, if its key is that at index 0; the IV is in place of an id."""
+    layout = _layout(18, _BEFORE_IV, IV_BYTES, 4, size)
+    return layout if size - layout[3] >= TAG_BYTES else _NO_LAYOUT
+
+
+SEALED_LAYOUTS: Final = Made(_sealed_layout)
+
+
+_NO_ID: Final = b"", 0
+_USUAL_ID: Final = _BEFORE_ID[USUAL_ID_BYTES], USUAL_ID_BYTES
+_USUAL: Final[Mapping[int, tuple[tuple[bytes, int], int, Finish]]] = {
+    10: (_NO_ID, _ANYTHING, lambda rest, _: _named(Request, _request_fields(_parse_request(rest)))),
+    11: (_USUAL_ID, _NOTHING, lambda _, id_text: (Ack, (id_text.decode(),))),
+    12: (_USUAL_ID, 2, lambda rest, id_text: (Response, (id_text.decode(), rest.decode()))),
+    13: (_NO_ID, _ANYTHING, _read_header),
+    14: (_USUAL_ID, 3, lambda rest, id_text: (StreamChunk, (id_text.decode(), 0, rest))),
+    15: (_USUAL_ID, _NOTHING, lambda _, id_text: (StreamTrailer, (id_text.decode(), ""))),
 }
-"""By the names of the fields, which are the same in a payload."""
-_BY_TAG: Final = {
-    _varint(number << 3 | 2)[0]: (
-        _Made(partial(_sole_head, number)), message.FromString, kind, take_apart
-    )
-    for number, (message, kind, take_apart) in _MESSAGES.items()
-}  # fmt: skip
-"""By the first bytes of the fields, with what else the field begins with, by its size, and what
-parses the rest of it."""
+"""The messages of an engine by the numbers of their fields in a packet: how each begins, what comes
+last in it, and what makes it of that."""
+
+
+def _readers(less: int = 0) -> dict[int, Reader]:
+    """Those of messages whose fields have numbers that are so much less."""
+    return dict.fromkeys(range(256), _NO_READER) | {
+        number - less << 3 | 2: (Made(partial(_layout, number - less, *id_, last)), finish)
+        for number, (id_, last, finish) in _USUAL.items()
+    }
+
+
+_NO_READER: Final[Reader] = Made(lambda size: _NO_LAYOUT), lambda rest, id_text: None
+PAYLOAD_READERS: Final[Readers] = _readers(6)
+PACKET_READERS: Final[Readers] = _readers() | {
+    _varint(18 << 3 | 2)[0]: (SEALED_LAYOUTS, lambda rest, iv: (Sealed, (0, iv, rest)))
+}
+
+
+def read_sole(
+    data: bytes, start: int, _: object = None, readers: Readers = PACKET_READERS
+) -> Read | None:
+    """What is in a packet or payload from `start` on, if that is one message of the usual layout
+    and nothing else, as it nearly always is. None if it is anything else, or malformed."""
+    try:
+        layouts, finish = readers[data[start]]
+        take_apart, before_id, after_id, size = layouts[len(data) - start]
+        before, id_text, after = take_apart(data, start)
+        if before == before_id and after == after_id:
+            return finish(data[start + size :], id_text)
+    except NOT_SOLE:
+        pass
+    return None

@@ -23,6 +23,7 @@ from official_packets import VECTORS
 
 from rpcproto import CallAcknowledged, IgnoreReason, InvocationReceived, stamp
 from rpcproto.core import wire as core_wire
+from rpcproto.wire import RESPONSE_TOPIC, StreamHeader, encode, response_attributes
 
 COUNT = 10_000
 
@@ -219,7 +220,10 @@ def with_frames_left(frames: int, act: Callable[[], None]) -> None:
     deeper(sys.getrecursionlimit() - depth - frames)
 
 
-@pytest.mark.parametrize("data", [ACK, stamp(ACK, sequence=1)], ids=["usual", "with more in it"])
+HEADER = encode(StreamHeader("s1", RESPONSE_TOPIC, response_attributes("r1"), 0, 0), "bob", "alice")
+
+
+@pytest.mark.parametrize("data", [HEADER, stamp(HEADER, sequence=1)], ids=["usual", "with more"])
 def test_a_protobuf_that_runs_out_of_stack_makes_the_packet_malformed(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,9 +233,8 @@ def test_a_protobuf_that_runs_out_of_stack_makes_the_packet_malformed(
     def parse(data: bytes) -> None:
         parse(data)
 
-    readers = {tag: (heads, parse, *rest) for tag, (heads, _, *rest) in core_wire._BY_TAG.items()}
     with monkeypatch.context() as patched:
-        patched.setattr(core_wire, "_BY_TAG", readers)
+        patched.setattr(core_wire, "_parse_header", parse)
         patched.setattr(core_wire, "_parse", parse)
         alice.receive(data)
     assert alice.ignored == {IgnoreReason.MALFORMED: 1}

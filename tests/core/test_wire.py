@@ -16,6 +16,8 @@ from rpcproto.core import wire as core_wire
 from rpcproto.core.messages import PacketKind
 from rpcproto.core.packets_pb2 import DataPacket
 from rpcproto.wire import (
+    REQUEST_TOPIC,
+    RESPONSE_TOPIC,
     Ack,
     ErrorResponse,
     OutgoingMessage,
@@ -27,6 +29,8 @@ from rpcproto.wire import (
     StreamHeader,
     StreamTrailer,
     Unread,
+    request_attributes,
+    response_attributes,
 )
 
 characters = st.sampled_from(
@@ -36,7 +40,11 @@ characters = st.sampled_from(
 texts = st.text(characters, max_size=40)
 long_texts = st.one_of(texts, texts.map(lambda text: text * 300))
 contents = st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(lambda some: some * 300))
-ids = st.text(characters, min_size=1, max_size=32)
+ID = "0d0c3b5e-6a5d-4a53-9a5e-1c1f6f3f8f0a"
+ids = st.one_of(
+    st.text(characters, min_size=1, max_size=32), st.sampled_from([ID, ID[:-2] + "\u00e9"])
+)
+"""Half of them as long as nearly all are."""
 identities = st.text(characters, min_size=1, max_size=64)
 names = st.text(characters, min_size=1, max_size=40)
 attributes = st.dictionaries(
@@ -187,21 +195,18 @@ def test_reading_what_was_damaged_never_raises(
 
 
 GREETING = core_wire.envelope("bob", "alice")
-KNOWN = {GREETING: "bob"}, len(GREETING) - len("bob")
-"""What an engine knows to whom bob was announced."""
-NOBODY: tuple[dict[bytes, str], int] = {}, KNOWN[1]
+"""How each of bob's packets to alice begins."""
 
 
 def assert_that_known_senders_are_read_as_all_others(data: bytes) -> None:
-    """The short way, for packets that are a greeting and one message, leads where the long one
-    does."""
-    known = core_wire.read(data, "alice", KNOWN)
-    packet = core_wire.read(data, "alice", NOBODY)
-    if known is not None and known[2] is not None:
-        kind, fields, sender, envelope = known
-        assert (sender, envelope) == ("bob", None)
-        known = kind, fields, None, core_wire.Envelope("bob", "", True, 0)
-    assert known == packet
+    """The short way, for packets that are a greeting and one message of the usual layout, leads
+    where the long one does."""
+    if data.startswith(GREETING) and (sole := core_wire.read_sole(data, len(GREETING))):
+        origin = core_wire.Envelope("bob", "", True, 0)
+        assert core_wire.read_any(data, "alice") == (*sole, origin)
+    payload = data[len(GREETING) :]
+    if sole := core_wire.read_sole(payload, 0, None, core_wire.PAYLOAD_READERS):
+        assert core_wire.read_payload(payload) == sole
 
 
 @LAW
@@ -230,13 +235,49 @@ def test_a_known_sender_s_packet_of_any_size_is_read_as_any_other(size: int, num
             assert_that_known_senders_are_read_as_all_others(data)
 
 
-def test_a_known_sender_s_message_is_read_alone() -> None:
+USUAL: list[OutgoingMessage] = [
+    Request(ID, "greet", "Hi", 8_000),
+    Ack(ID),
+    Response(ID, "Hello"),
+    Response(ID, ""),
+    StreamHeader(ID, REQUEST_TOPIC, request_attributes(ID, "greet", 8_000), 2, 0, b"Hi"),
+    StreamHeader(ID, RESPONSE_TOPIC, response_attributes(ID), 2, 0),
+    StreamChunk(ID, 0, b"Hi"),
+    StreamTrailer(ID, ""),
+]
+"""What a call between engines consists of."""
+
+
+@pytest.mark.parametrize("message", [*USUAL, Sealed(0, bytes(12), bytes(16))], ids=repr)
+def test_what_a_known_sender_usually_sends_is_read_by_its_layout(message: OutgoingMessage) -> None:
     """Unless there is more in the packet."""
-    data = wire.encode(Ack("r1"), "bob", "alice")
-    usual = core_wire.read(data, "alice", KNOWN)
-    assert usual == (Ack, ("r1",), "bob", None)
-    stamped = core_wire.read(stamp(data, sequence=1), "alice", KNOWN)
-    assert stamped == (Ack, ("r1",), None, ("bob", "", True, 1))
+    data = wire.encode(message, "bob", "alice")
+    sole = core_wire.read_sole(data, len(GREETING))
+    assert sole is not None
+    assert_that_known_senders_are_read_as_all_others(data)
+    stamped = stamp(data, sequence=1)
+    assert core_wire.read_sole(stamped, len(GREETING)) is None
+    origin = core_wire.Envelope("bob", "", True, 1)
+    assert core_wire.read_any(stamped, "alice") == (*sole, origin)
+
+
+@pytest.mark.parametrize("message", USUAL, ids=repr)
+def test_what_is_usually_sealed_is_read_by_its_layout(message: OutgoingMessage) -> None:
+    payload = wire.encode_payload(message)
+    sole = core_wire.read_sole(payload, 0, None, core_wire.PAYLOAD_READERS)
+    assert sole is not None
+    assert core_wire.read_payload(payload) == sole
+
+
+@pytest.mark.parametrize("size", [*range(130), *range(16_300, 16_400)])
+def test_a_layout_is_known_for_every_size(size: int) -> None:
+    """Also where the length of a field takes another byte."""
+    text = "x" * size
+    messages = Response(ID, text), StreamChunk(ID, 0, text.encode() + b"x")
+    for message in (*messages, Sealed(0, bytes(12), bytes(16 + size))):
+        data = wire.encode(message, "bob", "alice")
+        assert core_wire.read_sole(data, len(GREETING)) is not None
+        assert_that_known_senders_are_read_as_all_others(data)
 
 
 IDS = {"rpc_request": "id", "rpc_ack": "request_id", "rpc_response": "request_id"}

@@ -349,10 +349,10 @@ FAULTS = [
     ),
     Fault(
         "the deadline of a silent stream is not announced",
-        "engine",
+        "stream_reader",
         "rules",
-        "(deadline, idle[0] if idle else None, turn_at)",
-        "(deadline, turn_at)",
+        "(of_others, stream.grown_at + self._idle_timeout, self.turn_at)",
+        "(of_others, self.turn_at, 1e9)",
     ),
     Fault(
         "time goes back",
@@ -398,10 +398,10 @@ FAULTS = [
     ),
     Fault(
         "what waits to be inflated is not announced",
-        "engine",
+        "stream_reader",
         "laws",
-        "(deadline, idle[0] if idle else None, turn_at)",
-        "(deadline, idle[0] if idle else None)",
+        "(of_others, stream.grown_at + self._idle_timeout, self.turn_at)",
+        "(of_others, stream.grown_at + self._idle_timeout)",
     ),
     Fault(
         "deadlines go before what is to be inflated at the same instant",
@@ -426,10 +426,10 @@ FAULTS = [
     ),
     Fault(
         "the host's word is doubted",
-        "engine",
+        "roster",
         "rules",
-        "elif sid and sender_identity is None and self._roster",
-        "elif sid and self._roster",
+        "if sid and not is_named and self.is_of",
+        "if sid and self.is_of",
     ),
     Fault(
         "the entry of a sid survives its participant",
@@ -729,16 +729,16 @@ FAULTS = [
     ),
     Fault(
         "the turn of what waits to be inflated is not announced",
-        "engine",
+        "stream_reader",
         "simulation",
-        "others = (deadline, idle[0] if idle else None, turn_at)",
-        "others = (deadline, idle[0] if idle else None)",
+        "instants = (of_others, stream.grown_at + self._idle_timeout, self.turn_at)",
+        "instants = (of_others, stream.grown_at + self._idle_timeout)",
     ),
     Fault(
         "a plain packet counts with a cryptor",
         "sealing",
         "rules",
-        "        if kind is not Unread and not self._accepts_plain:\n",
+        "        if kind is not IgnoreReason.UNKNOWN_KIND and not self._accepts_plain:\n",
         "        if False:\n",
     ),
     Fault(
@@ -759,15 +759,30 @@ FAULTS = [
         "what cannot be opened is malformed",
         "sealing",
         "rules",
-        "            return IgnoreReason(plaintext.value)\n",
-        "            return IgnoreReason.MALFORMED\n",
+        "OpenFailure) -> Read:\n"
+        '    """What was sealed in a packet, or why it cannot be had."""\n'
+        "    if not isinstance(plaintext, bytes):\n"
+        "        return IgnoreReason(plaintext.value), ()\n",
+        "OpenFailure) -> Read:\n"
+        "    if not isinstance(plaintext, bytes):\n"
+        "        return IgnoreReason.MALFORMED, ()\n",
+    ),
+    Fault(
+        "what cannot be opened of a known sender is malformed",
+        "sealing",
+        "rules",
+        "        # `_message_in`, in line.\n"
+        "        if not isinstance(plaintext, bytes):\n"
+        "            return IgnoreReason(plaintext.value), ()\n",
+        "        if not isinstance(plaintext, bytes):\n"
+        "            return IgnoreReason.MALFORMED, ()\n",
     ),
     Fault(
         "a number is marked before its packet is opened",
         "engine",
         "rules",
-        "        self._marks = cryptor is None\n",
-        "        self._marks = True\n",
+        "sender_identity is not None, self._sealing is None)",
+        "sender_identity is not None, True)",
     ),
     Fault(
         "a number is not marked when its packet has been opened",
@@ -794,29 +809,43 @@ FAULTS = [
         "the server's own API is answered with sealed packets",
         "sealing",
         "rules",
-        "        if packet is None or type(packet[2]) is PlainId:\n",
-        "        if packet is None:\n",
+        "        if self._accepts_plain and type(request_id) is PlainId:\n",
+        "        if False:\n",
     ),
     Fault(
         "chunks leave plain",
         "sealing",
         "laws",
-        "        if packet is None or type(packet[2]) is PlainId:\n",
-        "        if packet is None or packet[3] is messages.PacketKind.STREAM_CHUNK:\n",
+        "        if self._accepts_plain and type(request_id) is PlainId:\n",
+        "        if kind is messages.PacketKind.STREAM_CHUNK:\n",
     ),
     Fault(
         "what follows a message in a packet is taken for a part of it",
         "wire",
         "rules",
-        "            if data.startswith(head, start):",
-        "            if head[0] == data[start]:",
+        "        if before == before_id and after == after_id:",
+        "        if before[:1] == before_id[:1] and after == after_id:",
+    ),
+    Fault(
+        "a chunk of any number is taken for the first",
+        "wire",
+        "rules",
+        "        if before == before_id and after == after_id:",
+        "        if before == before_id:",
+    ),
+    Fault(
+        "the shortest ciphertext is too short for its tag",
+        "wire",
+        "rules",
+        "if size - layout[3] >= TAG_BYTES else",
+        "if size - layout[3] >= 0 else",
     ),
     Fault(
         "small packets leave before they are sealed",
         "engine",
         "rules",
-        "sealing.handlers, deque(), sealing.take",
-        "sealing.handlers, self._small, sealing.take",
+        "        if self._sealing is not None:\n",
+        "        if self._sealing is not None and outbox.streams:\n",
     ),
     Fault(
         "where no call is pending nothing is due",
@@ -829,8 +858,8 @@ FAULTS = [
         "a sealed packet with a number is malformed",
         "wire",
         "rules",
-        "kind is Unread or kind is Sealed or is_id(fields[0])",
-        "kind is Unread or is_id(fields[0])",
+        "lambda message: (Sealed, _sealed_fields(message))",
+        "lambda message: None",
     ),
     Fault(
         "a key index is cut to eight bits",

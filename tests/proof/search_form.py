@@ -24,10 +24,11 @@ T = TypeVar("T")
 WITHOUT_EFFECT = {
     *("_packets_in", "packets_out", "_ignored", "_now", "now", "orders", "_orders"),
     "_lines",
+    "_starts",
 }
 """What decides nothing: packets are counted for `statistics()` alone; no instant is told that is
 before the last one; the next number is above all others, whatever it is. And the list of all lines,
-which are walked by the lines that items enter."""
+which are walked by the lines that items enter; and what the wire has put together before."""
 INSTANTS = {"started", "left_at", "grown_at", "turn_at"}
 """Instants of which only the distance from now matters (L10)."""
 ORDERS = {"order", "token", "invocation_id"}
