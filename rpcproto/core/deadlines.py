@@ -2,9 +2,9 @@
 
 Most of them have one of two timeouts: that of calls without timeouts of their own, and that of
 requests from peers with the same configuration. Items with the same timeout end in the order in
-which they began, so each of these timeouts has a line, entered at the back. An item that has ended
-stays in its line until it comes to the front. A line that has doubled is swept, so that ended items
-are neither searched nor kept for long. All other deadlines share a heap.
+which they began, so each of these timeouts has a line, entered at the back. An item that ends when
+it is not in front stays in its line until it is. A line that has doubled is swept, so that ended
+items are neither searched nor kept for long. All other deadlines share a heap.
 
 A call has two deadlines, the early one while nobody has acked it. It waits in the line of its early
 deadline first. An acked call moves on to the line of its last deadline when it comes to the front;
@@ -60,7 +60,8 @@ class Due(NamedTuple):
 class Line(deque[Timed]):
     """Items of one timeout, those that began first in front.
 
-    Whoever appends an item also sweeps when the line is longer than its limit.
+    Whoever ends an item takes it out in front, and anywhere else sweeps when the line is longer
+    than its limit.
     """
 
     __slots__ = ("last_timeout", "later", "least", "limit", "timeout")
