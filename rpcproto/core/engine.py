@@ -23,11 +23,9 @@ from rpcproto.core.responder import Invocation, Responder
 from rpcproto.core.roster import Handlers, ReadSole, abilities_from, is_too_old
 from rpcproto.core.sealing import Cryptor, Sealing
 from rpcproto.core.shared import Shared
-from rpcproto.core.wire import Envelope, Read, envelope, read_any, read_sole
+from rpcproto.core.wire import envelope, read_any, read_sole
 
 _NEVER: Final = math.inf
-_GREETING: Final = Envelope("", "", True, 0)
-"""What a packet says that begins as a known sender greets us, where the host names the sender."""
 
 
 class RpcEngine:
@@ -97,11 +95,13 @@ class RpcEngine:
         self._pending, self._invocations = self._caller.pending, self._responder.invocations
         sides = self._caller.handlers | self._responder.handlers | shared.reader.handlers
         self._handlers = self._handlers_of_all = {**_IGNORED, **sides}
+        """Of what `_read` reads, and of what `read_any` does."""
         self._read: ReadSole = read_sole
         self._sealing: Sealing | None = None
         if cryptor is not None:
             self._sealing = sealing = Sealing(cryptor, shared, self._handlers)
-            self._read, self._handlers_of_all = sealing.read_sole, sealing.handlers
+            self._read, self._handlers = sealing.read_sole, sealing.handlers_of_sole
+            self._handlers_of_all = sealing.handlers
 
     # what the application wants
 
@@ -279,12 +279,14 @@ class RpcEngine:
             start = data[1] + self._greeting_bytes  # the length of its name is in the second byte
             sender = self._senders_by_greeting[data[:start]]
         except LookupError:
-            self._receive_any(data, None, sender_identity, sender_sid)
+            self._receive_any(data, sender_identity, sender_sid)
             return
-        read = self._read if sender_identity is None else read_sole
-        message = read(data, start, sender)
-        if message is None or sender_identity is not None:
-            self._receive_any(data, message, sender_identity, sender_sid)
+        message = None
+        if sender_identity is None or sender.is_named(sender_identity, sender_sid):
+            read = self._read
+            message = read(data, start, sender)
+        if message is None:
+            self._receive_any(data, sender_identity, sender_sid)
             return
         self._packets_in += 1
         kind, fields = message
@@ -503,20 +505,18 @@ class RpcEngine:
 
     # within
 
-    def _receive_any(
-        self, data: bytes, message: Read | None, sender_identity: str | None, sender_sid: str | None
-    ) -> None:
-        """A packet of any form, or a message whose sender the host names, which counts before what
-        the packet says (R36)."""
-        packet = read_any(data, self._identity) if message is None else (*message, _GREETING)
+    def _receive_any(self, data: bytes, named: str | None, named_sid: str | None) -> None:
+        """A packet of any form. The sender whom the host names counts before the one in the packet
+        (R36)."""
+        packet = read_any(data, self._identity)
         if packet is None:
-            self._receive_unreadable(data, sender_identity or "")
+            self._receive_unreadable(data, named or "")
             return
         self._packets_in += 1
         kind, fields, origin = packet
-        if sender_identity is not None:
-            origin = origin._replace(identity=sender_identity, sid=sender_sid or "")
-        reason = self._roster.why_not(origin, sender_identity is not None, self._sealing is None)
+        if named is not None:
+            origin = origin._replace(identity=named, sid=named_sid or "")
+        reason = self._roster.why_not(origin, named is not None, self._sealing is None)
         if reason is None:
             reason = self._handlers_of_all[kind](fields, self._roster.as_known(origin), self._now)
         if reason is not None:

@@ -46,6 +46,10 @@ class Participant:
         self.abilities: Abilities = NO_ABILITIES
         self.window: SequenceWindow = window
 
+    def is_named(self, identity: str, sid: str | None) -> bool:
+        """Whether this is whom a host names as the sender of a packet."""
+        return identity == self.identity and (not sid or sid == self.sid)
+
 
 Origin: TypeAlias = Participant | Envelope
 """Where a packet comes from: an identity and a sid."""

@@ -1,6 +1,7 @@
 """End-to-end encryption: what a cryptor is, and what an engine does with it (R43 to R46).
 
-An engine without a cryptor has nothing of this on its way: with one, other methods are bound.
+An engine without a cryptor has next to nothing of this on its way: with one, it reads packets with
+another function, and gives what it reads to other handlers.
 """
 
 from enum import Enum
@@ -21,6 +22,7 @@ from rpcproto.core.wire import (
     Kind,
     Made,
     Read,
+    around_iv,
     envelope,
     read_payload,
     read_sole,
@@ -58,11 +60,14 @@ class Cryptor(Protocol):
     ) -> bytes | OpenFailure:
         """Decrypt with the sender's key at `key_index` (0 to 2^32 - 1). Never raises.
 
-        `iv` has 12 bytes. `ciphertext` has 16 bytes or more, of which the last 16 are the tag.
+        `iv` has 12 bytes. `ciphertext` has 16 bytes or more, of which the last 16 are the tag. The
+        result has no more bytes than it.
         """
         ...
 
 
+_UNOPENED: Final = "unopened"
+"""The kind of a message that may yet be a sealed one."""
 _MIXED: Final = "it is encrypted in part only"
 
 
@@ -85,6 +90,8 @@ class Sealing:
         self._handlers = handlers
         self.handlers: Handlers = {kind: partial(self._receive_plain, kind) for kind in handlers}
         self.handlers[Sealed] = self._receive_sealed
+        self.handlers_of_sole: Handlers = {**handlers, _UNOPENED: self._receive_unopened}
+        """Of what `read_sole` reads."""
 
     def sealed(self, packet: PacketFields) -> PacketFields:
         """A packet that leaves now, as it leaves (R43)."""
@@ -93,7 +100,8 @@ class Sealing:
             return packet
         start, size = self._starts[destination]
         key_index, iv, ciphertext = self._seal(PAYLOAD_TAGS[data[size]] + data[size + 1 :])
-        before, after = AROUND_IV[key_index][len(ciphertext)]
+        size = len(ciphertext)
+        before, after = around_iv(size, key_index) if key_index else AROUND_IV[size]
         data = b"".join((start, before, iv, after, ciphertext))
         return data, destination, request_id, kind, token
 
@@ -109,19 +117,23 @@ class Sealing:
         return self._receive(kind, fields, origin, now, is_sealed=False)
 
     def read_sole(self, data: bytes, start: int, sender: Participant) -> Read | None:
-        """See `wire.read_sole`: what is sealed in a packet of a known sender. Nothing of its way is
-        left to be judged, so it need not be read in two steps."""
+        """See `wire.read_sole`. What is sealed in a packet of the usual layout is read at once, for
+        nothing of its way is left to be judged; unless it must be known later how it came."""
         take_apart, before_iv, after_iv, size = SEALED_LAYOUTS[len(data) - start]
         before, iv, after = take_apart(data, start)
-        # Where plain packets are accepted, it must be known until it counts how a packet came.
         if before != before_iv or after != after_iv or self._accepts_plain:
-            return None
+            message = read_sole(data, start)
+            return None if message is None else (_UNOPENED, message)
         plaintext = self._open(sender.identity, 0, iv, data[start + size :])
         # `_message_in`, in line.
         if not isinstance(plaintext, bytes):
             return IgnoreReason(plaintext.value), ()
         message = read_sole(plaintext, 0, None, PAYLOAD_READERS)
         return read_payload(plaintext) if message is None else message
+
+    def _receive_unopened(self, message: Read, origin: Origin, now: float) -> Ignored:
+        kind, fields = message
+        return self.handlers[kind](fields, origin, now)
 
     def _receive_sealed(self, fields: Any, origin: Origin, now: float) -> Ignored:
         """A packet that is sealed (R44)."""

@@ -1,8 +1,9 @@
 """Bytes to messages and back: the only room that knows protobuf.
 
-Reading leaves everything to protobuf. Writing puts the few fields together by hand, in field order,
-because building protobuf objects in Python is what a call would spend most of its time on; the
-bytes are those that protobuf's deterministic serialization gives (R35).
+Reading leaves everything to protobuf, except for messages that lie in a packet as their size
+implies: these are compared with that layout, and cut out. Writing puts the few fields together by
+hand, in field order, because building protobuf objects in Python is what a call would spend most of
+its time on; the bytes are those that protobuf's deterministic serialization gives (R35).
 """
 
 from collections.abc import Callable, Mapping
@@ -85,7 +86,6 @@ def _milliseconds(text: str) -> int | None:
 
 _parse: Final = DataPacket.FromString
 parse_payload: Final = EncryptedPacketPayload.FromString
-_parse_request: Final = RpcRequest.FromString
 _parse_header: Final = DataStream.Header.FromString
 # Protobuf's pure-Python backend recurses into nested groups, before 5.29.5 and 6.31.1 without a
 # limit (CVE-2025-4565).
@@ -112,15 +112,18 @@ class Envelope(NamedTuple):
 
 
 Read: TypeAlias = tuple[Kind, Any]
-"""The class of a message, and the fields of that, for an engine that takes them apart at once."""
+"""What a packet is, and the fields of its message, for an engine that takes them apart at once."""
+ReadMessage: TypeAlias = Callable[[Any], Read | None]
+"""Takes apart what protobuf has parsed."""
 Layout: TypeAlias = tuple[Callable[[bytes, int], tuple[bytes, ...]], bytes, bytes, int]
 """How a message lies in a packet, if the lengths of all of its fields follow from its size: what
 takes its beginning apart in three, of which the second is an id and the others are the next two;
 and how many bytes that are."""
 Finish: TypeAlias = Callable[[bytes, bytes], Read | None]
 """Makes a message of what comes last, and the id; None if that cannot be one (R28)."""
-Reader: TypeAlias = tuple[Mapping[int, Layout], Finish]
-"""For one kind of message its layouts by the size of its field."""
+Reader: TypeAlias = tuple[Mapping[int, Layout], Finish, Callable[[bytes, int], Read | None]]
+"""For one kind of message its layouts by the size of its field, and what reads one of another
+layout, from a place in something to its end."""
 Readers: TypeAlias = Mapping[int, Reader]
 """By the first byte of the field."""
 
@@ -166,6 +169,12 @@ def _named(kind: Kind, fields: Any) -> Read | None:
 _request_fields: Final = attrgetter(
     "id", "method", "payload", "response_timeout_ms", "version", "compressed_payload"
 )
+
+
+def _read_request(request: RpcRequest) -> Read | None:
+    return _named(Request, _request_fields(request))
+
+
 _chunk_fields: Final = attrgetter("stream_id", "chunk_index", "content")
 _sealed_fields: Final = attrgetter("key_index", "iv", "encrypted_value")
 
@@ -250,8 +259,8 @@ _Part = TypeVar("_Part")
 
 
 class Made(dict[_Key, _Part]):
-    """What is written for a number or a name. To look it up takes half the time that a function
-    takes."""
+    """What is written, or read by, for a number or a name. To look it up takes half the time that a
+    function takes."""
 
     def __init__(self, make: Callable[[_Key], _Part]) -> None:
         super().__init__()
@@ -279,7 +288,7 @@ def _sole_head(number: int, size: int) -> bytes:
     tag = _varint(number << 3 | 2)
     for width in range(1, 6):
         length = size - len(tag) - width
-        if length >= 0 and len(_varint(length)) == width:
+        if 0x80 ** (width - 1) <= length < 0x80**width or length == 0 == width - 1:
             return tag + _varint(length)
     return _NO_HEAD
 
@@ -485,7 +494,8 @@ def payload_of(data: bytes, start: int) -> bytes:
     return PAYLOAD_TAGS[data[start]] + data[start + 1 :]
 
 
-def around_iv(size: int, key_index: int, iv_bytes: int = IV_BYTES) -> tuple[bytes, bytes]:
+@lru_cache(4_096)
+def around_iv(size: int, key_index: int = 0, iv_bytes: int = IV_BYTES) -> tuple[bytes, bytes]:
     """What stands before and after the IV of a sealed packet, without envelope and ciphertext; of
     the latter the size is given (R43)."""
     before = uint_field(1, _GCM) + _head(2, iv_bytes)
@@ -493,12 +503,8 @@ def around_iv(size: int, key_index: int, iv_bytes: int = IV_BYTES) -> tuple[byte
     return _head(18, len(before) + iv_bytes + len(after) + size) + before, after
 
 
-def _around_iv_at(key_index: int) -> Mapping[int, tuple[bytes, bytes]]:
-    return Made(partial(around_iv, key_index=key_index))
-
-
-AROUND_IV: Final = Made(_around_iv_at)
-"""The same by key index and size."""
+AROUND_IV: Final = Made(around_iv)
+"""The same by the size, with the key at index 0."""
 _GCM: Final = 1
 _BEFORE_IV: Final = uint_field(1, _GCM) + _head(2, IV_BYTES)
 
@@ -510,8 +516,8 @@ def id_of_trailer(data: bytes) -> bytes:
 
 # How messages are read.
 
-_READ_BY_NAME: Final[Mapping[str, Callable[[Any], Read | None]]] = {
-    "rpc_request": lambda message: _named(Request, _request_fields(message)),
+_READ_BY_NAME: Final[Mapping[str, ReadMessage]] = {
+    "rpc_request": _read_request,
     "rpc_ack": lambda message: _named(Ack, (message.request_id,)),
     "rpc_response": _read_response,
     "stream_header": _read_header,
@@ -557,46 +563,55 @@ def _sealed_layout(size: int) -> Layout:
 SEALED_LAYOUTS: Final = Made(_sealed_layout)
 
 
-_NO_ID: Final = b"", 0
 _USUAL_ID: Final = _BEFORE_ID[USUAL_ID_BYTES], USUAL_ID_BYTES
-_USUAL: Final[Mapping[int, tuple[tuple[bytes, int], int, Finish]]] = {
-    10: (_NO_ID, _ANYTHING, lambda rest, _: _named(Request, _request_fields(_parse_request(rest)))),
-    11: (_USUAL_ID, _NOTHING, lambda _, id_text: (Ack, (id_text.decode(),))),
-    12: (_USUAL_ID, 2, lambda rest, id_text: (Response, (id_text.decode(), rest.decode()))),
-    13: (_NO_ID, _ANYTHING, _read_header),
-    14: (_USUAL_ID, 3, lambda rest, id_text: (StreamChunk, (id_text.decode(), 0, rest))),
-    15: (_USUAL_ID, _NOTHING, lambda _, id_text: (StreamTrailer, (id_text.decode(), ""))),
+_USUAL: Final[Mapping[int, tuple[bytes, int, int, Finish]]] = {
+    10: (b"", 0, _ANYTHING, lambda rest, _: _read_request(RpcRequest.FromString(rest))),
+    11: (*_USUAL_ID, _NOTHING, lambda _, name: (Ack, (name.decode(),))),
+    12: (*_USUAL_ID, 2, lambda rest, name: (Response, (name.decode(), rest.decode()))),
+    13: (b"", 0, _ANYTHING, _read_header),
+    14: (*_USUAL_ID, 3, lambda rest, name: (StreamChunk, (name.decode(), 0, rest))),
+    15: (*_USUAL_ID, _NOTHING, lambda _, name: (StreamTrailer, (name.decode(), ""))),
+    18: (_BEFORE_IV, IV_BYTES, 4, lambda rest, iv: (Sealed, (0, iv, rest))),
 }
-"""The messages of an engine by the numbers of their fields in a packet: how each begins, what comes
-last in it, and what makes it of that."""
+"""The messages of an engine by the numbers of their fields in a packet: how they usually lie there,
+as `_layout` has it, and what makes them of that."""
 
 
-def _readers(less: int = 0) -> dict[int, Reader]:
-    """Those of messages whose fields have numbers that are so much less."""
-    return dict.fromkeys(range(256), _NO_READER) | {
-        number - less << 3 | 2: (Made(partial(_layout, number - less, *id_, last)), finish)
-        for number, (id_, last, finish) in _USUAL.items()
-    }
+def _reader(number: int, here: int) -> Reader:
+    """That of a message whose field has another number here."""
+    before, id_bytes, last, finish = _USUAL[number]
+    name = DataPacket.DESCRIPTOR.fields_by_number[number].name
+    parse, read = type(getattr(DataPacket(), name)).FromString, _READ_BY_NAME[name]
+    heads = Made(partial(_sole_head, here))
+
+    def read_alone(data: bytes, start: int) -> Read | None:
+        head = heads[len(data) - start]
+        return read(parse(data[start + len(head) :])) if data.startswith(head, start) else None
+
+    return Made(partial(_layout, here, before, id_bytes, last)), finish, read_alone
 
 
-_NO_READER: Final[Reader] = Made(lambda size: _NO_LAYOUT), lambda rest, id_text: None
-PAYLOAD_READERS: Final[Readers] = _readers(6)
-PACKET_READERS: Final[Readers] = _readers() | {
-    _varint(18 << 3 | 2)[0]: (SEALED_LAYOUTS, lambda rest, iv: (Sealed, (0, iv, rest)))
+_NO_READER: Final[Reader] = Made(lambda _: _NO_LAYOUT), lambda *_: None, lambda *_: None
+_NO_READERS: Final = dict.fromkeys(range(256), _NO_READER)
+PAYLOAD_READERS: Final[Readers] = _NO_READERS | {
+    number - 6 << 3 | 2: _reader(number, number - 6) for number in range(10, 16)
+}
+PACKET_READERS: Final[Readers] = _NO_READERS | {
+    _varint(number << 3 | 2)[0]: _reader(number, number) for number in _USUAL
 }
 
 
 def read_sole(
     data: bytes, start: int, _: object = None, readers: Readers = PACKET_READERS
 ) -> Read | None:
-    """What is in a packet or payload from `start` on, if that is one message of the usual layout
-    and nothing else, as it nearly always is. None if it is anything else, or malformed."""
+    """What is in a packet or payload from `start` on, if that is one message and nothing else, as
+    it nearly always is. None if it is anything else, or malformed."""
     try:
-        layouts, finish = readers[data[start]]
+        layouts, finish, read_alone = readers[data[start]]
         take_apart, before_id, after_id, size = layouts[len(data) - start]
         before, id_text, after = take_apart(data, start)
         if before == before_id and after == after_id:
             return finish(data[start + size :], id_text)
+        return read_alone(data, start)
     except NOT_SOLE:
-        pass
-    return None
+        return None

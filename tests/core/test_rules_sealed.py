@@ -324,23 +324,33 @@ def sealed_packet(sender: str = "bob", to: str = "alice", **fields: Any) -> byte
     return raw_packet(sender, [to], encrypted_packet=inner)
 
 
+each_layout = pytest.mark.parametrize(
+    "usual", [{}, {"encryption_type": 1}], ids=["any layout", "the usual layout"]
+)
+"""How engines seal packets, and how others do."""
+
+
+@each_layout
 @pytest.mark.parametrize("size", [0, 1, 11, 13, 16])
-def test_r44_an_iv_has_12_bytes(size: int) -> None:
+def test_r44_an_iv_has_12_bytes(size: int, usual: dict[str, int]) -> None:
     spy = Spy()
     us = alice_with(spy)
-    us.receive(sealed_packet(iv=bytes(size)))
+    us.joined("bob")
+    us.receive(sealed_packet(iv=bytes(size), **usual))
     assert us.events() == [PacketIgnored(IgnoreReason.MALFORMED, "bob")]
     assert spy.asked == []
 
 
+@each_layout
 @pytest.mark.parametrize("size", [0, 1, 15])
-def test_r44_a_ciphertext_has_a_tag_at_least(size: int) -> None:
+def test_r44_a_ciphertext_has_a_tag_at_least(size: int, usual: dict[str, int]) -> None:
     spy = Spy()
     us = alice_with(spy)
-    us.receive(sealed_packet(encrypted_value=bytes(size)))
+    us.joined("bob")
+    us.receive(sealed_packet(encrypted_value=bytes(size), **usual))
     assert us.events() == [PacketIgnored(IgnoreReason.MALFORMED, "bob")]
     assert spy.asked == []
-    us.receive(sealed_packet(encrypted_value=bytes(16)))
+    us.receive(sealed_packet(encrypted_value=bytes(16), **usual))
     assert us.ignored == {IgnoreReason.MALFORMED: 1, IgnoreReason.UNDECRYPTABLE: 1}
 
 
@@ -348,6 +358,16 @@ def test_r44_a_ciphertext_has_a_tag_at_least(size: int) -> None:
 def test_r44_the_index_is_compared_in_full(index: int) -> None:
     us = alice_with()
     us.receive(sealed_packet(key_index=index))
+    assert us.events() == [PacketIgnored(IgnoreReason.NO_KEY, "bob")]
+
+
+@each_layout
+def test_r44_a_known_sender_without_a_key_is_ignored_for_that(usual: dict[str, int]) -> None:
+    ring = ToyCryptor("alice")
+    ring.set_key("alice", KEY)
+    us = Participant(cryptor=ring)
+    us.joined("bob")
+    us.receive(sealed_packet(**usual))
     assert us.events() == [PacketIgnored(IgnoreReason.NO_KEY, "bob")]
 
 

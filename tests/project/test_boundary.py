@@ -206,7 +206,7 @@ def test_outside_the_core_only_rooms_that_show_packets_know_protobuf() -> None:
 
 def test_the_core_is_read_in_an_hour() -> None:
     sizes = {path.stem: len(code_lines(path)) for path in MODULES}
-    assert sum(sizes.values()) <= 2_900, sizes
+    assert sum(sizes.values()) <= 2_920, sizes
     assert max(sizes.values()) <= 400, sizes
 
 

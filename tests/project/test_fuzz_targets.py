@@ -83,13 +83,14 @@ It measures when everything is imported: of a line that imports or defines nothi
 """
 
 REACHED = {
-    "wire": {"wire": 95},
-    "differential": {"wire": 95},
+    "wire": {"wire": 92},
+    "differential": {"wire": 92},
     "streams": {"stream_reader": 95, "inflating": 95, "budget": 95},
     "sealing": {"sealing": 95},
     "program": {"engine": 95, "caller": 95, "recipients": 95, "responder": 95, "outbox": 95},
 }
-"""Of the lines within functions, the percentage that a target must reach by its corpus alone."""
+"""Of the lines within functions, the percentage that a target must reach by its corpus alone. The
+tables of the wire are made when it is imported."""
 
 
 def lines_within_functions(path: Path) -> set[int]:

@@ -425,6 +425,20 @@ FAULTS = [
         "",
     ),
     Fault(
+        "another sid that the host names is overlooked",
+        "roster",
+        "rules",
+        "return identity == self.identity and (not sid or sid == self.sid)",
+        "return identity == self.identity",
+    ),
+    Fault(
+        "another sender that the host names is overlooked",
+        "roster",
+        "rules",
+        "return identity == self.identity and (not sid or sid == self.sid)",
+        "return not sid or sid == self.sid",
+    ),
+    Fault(
         "the host's word is doubted",
         "roster",
         "rules",
@@ -781,8 +795,8 @@ FAULTS = [
         "a number is marked before its packet is opened",
         "engine",
         "rules",
-        "sender_identity is not None, self._sealing is None)",
-        "sender_identity is not None, True)",
+        "named is not None, self._sealing is None)",
+        "named is not None, True)",
     ),
     Fault(
         "a number is not marked when its packet has been opened",
