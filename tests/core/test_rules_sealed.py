@@ -332,7 +332,7 @@ each_layout = pytest.mark.parametrize(
 
 @each_layout
 @pytest.mark.parametrize("size", [0, 1, 11, 13, 16])
-def test_r44_an_iv_has_12_bytes(size: int, usual: dict[str, int]) -> None:
+def test_r44_an_iv_has_12_bytes(size: int, usual: dict[str, Any]) -> None:
     spy = Spy()
     us = alice_with(spy)
     us.joined("bob")
@@ -343,7 +343,7 @@ def test_r44_an_iv_has_12_bytes(size: int, usual: dict[str, int]) -> None:
 
 @each_layout
 @pytest.mark.parametrize("size", [0, 1, 15])
-def test_r44_a_ciphertext_has_a_tag_at_least(size: int, usual: dict[str, int]) -> None:
+def test_r44_a_ciphertext_has_a_tag_at_least(size: int, usual: dict[str, Any]) -> None:
     spy = Spy()
     us = alice_with(spy)
     us.joined("bob")
@@ -362,7 +362,7 @@ def test_r44_the_index_is_compared_in_full(index: int) -> None:
 
 
 @each_layout
-def test_r44_a_known_sender_without_a_key_is_ignored_for_that(usual: dict[str, int]) -> None:
+def test_r44_a_known_sender_without_a_key_is_ignored_for_that(usual: dict[str, Any]) -> None:
     ring = ToyCryptor("alice")
     ring.set_key("alice", KEY)
     us = Participant(cryptor=ring)
