@@ -55,6 +55,7 @@ class Caller(Side):
         self._max_pending = config.max_pending_calls
         self._max_payload = config.max_payload_bytes
         self._any_packet_fits = config.max_packet_bytes <= config.max_payload_bytes
+        """So that what comes in one packet need not be measured."""
         self._sender_of = shared.reader.senders.by_identity
         timeout, window = config.response_timeout, config.ack_timeout
         self._usual_wire_ms = wire_timeout_ms(config)
