@@ -754,6 +754,11 @@ def test_r35_the_same_inputs_give_the_same_outputs() -> None:
         ("bob", "PA_1", "", None, False),
         ("alice", "", "bob", None, True),
         ("bob", "PA_1", "alice", None, False),
+        # What the packet claims is not all that the host says.
+        ("bob", "", "bob", None, True),
+        ("bob", "", "bob", "PA_1", True),
+        ("bob", "", "bob", "PA_9", False),
+        ("bob", "", "carol", None, False),
     ],
 )
 def test_r36_the_host_s_word_replaces_what_the_packet_claims(
