@@ -577,18 +577,21 @@ _USUAL: Final[Mapping[int, tuple[bytes, int, int, Finish]]] = {
 as `_layout` has it, and what makes them of that."""
 
 
+def _read_alone(
+    heads: Mapping[int, bytes], parse: ReadMessage, read: ReadMessage, data: bytes, start: int
+) -> Read | None:
+    """A message of another layout, if nothing else is there."""
+    head = heads[len(data) - start]
+    return read(parse(data[start + len(head) :])) if data.startswith(head, start) else None
+
+
 def _reader(number: int, here: int) -> Reader:
     """That of a message whose field has another number here."""
     before, id_bytes, last, finish = _USUAL[number]
     name = DataPacket.DESCRIPTOR.fields_by_number[number].name
-    parse, read = type(getattr(DataPacket(), name)).FromString, _READ_BY_NAME[name]
-    heads = Made(partial(_sole_head, here))
-
-    def read_alone(data: bytes, start: int) -> Read | None:
-        head = heads[len(data) - start]
-        return read(parse(data[start + len(head) :])) if data.startswith(head, start) else None
-
-    return Made(partial(_layout, here, before, id_bytes, last)), finish, read_alone
+    parse = type(getattr(DataPacket(), name)).FromString
+    alone = partial(_read_alone, Made(partial(_sole_head, here)), parse, _READ_BY_NAME[name])
+    return Made(partial(_layout, here, before, id_bytes, last)), finish, alone
 
 
 _NO_READER: Final[Reader] = Made(lambda _: _NO_LAYOUT), lambda *_: None, lambda *_: None
