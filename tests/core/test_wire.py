@@ -248,10 +248,19 @@ USUAL: list[OutgoingMessage] = [
 """What a call between engines consists of."""
 
 
+def has_usual_layout(data: bytes, start: int, readers: core_wire.Readers) -> bool:
+    """Whether this message is cut out of a packet or payload, and not parsed."""
+    layouts, _, _ = readers[data[start]]
+    take_apart, before_id, after_id, _ = layouts[len(data) - start]
+    before, _, after = take_apart(data, start)
+    return (before, after) == (before_id, after_id)
+
+
 @pytest.mark.parametrize("message", [*USUAL, Sealed(0, bytes(12), bytes(16))], ids=repr)
 def test_what_a_known_sender_usually_sends_is_read_by_its_layout(message: OutgoingMessage) -> None:
     """Unless there is more in the packet."""
     data = wire.encode(message, "bob", "alice")
+    assert has_usual_layout(data, len(GREETING), core_wire.PACKET_READERS)
     sole = core_wire.read_sole(data, len(GREETING))
     assert sole is not None
     assert_that_known_senders_are_read_as_all_others(data)
@@ -264,6 +273,7 @@ def test_what_a_known_sender_usually_sends_is_read_by_its_layout(message: Outgoi
 @pytest.mark.parametrize("message", USUAL, ids=repr)
 def test_what_is_usually_sealed_is_read_by_its_layout(message: OutgoingMessage) -> None:
     payload = wire.encode_payload(message)
+    assert has_usual_layout(payload, 0, core_wire.PAYLOAD_READERS)
     sole = core_wire.read_sole(payload, 0, None, core_wire.PAYLOAD_READERS)
     assert sole is not None
     assert core_wire.read_payload(payload) == sole
@@ -274,9 +284,12 @@ def test_a_layout_is_known_for_every_size(size: int) -> None:
     """Also where the length of a field takes another byte."""
     text = "x" * size
     messages = Response(ID, text), StreamChunk(ID, 0, text.encode() + b"x")
-    for message in (*messages, Sealed(0, bytes(12), bytes(16 + size))):
+    sealed = Sealed(0, bytes(12), bytes(16 + size))
+    layout = core_wire.SEALED_LAYOUTS[len(wire.encode(sealed, "bob", "alice")) - len(GREETING)]
+    assert layout[1:] != core_wire._NO_LAYOUT[1:]
+    for message in (*messages, sealed):
         data = wire.encode(message, "bob", "alice")
-        assert core_wire.read_sole(data, len(GREETING)) is not None
+        assert has_usual_layout(data, len(GREETING), core_wire.PACKET_READERS)
         assert_that_known_senders_are_read_as_all_others(data)
 
 
