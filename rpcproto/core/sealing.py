@@ -119,12 +119,12 @@ class Sealing:
     def read_sole(self, data: bytes, start: int, sender: Participant) -> Read | None:
         """See `wire.read_sole`. What is sealed in a packet of the usual layout is read at once, for
         nothing of its way is left to be judged; unless it must be known later how it came."""
-        take_apart, before_iv, after_iv, size = SEALED_LAYOUTS[len(data) - start]
-        before, iv, after = take_apart(data, start)
+        take_apart, before_iv, after_iv = SEALED_LAYOUTS[len(data) - start]
+        before, iv, after, ciphertext = take_apart(data, start)
         if before != before_iv or after != after_iv or self._accepts_plain:
             message = read_sole(data, start)
             return None if message is None else (_UNOPENED, message)
-        plaintext = self._open(sender.identity, 0, iv, data[start + size :])
+        plaintext = self._open(sender.identity, 0, iv, ciphertext)
         # `_message_in`, in line.
         if not isinstance(plaintext, bytes):
             return IgnoreReason(plaintext.value), ()

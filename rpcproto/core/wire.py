@@ -554,15 +554,17 @@ _NO_LAYOUT: Final[Layout] = _parts(0, 0, 0), _NO_HEAD, b"", 0
 """That of nothing."""
 
 
-def _sealed_layout(size: int) -> Layout:
-    """The layout of a sealed packet, if its key is that at index 0; the IV is in place of an id."""
-    layout = _layout(18, _BEFORE_IV, IV_BYTES, 4, size)
-    return layout if size - layout[3] >= TAG_BYTES else _NO_LAYOUT
+def _sealed_layout(size: int) -> tuple[Callable[[bytes, int], tuple[bytes, ...]], bytes, bytes]:
+    """The layout of a sealed packet, if its key is that at index 0; the IV is in place of an id,
+    and the ciphertext is taken as well."""
+    _, before_iv, after_iv, start = _layout(18, _BEFORE_IV, IV_BYTES, 4, size)
+    if size - start < TAG_BYTES or before_iv == _NO_HEAD:
+        return _parts(0, 0, 0, 0), _NO_HEAD, b""
+    layout = f"{len(before_iv)}s{IV_BYTES}s{len(after_iv)}s{size - start}s"
+    return Struct(layout).unpack_from, before_iv, after_iv
 
 
 SEALED_LAYOUTS: Final = Made(_sealed_layout)
-
-
 _USUAL_ID: Final = _BEFORE_ID[USUAL_ID_BYTES], USUAL_ID_BYTES
 _USUAL: Final[Mapping[int, tuple[bytes, int, int, Finish]]] = {
     10: (b"", 0, _ANYTHING, lambda rest, _: _read_request(RpcRequest.FromString(rest))),

@@ -83,8 +83,8 @@ It measures when everything is imported: of a line that imports or defines nothi
 """
 
 REACHED = {
-    "wire": {"wire": 92},
-    "differential": {"wire": 92},
+    "wire": {"wire": 90},
+    "differential": {"wire": 90},
     "streams": {"stream_reader": 95, "inflating": 95, "budget": 95},
     "sealing": {"sealing": 95},
     "program": {"engine": 95, "caller": 95, "recipients": 95, "responder": 95, "outbox": 95},

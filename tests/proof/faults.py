@@ -851,8 +851,8 @@ FAULTS = [
         "the shortest ciphertext is too short for its tag",
         "wire",
         "rules",
-        "if size - layout[3] >= TAG_BYTES else",
-        "if size - layout[3] >= 0 else",
+        "    if size - start < TAG_BYTES or before_iv",
+        "    if before_iv",
     ),
     Fault(
         "small packets leave before they are sealed",
