@@ -785,6 +785,17 @@ def test_r36_a_request_is_answered_to_whom_the_host_says() -> None:
     assert alice.ignored == {IgnoreReason.REPEAT: 1}
 
 
+def test_r16_r36_a_request_is_a_repeat_in_whatever_form_it_comes_again() -> None:
+    alice, request_id = Participant(), counting_ids("b")()
+    alice.joined("bob", "PA_1")
+    alice.receive(request(request_id), "bob")
+    assert alice.invocation().request_id == request_id
+    alice.receive(request(request_id), "bob", sequence=7)
+    alice.receive(request(request_id), "bob", sid="PA_1", sequence=8)
+    alice.receive(request(request_id), "mallory", sender_identity="bob")
+    assert alice.ignored == {IgnoreReason.REPEAT: 3}
+
+
 def test_r36_the_host_s_word_replaces_that_of_an_announced_participant() -> None:
     """Its packets have neither a sid nor a number, so that nothing about them is unusual."""
     alice, new_id = Participant(), counting_ids("b")

@@ -378,7 +378,8 @@ def test_r44_the_encryption_type_is_not_read(kind: int) -> None:
     assert us.invocation().request_id == "r1"
 
 
-def test_r44_the_key_is_the_senders_own() -> None:
+@pytest.mark.parametrize("announced", [(), ("bob", "carol")], ids=["nobody", "all"])
+def test_r44_the_key_is_the_senders_own(announced: tuple[str, ...]) -> None:
     ring = ToyCryptor("alice")
     ring.set_key("alice", KEY)
     ring.set_key("bob", OTHER_KEY)
@@ -386,6 +387,8 @@ def test_r44_the_key_is_the_senders_own() -> None:
     bob = ToyCryptor("bob")
     bob.set_key("bob", OTHER_KEY)
     bob.attach("bob")
+    for identity in announced:
+        us.joined(identity)
     us.receive(request(), "bob", sealed_by=bob)
     assert us.invocation().caller_identity == "bob"
     us.receive(request("r2"), "carol", sealed_by=bob)
@@ -644,6 +647,17 @@ def test_r45_r28_where_plain_packets_count_a_half_read_stream_ends_after_15_seco
     us.time_is(START + 15)
     error_packet = opened(us.packets())[-1] if ring else us.sent()[-1]
     assert error_packet == error("r1", 1500, data="no bytes for 15 seconds")
+
+
+@pytest.mark.parametrize("ring", [None, toy("bob")], ids=["plain", "sealed"])
+def test_r45_r20_where_plain_packets_count_a_known_sender_s_request_has_its_time(
+    ring: ToyCryptor | None,
+) -> None:
+    us = alice_with(config=BOTH)
+    us.joined("bob")
+    us.receive(request(), sealed_by=ring)
+    assert us.invocation().request_id == "r1"
+    assert us.next_deadline == us.now + 15
 
 
 def test_r45_where_plain_packets_count_the_answer_to_one_is_sealed() -> None:
